@@ -1,0 +1,105 @@
+"""From a sparsity to a whole number of weights, exactly, whether the sparsity is known or traced."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from pruning.masks import is_traced
+
+# Undoes the rounding of products like 0.7 * 10; smaller than any sparsity step that could matter.
+TOLERANCE = 1e-6
+
+
+def check_sparsity(sparsity: Any, name: str = "sparsity") -> None:
+    """Checks that a sparsity lies in [0, 1); a traced one cannot be read and passes.
+
+    Args:
+        sparsity: The fraction of prunable weights to remove.
+        name: What the error calls it.
+
+    Raises:
+        ValueError: If it is outside [0, 1), NaN, or no number.
+    """
+    if is_traced(sparsity):
+        return
+    try:
+        value = float(sparsity)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected {name} to be one number, got {sparsity!r}") from error
+    if not 0 <= value < 1:
+        raise ValueError(
+            f"expected {name} in [0, 1) (the fraction of prunable weights removed), got {value}"
+        )
+
+
+def pruned_count(sparsity: Any, size: int) -> Any:
+    r"""How many of ``size`` weights a sparsity removes: :math:`\lfloor s\,n + 10^{-6} \rfloor`.
+
+    Never more than asked for and never all of them. A *traced* float32 sparsity has been rounded to
+    24 bits and may stand for any real within half a unit in its last place; where a whole number of
+    weights lies in that range the nearest is taken, so that ``0.95 * 266200`` comes out as it does
+    from a concrete sparsity.
+
+    Args:
+        sparsity: A number in [0, 1), or a traced scalar.
+        size: The number of weights, below 2**31.
+
+    Returns:
+        An int, or an int32 scalar where the sparsity is traced.
+
+    Raises:
+        ValueError: If a concrete sparsity is outside [0, 1).
+
+    Source: the rule of the Synaptic-Flow reference implementation (Tanaka et al. 2020,
+    arXiv 2006.05467).
+
+    >>> pruned_count(0.7, 10)
+    7
+    """
+    check_sparsity(sparsity)
+    if not is_traced(sparsity):
+        return min(math.floor(float(sparsity) * size + TOLERANCE), size - 1)
+    if sparsity.dtype == jnp.float64:
+        count = jnp.floor(sparsity * size + TOLERANCE).astype(jnp.int32)
+    else:
+        fraction = (jnp.clip(sparsity.astype(jnp.float32), 0, 1) * 2**25).astype(jnp.uint32)
+        # One unit more is the upper end of what the sparsity may stand for; 256 * 2**16 is a half.
+        count = jnp.minimum(_times(fraction + 1, size, 0), _times(fraction, size, 256))
+    return jnp.clip(count, 0, size - 1)
+
+
+def exponential_sparsities(sparsity: Any, rounds: int) -> Any:
+    r"""Sparsities that remove the same fraction of what is left in each round.
+
+    .. math:: s_i = 1 - (1 - s)^{i / n}, \quad i = 1, \dots, n
+
+    Args:
+        sparsity: The last one, in [0, 1).
+        rounds: Their number n, at least 1.
+
+    Returns:
+        An array of shape (rounds,): float64 numpy, or float32 where the sparsity is traced.
+
+    Raises:
+        ValueError: If the sparsity is outside [0, 1) or rounds is below 1.
+
+    Source: Tanaka et al. 2020 (arXiv 2006.05467), algorithm 1.
+    """
+    check_sparsity(sparsity)
+    if rounds < 1:
+        raise ValueError(f"expected rounds >= 1, got {rounds}")
+    steps = np.arange(1, rounds + 1) / rounds
+    if not is_traced(sparsity):
+        return np.append(1 - (1 - float(sparsity)) ** steps[:-1], float(sparsity))
+    density = 1 - sparsity
+    return jnp.append(1 - density ** jnp.asarray(steps[:-1], density.dtype), sparsity)
+
+
+def _times(fraction: Any, size: int, offset: int) -> Any:
+    """``(fraction * size + offset * 2**16) >> 25`` in 32-bit integers: float32 has too few digits."""
+    high, low = fraction >> 16, fraction & 0xFFFF
+    size_high, size_low = jnp.uint32(size >> 16), jnp.uint32(size & 0xFFFF)
+    middle = size_high * low + size_low * high + ((size_low * low) >> 16) + offset
+    return ((size_high * high << 7) + (middle >> 9)).astype(jnp.int32)

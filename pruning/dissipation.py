@@ -1,0 +1,301 @@
+"""Dissipating gradients: weights that stay near their initial values are zeroed, while training.
+
+Axes of the design: what ends it (a band around the initial value, or a schedule of sparsities) and,
+for the band, when it is looked at:
+
+- ``dissipate``: inside the band at a check.
+- ``dissipate_settled``: inside the band at a check and never outside it after any step before.
+- ``dissipate_to``: no band; at each check the least displaced go, up to a given sparsity.
+
+All are the last member of an optax chain: they judge the weights after that step's update and hold
+what they removed at exactly zero. Steps count from 1.
+
+Facts to know before use. With Adam every weight first moves by about the learning rate a step,
+whatever its gradient, so a band relative to the initial weight prunes mostly *large* initial
+weights. With SGD, weights that get no gradient (those of MNIST's border pixels) never move and
+always go. Weight decay moves every weight by shrinkage, so the same net behaves differently with
+it.
+
+Source: Haroon 2022, "What to Prune and What Not to Prune at Initialization" (arXiv 2209.02201).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pruning.counting import check_sparsity, pruned_count
+from pruning.masks import (
+    Prunable,
+    PyTree,
+    check_masks,
+    count_prunable,
+    full_masks,
+    is_traced,
+    map_masks,
+)
+from pruning.masks import prunable as default_prunable
+from pruning.scores import relative_displacement
+from pruning.selection import keep_highest
+from pruning.transforms import is_placeholder, require_params, zero_pruned
+
+
+class DissipateState(NamedTuple):
+    """State of dissipating gradients.
+
+    Attributes:
+        count: Steps seen, an int32 scalar.
+        initial: The prunable weights at the start, NaN where a weight has left its band for good
+            (``dissipate_settled``).
+        masks: What is kept.
+    """
+
+    count: jax.Array
+    initial: PyTree
+    masks: PyTree
+
+
+def dissipate(
+    fraction: float,
+    *,
+    check_every: int,
+    stop_after: int,
+    masks: PyTree = None,
+    prunable: Prunable | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Zeroes for good the weights that a check finds within a fraction of their initial value.
+
+    At steps ``check_every``, ``2 * check_every``, ... up to ``stop_after``, after the step's update,
+    a kept weight is removed if
+
+    .. math:: |w_t - w_0| \le \textit{fraction} \cdot |w_0|.
+
+    A layer is never emptied: where all would go, the one of the largest :math:`|w_t - w_0| / |w_0|`
+    survives. Where the weight was between the checks plays no part; ``dissipate_settled`` asks that
+    too. State: one copy of the prunable weights and a byte a weight.
+
+    Args:
+        fraction: Half-width of the band, as a fraction of the initial weight, >= 0; may be traced.
+        check_every: Steps between checks, >= 1. The paper's check is at the end of an epoch.
+        stop_after: Last step that may be a check; afterwards the masks are only held.
+        masks: Where to begin, a K-starts winner's masks say; None for the dense network.
+        prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``. (A function as default
+            would be taken for a schedule by ``optax.inject_hyperparams``.)
+
+    Returns:
+        A transformation for the end of a chain. It needs ``params`` in ``update``; read the masks
+        with ``pruning.get_masks``.
+
+    Raises:
+        ValueError: If fraction < 0 or NaN, check_every < 1 or stop_after < 0; from ``init`` if
+            nothing is prunable or the masks do not fit; from ``update`` without params.
+
+    Source: Haroon 2022 (arXiv 2209.02201): "within a fraction of their initial value during the
+    first couple of epochs", read as: at the check.
+
+    >>> params = {"w": jnp.array([[1.0, 1.0]])}
+    >>> tx = optax.chain(optax.sgd(1.0), dissipate(0.1, check_every=1, stop_after=1))
+    >>> updates, state = tx.update({"w": jnp.array([[0.5, 0.01]])}, tx.init(params), params)
+    >>> optax.apply_updates(params, updates)["w"]
+    Array([[0.5, 0. ]], dtype=float32)
+    """
+    _check_steps(check_every, stop_after)
+    prune = _prune_inside(_band(fraction))
+    return _transformation("dissipate", None, prune, check_every, stop_after, masks, prunable)
+
+
+def dissipate_settled(
+    fraction: float,
+    *,
+    check_every: int,
+    stop_after: int,
+    masks: PyTree = None,
+    prunable: Prunable | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""As ``dissipate``, for weights that have never left the band: the stricter reading.
+
+    A weight is removed at a check at step t if :math:`|w_\tau - w_0| \le \textit{fraction} \cdot
+    |w_0|` for every :math:`\tau \le t`. Each step up to ``stop_after`` pays one pass over the
+    weights to see who leaves; ``dissipate`` pays at checks only. State: the same size.
+
+    Args:
+        fraction: Half-width of the band, as a fraction of the initial weight, >= 0; may be traced.
+        check_every: Steps between checks, >= 1.
+        stop_after: Last step that may be a check.
+        masks: Where to begin; None for the dense network.
+        prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
+
+    Returns:
+        A transformation for the end of a chain, as ``dissipate``.
+
+    Raises:
+        ValueError: As ``dissipate``.
+
+    Source: Haroon 2022 (arXiv 2209.02201): "remain within a fraction of their initial value during
+    the first couple of epochs".
+    """
+    _check_steps(check_every, stop_after)
+    inside = _band(fraction)
+
+    def track(weight: Any, initial: Any) -> Any:
+        # A weight that left needs its initial value no more: NaN means "outside, for ever".
+        return jnp.where(inside(weight, initial), initial, jnp.nan)
+
+    prune = _prune_inside(inside)
+    return _transformation("dissipate_settled", track, prune, check_every, stop_after, masks, prunable)
+
+
+def dissipate_to(
+    sparsities: Sequence[float] | Any,
+    *,
+    check_every: int,
+    masks: PyTree = None,
+    prunable: Prunable | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Dissipating gradients at given sparsities: at each check the least displaced weights go.
+
+    At step ``i * check_every`` the weights of the lowest :math:`|w_t - w_0| / |w_0|` over all layers
+    are removed until the sparsity is exactly ``sparsities[i - 1]``, ties kept by the lower index.
+    The most displaced weight of each layer is spared as long as the sparsity allows. This is what
+    makes the method comparable with others at equal sparsity; a threshold is implied, not given.
+
+    Args:
+        sparsities: Sparsity after each check, non-decreasing, in [0, 1), shape (checks,); may be
+            traced. ``pruning.exponential_sparsities`` makes one.
+        check_every: Steps between checks, >= 1.
+        masks: Where to begin; its removed weights count. None for the dense network.
+        prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
+
+    Returns:
+        A transformation for the end of a chain, as ``dissipate``.
+
+    Raises:
+        ValueError: If the sparsities are empty, out of range or decreasing, or check_every < 1; from
+            ``init`` and ``update`` as ``dissipate``.
+
+    Source: ours, from Haroon 2022 (arXiv 2209.02201); nearest to the "movement" criterion of Zhou et
+    al. 2019 (arXiv 1905.01067), which is absolute, per layer and applied once, after training.
+    """
+    _check_steps(check_every, None)
+    checks = jnp.shape(sparsities)[0] if jnp.ndim(sparsities) == 1 else 0
+    if checks == 0:
+        raise ValueError(f"expected a sequence of sparsities, one a check, got {sparsities!r}")
+    if not is_traced(sparsities):
+        for index, value in enumerate(np.asarray(sparsities)):
+            check_sparsity(value, f"sparsities[{index}]")
+        if np.any(np.diff(np.asarray(sparsities)) < 0):
+            raise ValueError(
+                f"expected sparsities that do not decrease (pruned weights stay so), got {sparsities}"
+            )
+
+    def prune(state: DissipateState, weights: PyTree) -> PyTree:
+        size = count_prunable(state.masks)
+        counts = jnp.stack([jnp.asarray(pruned_count(s, size)) for s in sparsities])
+        scores = map_masks(_spare_most_displaced, state.masks, weights, state.initial)
+        return keep_highest(scores, counts[state.count // check_every - 1], masks=state.masks)
+
+    return _transformation(
+        "dissipate_to", None, prune, check_every, checks * check_every, masks, prunable
+    )
+
+
+def _band(fraction: Any) -> Callable[[Any, Any], Any]:
+    """``inside(weight, initial)``: which weights of a leaf lie in the band."""
+    if not is_traced(fraction) and not fraction >= 0:
+        raise ValueError(f"expected fraction >= 0 (of the initial weight), got {fraction}")
+
+    def inside(weight: Any, initial: Any) -> Any:
+        dtype = jnp.promote_types(weight.dtype, jnp.float32)
+        weight, initial = weight.astype(dtype), initial.astype(dtype)
+        return jnp.abs(weight - initial) <= fraction * jnp.abs(initial)
+
+    return inside
+
+
+def _prune_inside(inside: Callable[[Any, Any], Any]) -> Callable[[DissipateState, PyTree], PyTree]:
+    def prune_layer(mask: Any, weight: Any, initial: Any) -> Any:
+        kept = mask & ~inside(weight, initial)
+        return jnp.where(jnp.any(kept), kept, _most_displaced(mask, weight, initial))
+
+    return lambda state, weights: map_masks(prune_layer, state.masks, weights, state.initial)
+
+
+def _transformation(
+    name: str,
+    track: Callable[[Any, Any], Any] | None,
+    prune: Callable[[DissipateState, PyTree], PyTree],
+    check_every: Any,
+    stop_after: Any,
+    masks: PyTree,
+    prunable: Prunable | None,
+) -> optax.GradientTransformationExtraArgs:
+    """What all forms share: copy the start, look after each update, hold what is removed.
+
+    ``track(weight, initial)`` renews a leaf of the initial weights after every step of the window;
+    ``prune(state, weights)`` returns the masks after a check.
+    """
+
+    def init_fn(params: PyTree) -> DissipateState:
+        count = jnp.zeros([], jnp.int32)
+        if is_placeholder(params):
+            return DissipateState(count, params, params)
+        chosen = default_prunable if prunable is None else prunable
+        start = full_masks(params, prunable=chosen) if masks is None else masks
+        check_masks(start, params)
+        # A copy: the caller may donate the params' buffers to the step.
+        return DissipateState(count, map_masks(lambda _, p: jnp.array(p), start, params), start)
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del extra_args
+        require_params(params, name)
+        count = optax.safe_increment(state.count)
+        state = state._replace(count=count)
+
+        def weights() -> PyTree:
+            return map_masks(
+                lambda _, weight, update: (weight + update).astype(weight.dtype),
+                state.masks,
+                params,
+                updates,
+            )
+
+        if track is not None:
+            state = state._replace(
+                initial=jax.lax.cond(
+                    count <= stop_after,
+                    lambda: jax.tree.map(track, weights(), state.initial),
+                    lambda: state.initial,
+                )
+            )
+        is_check = (count <= stop_after) & (count % check_every == 0)
+        kept = jax.lax.cond(is_check, lambda: prune(state, weights()), lambda: state.masks)
+        return zero_pruned(updates, params, kept), state._replace(masks=kept)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _displacement(mask: Any, weight: Any, initial: Any) -> Any:
+    """Relative displacement of kept weights; -1 where pruned."""
+    return jnp.where(mask, relative_displacement(weight, initial), -1)
+
+
+def _most_displaced(mask: Any, weight: Any, initial: Any) -> Any:
+    """A mask of the one kept weight that has moved the most; nothing if none is kept."""
+    displacement = _displacement(mask, weight, initial)
+    index = jnp.arange(mask.size).reshape(mask.shape)
+    return mask & (index == jnp.argmax(displacement))
+
+
+def _spare_most_displaced(mask: Any, weight: Any, initial: Any) -> Any:
+    spared = _most_displaced(mask, weight, initial)
+    return jnp.where(spared, jnp.inf, _displacement(mask, weight, initial))
+
+
+def _check_steps(check_every: Any, stop_after: Any) -> None:
+    if not is_traced(check_every) and not check_every >= 1:
+        raise ValueError(f"expected check_every >= 1 (steps), got {check_every}")
+    if stop_after is not None and not is_traced(stop_after) and not stop_after >= 0:
+        raise ValueError(f"expected stop_after >= 0 (steps), got {stop_after}")

@@ -1,0 +1,255 @@
+"""K-starts: k random p-sparse networks of one initialization are trained, the fittest is kept.
+
+Axes of the design: the fitness (weights, accumulated gradients, both), the reading of the gradient
+sum (of absolute or of signed gradients: ``accumulate_gradients``, ``accumulate_signed_gradients``),
+and the search. The search here is the paper's; ``elimination.py`` drops candidates on the way and
+``evolution.py`` breeds new ones.
+
+Shapes: K candidates on the leading axis of every stacked tree.
+
+Source: Haroon 2022, "What to Prune and What Not to Prune at Initialization" (arXiv 2209.02201).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pruning.allocation import uniform
+from pruning.masks import Prunable, PyTree, apply_masks, is_none, prunable
+from pruning.scores import random_masks
+
+Train = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+Fitness = Callable[[PyTree, PyTree, PyTree], jax.Array]
+
+
+class KStarts(NamedTuple):
+    """The outcome of a search.
+
+    Attributes:
+        masks: The winner's masks.
+        params: The winner's params as its training left them; it goes on from there.
+        winner: Its index among the candidates, an int32 scalar.
+        fitness: The fitness of all candidates, shape (K,).
+    """
+
+    masks: PyTree
+    params: PyTree
+    winner: jax.Array
+    fitness: jax.Array
+
+
+def candidate_masks(
+    key: jax.Array,
+    params: PyTree,
+    *,
+    k: int,
+    sparsity: float,
+    allocation=uniform,
+    prunable: Prunable = prunable,
+) -> PyTree:
+    """Draws k independent random masks of one network.
+
+    Args:
+        key: A typed PRNG key.
+        params: The initialization that the candidates share.
+        k: Number of candidates, at least 1.
+        sparsity: Fraction of prunable weights to remove, in [0, 1).
+        allocation: From the sparsity to a sparsity for each layer.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        Masks with a leading axis of length k.
+
+    Raises:
+        ValueError: If k < 1, the sparsity is outside [0, 1), or no leaf is prunable.
+    """
+    if k < 1:
+        raise ValueError(f"expected k >= 1 candidates, got {k}")
+    return jax.vmap(
+        lambda key: random_masks(key, params, sparsity, allocation=allocation, prunable=prunable)
+    )(jax.random.split(key, k))
+
+
+def k_starts(
+    key: jax.Array,
+    params: PyTree,
+    train_fn: Train,
+    *,
+    k: int,
+    sparsity: float,
+    fitness: Fitness,
+    allocation=uniform,
+    prunable: Prunable = prunable,
+    chunk_size: int | None = None,
+) -> KStarts:
+    """Trains k random masks of one initialization side by side and keeps the fittest.
+
+    Args:
+        key: A typed PRNG key; decides the masks.
+        params: The initialization that the candidates share.
+        train_fn: ``train_fn(params, masks) -> (params, gradient_sums)`` trains one candidate for the
+            search's epochs. It gets masked params, holds the masks while it trains (``hold_masks``)
+            and returns the sums that ``accumulate_gradients`` kept. It is mapped over the
+            candidates, so it must be traceable; what it closes over (batches, keys) is shared.
+        k: Number of candidates, at least 1.
+        sparsity: Fraction of prunable weights to remove, in [0, 1).
+        fitness: ``fitness(params, gradient_sums, masks) -> (k,)`` over the stacked trees, the
+            highest wins, NaN never: ``weight_fitness``, ``gradient_fitness``, ``combined_fitness``.
+        allocation: From the sparsity to a sparsity for each layer.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        chunk_size: How many candidates train at once; None for all. Bounds memory.
+
+    Returns:
+        The winner and the fitness of all.
+
+    Raises:
+        ValueError: If k or chunk_size < 1, the sparsity is outside [0, 1), or no leaf is prunable.
+
+    Source: Haroon 2022 (arXiv 2209.02201). The paper is silent on the allocation (here: uniform,
+    exact counts in each layer) and on whether the candidates share weights (here: they do).
+
+    >>> params = {"w": jnp.array([[3.0, -1.0, 2.0, 0.5]])}
+    >>> train_fn = lambda params, masks: (params, params)
+    >>> found = k_starts(jax.random.key(0), params, train_fn, k=9, sparsity=0.5,
+    ...                  fitness=weight_fitness)
+    >>> float(found.fitness[found.winner])
+    2.5
+    """
+    masks = candidate_masks(key, params, k=k, sparsity=sparsity, allocation=allocation, prunable=prunable)
+    trained, gradient_sums = train_candidates(train_fn, params, masks, chunk_size=chunk_size)
+    return fittest(trained, masks, fitness(trained, gradient_sums, masks))
+
+
+def train_candidates(
+    train_fn: Train, params: PyTree, masks: PyTree, *, chunk_size: int | None = None
+) -> tuple[PyTree, PyTree]:
+    """Trains every candidate from the same params, all at once or in chunks.
+
+    Args:
+        train_fn: As for ``k_starts``.
+        params: The initialization that the candidates share.
+        masks: Masks with a leading axis of length K.
+        chunk_size: How many candidates train at once; None for all.
+
+    Returns:
+        The stacked trained params and gradient sums.
+
+    Raises:
+        ValueError: If chunk_size < 1.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"expected chunk_size >= 1, got {chunk_size}")
+
+    def train(candidate: PyTree) -> tuple[PyTree, PyTree]:
+        return train_fn(apply_masks(params, candidate), candidate)
+
+    if chunk_size is None:
+        return jax.vmap(train)(masks)
+    return jax.lax.map(train, masks, batch_size=chunk_size)
+
+
+def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
+    """Picks the candidate of the highest fitness; NaN ranks lowest, ties go to the lower index.
+
+    Args:
+        params: Stacked params, leading axis K.
+        masks: Stacked masks, leading axis K.
+        fitness: Shape (K,).
+
+    Returns:
+        The winner and the fitness of all.
+
+    Raises:
+        ValueError: If fitness does not have the shape (K,).
+    """
+    k = len(jax.tree.leaves(masks)[0])
+    if jnp.shape(fitness) != (k,):
+        raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
+    winner = jnp.argmax(jnp.where(jnp.isnan(fitness), -jnp.inf, fitness))
+    take = lambda leaf: leaf[winner]  # noqa: E731
+    return KStarts(jax.tree.map(take, masks), jax.tree.map(take, params), winner, fitness)
+
+
+def weight_fitness(params: PyTree, gradient_sums: PyTree, masks: PyTree) -> jax.Array:
+    r"""Mean magnitude of the kept weights: :math:`f_c = \frac{1}{n_c} \sum_{i\,kept} |w_{c,i}|`.
+
+    Args:
+        params: Stacked trained params, leading axis K.
+        gradient_sums: Not used.
+        masks: Stacked masks, leading axis K.
+
+    Returns:
+        The fitness of each candidate, shape (K,), float32 at least.
+
+    Source: Haroon 2022 (arXiv 2209.02201), "magnitude of the weights".
+    """
+    del gradient_sums
+    return _mean_of_kept(params, masks)
+
+
+def gradient_fitness(params: PyTree, gradient_sums: PyTree, masks: PyTree) -> jax.Array:
+    r"""Mean accumulated gradient of the kept weights: :math:`\frac{1}{n_c} \sum_{i\,kept} |G_{c,i}|`.
+
+    With :math:`G = \sum_t |g_t|` from ``accumulate_gradients``, or :math:`G = \sum_t g_t` from
+    ``accumulate_signed_gradients``: the two readings of "the gradient accumulated over an epoch".
+
+    Args:
+        params: Not used.
+        gradient_sums: Stacked sums, leading axis K.
+        masks: Stacked masks, leading axis K.
+
+    Returns:
+        The fitness of each candidate, shape (K,), float32 at least.
+
+    Source: Haroon 2022 (arXiv 2209.02201).
+    """
+    del params
+    return _mean_of_kept(gradient_sums, masks)
+
+
+def combined_fitness(params: PyTree, gradient_sums: PyTree, masks: PyTree) -> jax.Array:
+    r"""Weights and gradients together, each standardised over the candidates, then added.
+
+    .. math:: f_c = \frac{a_c - \bar a}{\sigma_a} + \frac{b_c - \bar b}{\sigma_b}
+
+    with a the ``weight_fitness`` and b the ``gradient_fitness``. A part that is the same for all
+    candidates adds nothing; candidates whose part is NaN are left out of mean and deviation.
+
+    Args:
+        params: Stacked trained params, leading axis K.
+        gradient_sums: Stacked sums, leading axis K.
+        masks: Stacked masks, leading axis K.
+
+    Returns:
+        The fitness of each candidate, shape (K,), float32 at least.
+
+    Source: Haroon 2022 (arXiv 2209.02201), "a combination of both"; the standardisation is ours.
+    """
+    return _standardised(weight_fitness(params, gradient_sums, masks)) + _standardised(
+        gradient_fitness(params, gradient_sums, masks)
+    )
+
+
+def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
+    """Mean of ``|value|`` over the kept weights of each candidate, shape (K,)."""
+    total = count = jnp.float32(0)
+    for mask, value in zip(
+        jax.tree.leaves(masks),
+        jax.tree.leaves(
+            jax.tree.map(lambda m, v: None if m is None else v, masks, values, is_leaf=is_none)
+        ),
+        strict=True,
+    ):
+        axes = tuple(range(1, mask.ndim))
+        size = jnp.abs(value.astype(jnp.promote_types(value.dtype, jnp.float32)))
+        total = total + jnp.sum(jnp.where(mask, size, 0), axis=axes)
+        count = count + jnp.sum(mask, axis=axes)
+    return total / count
+
+
+def _standardised(values: jax.Array) -> jax.Array:
+    deviation = jnp.nanstd(values)
+    centred = values - jnp.nanmean(values)
+    return jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), centred * 0)

@@ -1,0 +1,286 @@
+"""The mask pytree: which weights of a network are kept.
+
+A tree of masks is shaped like the params: a bool array (True = kept) where a leaf is prunable,
+``None`` where it is not. Masks are data: they pass through ``jit``, ``vmap``, ``scan`` and ``grad``
+like any array, and every function here is pure.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+Path = tuple[Any, ...]
+Prunable = Callable[[Path, Any], bool]
+
+
+def is_none(leaf: Any) -> bool:
+    """Whether ``leaf`` is ``None``: the ``is_leaf`` with which trees of masks are mapped over."""
+    return leaf is None
+
+
+def is_traced(value: Any) -> bool:
+    """Whether ``value`` is abstract (inside ``jit``, ``vmap``, ...), so that it cannot be read."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def prunable(path: Path, leaf: Any) -> bool:
+    """The default predicate: floating-point leaves of at least two dimensions.
+
+    This takes in the kernels of dense and convolutional layers and leaves out biases, the scales of
+    normalisation layers, counters and keys. Write your own with the same signature to choose
+    otherwise.
+
+    Args:
+        path: The leaf's key path, as ``jax.tree_util.tree_map_with_path`` gives it.
+        leaf: An array, or anything with ``ndim`` and ``dtype``.
+
+    Returns:
+        Whether the leaf may be pruned.
+    """
+    del path
+    return getattr(leaf, "ndim", 0) >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def prunable_params(params: PyTree, prunable: Prunable = prunable) -> PyTree:
+    """Replaces every leaf that is not prunable by ``None``.
+
+    Args:
+        params: Any pytree of arrays.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        A tree shaped like masks, with the prunable leaves of ``params`` in it.
+
+    Raises:
+        ValueError: If no leaf is prunable.
+    """
+    chosen = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if prunable(path, leaf) else None, params
+    )
+    if not jax.tree.leaves(chosen):
+        paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        raise ValueError(
+            "expected params with at least one prunable leaf (by default: floating point, ndim >= 2), "
+            + (f"but none of {', '.join(paths[:8])} is one" if paths else "got a tree without leaves")
+            + "; pass the params collection itself, or your own prunable(path, leaf)"
+        )
+    return chosen
+
+
+def map_masks(function: Callable[..., Any], masks: PyTree, *trees: PyTree) -> PyTree:
+    """Maps ``function`` over the masks that are there, and keeps ``None`` where there is none.
+
+    Args:
+        function: Called as ``function(mask, *leaves)``.
+        masks: A tree of masks, or any tree that is ``None`` where a leaf is not prunable.
+        *trees: Trees shaped like ``masks`` or like the params.
+
+    Returns:
+        A tree shaped like ``masks``.
+    """
+    return jax.tree.map(
+        lambda mask, *leaves: None if mask is None else function(mask, *leaves),
+        masks,
+        *trees,
+        is_leaf=is_none,
+    )
+
+
+def full_masks(params: PyTree, *, prunable: Prunable = prunable) -> PyTree:
+    """The masks of the dense network: every prunable weight is kept.
+
+    Args:
+        params: Any pytree of arrays.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        A tree of masks, all True.
+
+    Raises:
+        ValueError: If no leaf is prunable.
+
+    >>> full_masks({"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)})
+    {'bias': None, 'kernel': Array([[ True,  True]], dtype=bool)}
+    """
+    return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), prunable_params(params, prunable))
+
+
+def check_masks(masks: PyTree, params: PyTree) -> None:
+    """Checks that ``masks`` fit ``params``: same structure, same shapes, bool leaves.
+
+    Looks at structure, shapes and dtypes alone, so it costs nothing under ``jit``.
+
+    Args:
+        masks: A tree of masks.
+        params: The params that they are meant for.
+
+    Raises:
+        ValueError: At the first leaf that does not fit, with its path.
+    """
+    flatten = jax.tree_util.tree_flatten_with_path
+    found, mask_structure = flatten(masks, is_leaf=is_none)
+    expected, params_structure = flatten(params, is_leaf=is_none)
+    keystr = jax.tree_util.keystr
+    if mask_structure != params_structure:
+        mask_paths, params_paths = ({keystr(path) for path, _ in side} for side in (found, expected))
+        only_masks, only_params = mask_paths - params_paths, params_paths - mask_paths
+        where = (
+            f"only in the masks: {sorted(only_masks)[:4]}, only in the params: {sorted(only_params)[:4]}"
+            if only_masks or only_params
+            else f"the containers differ: {mask_structure} against {params_structure}"
+        )
+        raise ValueError(
+            f"expected masks with the structure of the params, {where}; make them with "
+            "pruning.full_masks(params) or from scores of the same params"
+        )
+    for (path, mask), (_, leaf) in zip(found, expected, strict=True):
+        if mask is None:
+            continue
+        dtype = getattr(mask, "dtype", type(mask).__name__)
+        if dtype != jnp.bool_:
+            raise ValueError(f"expected a bool mask at {keystr(path)}, got {dtype}")
+        if jnp.shape(mask) != jnp.shape(leaf):
+            raise ValueError(
+                f"expected a mask of shape {jnp.shape(leaf)} at {keystr(path)}, got {jnp.shape(mask)}"
+            )
+    if all(mask is None for _, mask in found):
+        raise ValueError("expected at least one mask, got a tree with none: nothing is prunable")
+
+
+def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
+    r"""Sets pruned weights to exactly zero: :math:`w_i \mapsto w_i` if kept, else :math:`0`.
+
+    A selection, not a product: NaN and -0.0 would leak through a product. The gradient of a pruned
+    weight through it is zero.
+
+    Args:
+        params: Any pytree of arrays.
+        masks: Masks of that tree.
+
+    Returns:
+        The masked params; leaves without a mask are returned as they are.
+
+    Raises:
+        ValueError: If the masks do not fit the params (``check_masks``).
+
+    >>> apply_masks({"w": jnp.array([[1.0, 2.0]])}, {"w": jnp.array([[True, False]])})
+    {'w': Array([[1., 0.]], dtype=float32)}
+    """
+    check_masks(masks, params)
+    return jax.tree.map(
+        lambda mask, leaf: leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf)),
+        masks,
+        params,
+        is_leaf=is_none,
+    )
+
+
+def intersect_masks(masks: PyTree, *others: PyTree) -> PyTree:
+    """Keeps what every one of the given masks keeps.
+
+    Args:
+        masks: A tree of masks.
+        *others: More masks of the same params.
+
+    Returns:
+        A tree of masks, the elementwise conjunction.
+
+    Raises:
+        ValueError: If the trees differ in structure or shapes.
+    """
+    for other in others:
+        check_masks(other, masks)
+        masks = map_masks(jnp.logical_and, masks, other)
+    return masks
+
+
+def count_kept(masks: PyTree) -> Any:
+    """Counts the kept weights.
+
+    Args:
+        masks: A tree of masks.
+
+    Returns:
+        An int, or an int32 scalar where the masks are traced.
+    """
+    leaves = jax.tree.leaves(masks)
+    if any(is_traced(mask) for mask in leaves):
+        return sum((jnp.sum(mask, dtype=jnp.int32) for mask in leaves), start=jnp.int32(0))
+    return sum(int(np.count_nonzero(np.asarray(mask))) for mask in leaves)
+
+
+def count_prunable(masks: PyTree) -> int:
+    """Counts the prunable weights, kept or not.
+
+    Args:
+        masks: A tree of masks, or of scores.
+
+    Returns:
+        The number of weights that have a mask.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(masks))
+    if size == 0:
+        raise ValueError("expected at least one prunable weight, got a tree with none")
+    return size
+
+
+def sparsity(masks: PyTree) -> Any:
+    """The fraction of prunable weights that is removed.
+
+    Args:
+        masks: A tree of masks.
+
+    Returns:
+        A float in [0, 1], or a float32 scalar where the masks are traced.
+
+    Raises:
+        ValueError: If there is no mask in the tree.
+
+    >>> sparsity({"kernel": jnp.array([[True, False, False, False]]), "bias": None})
+    0.75
+    """
+    size = count_prunable(masks)
+    return (size - count_kept(masks)) / size
+
+
+class LayerRow(NamedTuple):
+    """One layer of a report: counts are weights, sparsity is the fraction removed."""
+
+    path: str
+    shape: tuple[int, ...]
+    kept: int
+    size: int
+    sparsity: float
+
+
+def layer_report(params: PyTree, masks: PyTree) -> Sequence[LayerRow]:
+    """What the masks keep in each layer.
+
+    Args:
+        params: Any pytree of arrays.
+        masks: Concrete masks of that tree.
+
+    Returns:
+        A row for each prunable leaf, in tree order: path, shape, kept, size, sparsity.
+
+    Raises:
+        ValueError: If the masks do not fit the params, or are traced.
+    """
+    check_masks(masks, params)
+    rows = []
+    for path, mask in jax.tree_util.tree_leaves_with_path(masks):
+        if is_traced(mask):
+            raise ValueError("layer_report needs concrete masks: call it outside jit and vmap")
+        kept = count_kept(mask)
+        rows.append(
+            LayerRow(jax.tree_util.keystr(path), mask.shape, kept, mask.size, 1 - kept / mask.size)
+        )
+    return rows

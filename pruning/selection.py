@@ -1,0 +1,197 @@
+"""Selection: from scores and sparsities to masks, with exact counts.
+
+The highest scores are kept. Of equal scores the one with the lower flat index is kept. NaN ranks
+below every number. Nothing is sorted: the threshold is found bit by bit on integers that are
+ordered as the scores are, which takes a fixed number of passes over the scores, no copy of them
+beyond those integers, and works on any tree under ``jit`` and ``vmap`` with a traced sparsity.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pruning.counting import pruned_count
+from pruning.masks import PyTree, check_masks, count_kept, count_prunable, is_traced
+
+
+def global_masks(scores: PyTree, sparsity: float, *, masks: PyTree = None) -> PyTree:
+    """Keeps the highest scores over all layers together: one threshold for the network.
+
+    A layer may lose all its weights; ``layerwise_masks`` gives each layer its own threshold.
+
+    Args:
+        scores: A tree like masks with float leaves.
+        sparsity: Fraction of all prunable weights to remove, in [0, 1); may be traced.
+        masks: Weights that are pruned already: they stay pruned and count towards the sparsity.
+
+    Returns:
+        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed.
+
+    Raises:
+        ValueError: If the sparsity is outside [0, 1) or below that of ``masks``, a score is NaN, or
+            the trees do not match.
+
+    >>> global_masks({"a": jnp.array([[3.0, 1.0]]), "b": jnp.array([[2.0, 0.0]])}, 0.5)
+    {'a': Array([[ True, False]], dtype=bool), 'b': Array([[ True, False]], dtype=bool)}
+    """
+    size = check_scores(scores, masks)
+    pruned = pruned_count(sparsity, size)
+    if masks is not None:
+        _check_reachable(masks, pruned, f"sparsity {sparsity}")
+    return keep_highest(scores, pruned, masks=masks)
+
+
+def layerwise_masks(scores: PyTree, sparsities: PyTree, *, masks: PyTree = None) -> PyTree:
+    """Keeps the highest scores of each layer: a threshold and an exact count for every layer.
+
+    Args:
+        scores: A tree like masks with float leaves.
+        sparsities: A sparsity in [0, 1) for each layer, as an allocation returns them.
+        masks: Weights that are pruned already: they stay pruned and count towards the sparsities.
+
+    Returns:
+        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed in each layer.
+
+    Raises:
+        ValueError: If a sparsity is outside [0, 1) or below that of ``masks``, a score is NaN, or
+            the trees do not match.
+    """
+    check_scores(scores, masks)
+    paths_scores, structure = jax.tree_util.tree_flatten_with_path(scores)
+    if structure != jax.tree.structure(sparsities):
+        raise ValueError(
+            f"expected a sparsity for each layer of the scores ({structure}), "
+            f"got {jax.tree.structure(sparsities)}; use an allocation such as pruning.uniform"
+        )
+    kept = []
+    layers = [None] * len(paths_scores) if masks is None else jax.tree.leaves(masks)
+    for (path, leaf), sparsity, mask in zip(
+        paths_scores, jax.tree.leaves(sparsities), layers, strict=True
+    ):
+        pruned = pruned_count(sparsity, leaf.size)
+        if mask is not None:
+            where = jax.tree_util.keystr(path)
+            _check_reachable(mask, pruned, f"sparsity {sparsity} at {where}")
+        kept.append(keep_highest(leaf, pruned, masks=mask))
+    return structure.unflatten(kept)
+
+
+def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree:
+    """Removes the ``pruned`` lowest scores of a tree; the rank runs over all its leaves.
+
+    The step under ``global_masks``, for callers that count weights themselves.
+
+    Args:
+        scores: A tree like masks with float leaves.
+        pruned: How many weights to remove, an int (traced or not) from 0 to the number of scores.
+            Where it is less than ``masks`` remove already, those remain removed and no others.
+        masks: Weights that are pruned already.
+
+    Returns:
+        A tree of masks.
+    """
+    leaves, structure = jax.tree.flatten(scores)
+    before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
+    wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
+    ranks = [_ranks(leaf, mask, wide) for leaf, mask in zip(leaves, before, strict=True)]
+    pruned = jnp.asarray(pruned, jnp.int32)
+    threshold = _search(_threshold_bit, ranks[0].dtype, ranks, pruned)
+    spared = jnp.maximum(_count([rank <= threshold for rank in ranks]) - pruned, 0)
+    kept = []
+    for rank, mask in zip(ranks, before, strict=True):
+        tied = rank == threshold
+        end = _search(_end_bit, jnp.uint32, tied, spared)
+        chosen = (rank > threshold) | (tied & (_flat_index(tied) < end))
+        spared = jnp.maximum(spared - _count([tied]), 0)
+        kept.append(chosen if mask is None else chosen & mask)
+    return structure.unflatten(kept)
+
+
+def check_scores(scores: PyTree, masks: PyTree = None) -> int:
+    """Checks scores (and masks beside them) and counts them.
+
+    Args:
+        scores: A tree like masks with float leaves.
+        masks: Masks of the same network, or None.
+
+    Returns:
+        The number of scores.
+
+    Raises:
+        ValueError: If a leaf is not floating point, a concrete score is NaN, there are no scores,
+            or the masks do not match.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(scores):
+        where = jax.tree_util.keystr(path)
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"expected float scores at {where}, got {jnp.result_type(leaf)}")
+        if not is_traced(leaf) and bool(np.any(np.isnan(np.asarray(leaf, np.float64)))):
+            raise ValueError(f"expected scores that can be ranked, got NaN at {where}")
+    if masks is not None:
+        check_masks(masks, scores)
+    return count_prunable(scores)
+
+
+def _check_reachable(masks: PyTree, pruned: Any, what: str) -> None:
+    removed = count_prunable(masks) - count_kept(masks)
+    if not is_traced(removed) and not is_traced(pruned) and removed > pruned:
+        raise ValueError(
+            f"{what} removes {pruned} weights, but the masks given remove {removed} already and "
+            "pruned weights do not return; ask for a higher sparsity or pass no masks"
+        )
+
+
+def _ranks(scores: jax.Array, mask: jax.Array | None, wide: bool) -> jax.Array:
+    """Unsigned integers in the order of the scores; 0 where pruned already, 1 for NaN."""
+    scores = scores.astype(jnp.float64 if wide else jnp.float32)
+    unsigned = jnp.uint64 if wide else jnp.uint32
+    sign = jnp.array(1, unsigned) << (jnp.iinfo(unsigned).bits - 1)
+    # Both zeros are one score: the sign of a zero must not break a tie.
+    bits = jax.lax.bitcast_convert_type(jnp.where(scores == 0, 0, scores), unsigned)
+    ranks = jnp.where(bits >= sign, ~bits, bits | sign)
+    ranks = jnp.where(jnp.isnan(scores), jnp.array(1, unsigned), ranks)
+    return ranks if mask is None else jnp.where(mask, ranks, jnp.array(0, unsigned))
+
+
+def _count(chosen: list[jax.Array]) -> jax.Array:
+    return sum((jnp.sum(leaf, dtype=jnp.int32) for leaf in chosen), start=jnp.int32(0))
+
+
+def _flat_index(leaf: jax.Array) -> jax.Array:
+    return jnp.arange(leaf.size, dtype=jnp.uint32).reshape(leaf.shape)
+
+
+def _search(step: Callable[..., Any], dtype: Any, over: Any, number: jax.Array) -> jax.Array:
+    """Finds the largest unsigned integer that fits, from its highest bit to its lowest.
+
+    The steps are module-level functions and the arrays travel in the loop's state, so that JAX
+    knows the loop again and calls outside ``jit`` compile once.
+    """
+    start = (jnp.array(0, dtype), over, number)
+    return jax.lax.fori_loop(0, jnp.iinfo(dtype).bits, step, start)[0]
+
+
+def _with_bit(i: jax.Array, value: jax.Array) -> jax.Array:
+    bits = jnp.iinfo(value.dtype).bits
+    return value | (jnp.array(1, value.dtype) << (bits - 1 - i).astype(value.dtype))
+
+
+def _threshold_bit(i: jax.Array, state: Any) -> Any:
+    """Raises the threshold while no more than ``number`` ranks lie below it."""
+    value, ranks, number = state
+    larger = _with_bit(i, value)
+    return jnp.where(_count([r < larger for r in ranks]) <= number, larger, value), ranks, number
+
+
+def _end_bit(i: jax.Array, state: Any) -> Any:
+    """Moves the end on while no more than ``number`` tied entries lie before it."""
+    value, tied, number = state
+    larger = _with_bit(i, value)
+    return (
+        jnp.where(_count([tied & (_flat_index(tied) < larger)]) <= number, larger, value),
+        tied,
+        number,
+    )

@@ -1,0 +1,215 @@
+"""Optax transformations beside the methods: hold masks, accumulate gradients, read masks back."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pruning.masks import PyTree, check_masks, is_none, map_masks, prunable, prunable_params
+
+
+class HoldMasksState(NamedTuple):
+    """Holds the masks, so that they travel, stack and are saved with the optimizer's state."""
+
+    masks: PyTree
+
+
+def hold_masks(masks: PyTree) -> optax.GradientTransformationExtraArgs:
+    r"""Keeps pruned weights at exactly zero, whatever comes before it in the chain.
+
+    The update of a pruned weight becomes :math:`-w`, so that :math:`w + u = 0` exactly: momentum,
+    Adam's moments and weight decay cannot revive it, and it need not be zero beforehand.
+
+    Args:
+        masks: A tree of masks; they may be traced, so one program serves all masks.
+
+    Returns:
+        A transformation for the end of a chain. It needs ``params`` in ``update``.
+
+    Raises:
+        ValueError: From ``init`` if the masks do not fit the params, from ``update`` without params.
+
+    >>> params, masks = {"w": jnp.ones((1, 2))}, {"w": jnp.array([[True, False]])}
+    >>> tx = optax.chain(optax.adamw(0.1), hold_masks(masks))
+    >>> updates, _ = tx.update({"w": jnp.ones((1, 2))}, tx.init(params), params)
+    >>> optax.apply_updates(params, updates)["w"].round(2)
+    Array([[0.9, 0. ]], dtype=float32)
+    """
+
+    def init_fn(params: PyTree) -> HoldMasksState:
+        if not is_placeholder(params):
+            check_masks(masks, params)
+            return HoldMasksState(masks)
+        return HoldMasksState(params)
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del extra_args
+        require_params(params, "hold_masks")
+        return zero_pruned(updates, params, state.masks), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+class AccumulateGradientsState(NamedTuple):
+    """The sums so far (a tree like masks) and the number of steps seen."""
+
+    count: jax.Array
+    gradient_sums: PyTree
+
+
+def accumulate_gradients(
+    *, first: int = 1, last: int | None = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Sums the magnitude of the gradients it sees: :math:`G_i = \sum_t |g_{t,i}|`.
+
+    Updates pass through unchanged. Place it first in a chain to see the raw gradients; read the sums
+    with ``optax.tree.get(opt_state, "gradient_sums")``. ``accumulate_signed_gradients`` sums the
+    signed gradients, so that what points to and fro cancels.
+
+    Args:
+        first: The first step of the sum, counting from 1.
+        last: The last step of the sum; None for no end.
+
+    Returns:
+        A transformation whose state holds the sums of the prunable leaves, in float32 at least.
+
+    Raises:
+        ValueError: If ``first`` < 1 or ``last`` < ``first``.
+
+    Source: Haroon 2022 (arXiv 2209.02201), "gradient accumulated over an epoch".
+    """
+    return _accumulate(jnp.abs, first, last)
+
+
+def accumulate_signed_gradients(
+    *, first: int = 1, last: int | None = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Sums the gradients it sees: :math:`G_i = \sum_t g_{t,i}`.
+
+    The other reading of the accumulated gradient, see ``accumulate_gradients``; the fitness takes
+    the magnitude of the sum.
+
+    Args:
+        first: The first step of the sum, counting from 1.
+        last: The last step of the sum; None for no end.
+
+    Returns:
+        A transformation whose state holds the sums of the prunable leaves, in float32 at least.
+
+    Raises:
+        ValueError: If ``first`` < 1 or ``last`` < ``first``.
+
+    Source: Haroon 2022 (arXiv 2209.02201).
+    """
+    return _accumulate(lambda gradient: gradient, first, last)
+
+
+def get_masks(opt_state: Any) -> PyTree:
+    """Finds the masks in an optimizer's state, however deep wrappers and chains have nested them.
+
+    Args:
+        opt_state: The state of a chain with ``hold_masks``, ``dissipate`` or any transformation
+            whose NamedTuple state has a field ``masks``.
+
+    Returns:
+        The masks.
+
+    Raises:
+        ValueError: If there are none, or several.
+
+    >>> tx = optax.chain(optax.sgd(0.1), hold_masks({"w": jnp.array([[True]])}))
+    >>> get_masks(tx.init({"w": jnp.ones((1, 1))}))
+    {'w': Array([[ True]], dtype=bool)}
+    """
+
+    def has_masks(state: Any) -> bool:
+        return "masks" in getattr(state, "_fields", ())
+
+    found = [s for s in jax.tree.leaves(opt_state, is_leaf=has_masks) if has_masks(s)]
+    if len(found) != 1:
+        names = ", ".join(type(state).__name__ for state in found) or "none"
+        raise ValueError(
+            f"expected one transformation that holds masks in this optimizer state, got {names}; "
+            + (
+                "give dissipate(..., masks=...) the masks instead of chaining hold_masks before it"
+                if found
+                else "add pruning.hold_masks or pruning.dissipate at the end of the chain"
+            )
+        )
+    return found[0].masks
+
+
+def zero_pruned(updates: PyTree, params: PyTree, masks: PyTree) -> PyTree:
+    """Replaces the updates of pruned weights by what takes them to zero.
+
+    Args:
+        updates: The updates of all params.
+        params: The params.
+        masks: A tree of masks.
+
+    Returns:
+        The updates, ``-w`` where pruned.
+    """
+    return jax.tree.map(
+        # Promoted, not cast: -w rounded to a shorter dtype would not take w to zero.
+        lambda mask, update, weight: update if mask is None else jnp.where(mask, update, -weight),
+        masks,
+        updates,
+        params,
+        is_leaf=is_none,
+    )
+
+
+def require_params(params: PyTree, name: str) -> None:
+    """Checks that ``update`` was given the params.
+
+    Args:
+        params: What it was given.
+        name: The transformation.
+
+    Raises:
+        ValueError: If they are None.
+    """
+    if params is None:
+        raise ValueError(
+            f"{name} needs the params: call update(updates, state, params), also on the chain around it"
+        )
+
+
+def is_placeholder(params: PyTree) -> bool:
+    """Whether optax is only asking for the structure of a state (``optax.tree.map_params``).
+
+    It does so with one node without children in the place of the params, and the state must hold it
+    wherever it holds something shaped like the params.
+    """
+    return not isinstance(params, (dict, list, tuple)) and not jax.tree.leaves(params)
+
+
+def _accumulate(magnitude, first: int, last: int | None) -> optax.GradientTransformationExtraArgs:
+    if first < 1 or (last is not None and last < first):
+        raise ValueError(
+            f"expected steps 1 <= first <= last (or last=None), got first={first}, last={last}"
+        )
+
+    def init_fn(params: PyTree) -> AccumulateGradientsState:
+        chosen = params if is_placeholder(params) else prunable_params(params, prunable)
+        return AccumulateGradientsState(
+            count=jnp.zeros([], jnp.int32),
+            gradient_sums=jax.tree.map(
+                lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), chosen
+            ),
+        )
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del params, extra_args
+        count = optax.safe_increment(state.count)
+
+        def add(sums: PyTree) -> PyTree:
+            return map_masks(lambda s, u: s + magnitude(u.astype(s.dtype)), sums, updates)
+
+        inside = count >= first if last is None else (count >= first) & (count <= last)
+        sums = jax.lax.cond(inside, add, lambda sums: sums, state.gradient_sums)
+        return updates, AccumulateGradientsState(count, sums)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,175 @@
+"""Small models without normalisation, as Flax Linen modules.
+
+Every model maps images (batch, H, W, C) of any size to logits (batch, num_classes). Convolutions
+go through `train.convolution`, whose gradients are fast in loops on CPU; pools are
+`train.pooling.max_pool_2x2`. Kernels are drawn by `kernel_init`, biases start at zero.
+
+Every hidden layer has a ReLU, as in the pruning literature. (Caffe's own LeNet has none after its
+convolutions; LeCun's has sigmoids and trained subsampling.)
+
+Source:
+  LeNet-300-100 and LeNet-5: LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning
+  applied to document recognition", section III.C; LeNet-5 in the form of Caffe's MNIST example.
+  Conv-2/4/6: Frankle and Carbin 2019, arXiv:1803.03635, figure 2.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer
+
+from train.convolution import conv_general_dilated
+from train.pooling import max_pool_2x2
+
+INITIALIZERS: dict[str, Initializer] = {
+    "kaiming-normal": jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
+    "glorot-normal": jax.nn.initializers.variance_scaling(1.0, "fan_avg", "normal"),
+}
+"""Kernel initializers by name. Plain normals: jax's own of these names cut the tails at two
+standard deviations, PyTorch's and the papers' do not."""
+
+_KAIMING = INITIALIZERS["kaiming-normal"]
+_LENET5_SIDE = 16
+
+
+class LeNet300100(nn.Module):
+    """Multilayer perceptron with hidden layers of 300 and 100 units.
+
+    Attributes:
+      num_classes: number of logits.
+      kernel_init: initializer of the kernels.
+      dtype: dtype of the computation; None for that of images and parameters.
+    """
+
+    num_classes: int
+    kernel_init: Initializer = _KAIMING
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Map images (batch, H, W, C) to logits (batch, num_classes)."""
+        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        x = _flatten(images)
+        x = nn.relu(dense(300, name="dense1")(x))
+        x = nn.relu(dense(100, name="dense2")(x))
+        return dense(self.num_classes, name="dense3")(x)
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 as Caffe has it: two 5x5 convolutions of 20 and 50 channels, 500 hidden units.
+
+    Images with a side shorter than 16 pixels, the shortest that leaves a pixel after both
+    convolutions and pools, are first padded to 16 with zeros, evenly on both ends.
+
+    Attributes:
+      num_classes: number of logits.
+      kernel_init: initializer of the kernels.
+      dtype: dtype of the computation; None for that of images and parameters.
+    """
+
+    num_classes: int
+    kernel_init: Initializer = _KAIMING
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Map images (batch, H, W, C) to logits (batch, num_classes)."""
+        conv = functools.partial(
+            nn.Conv,
+            kernel_size=(5, 5),
+            padding="VALID",
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            conv_general_dilated=conv_general_dilated,
+        )
+        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        x = _pad_to(images, _LENET5_SIDE)
+        x = max_pool_2x2(nn.relu(conv(20, name="conv1")(x)))
+        x = max_pool_2x2(nn.relu(conv(50, name="conv2")(x)))
+        x = nn.relu(dense(500, name="dense1")(_flatten(x)))
+        return dense(self.num_classes, name="dense2")(x)
+
+
+class ConvNet(nn.Module):
+    """Conv-2, Conv-4 and Conv-6: a VGG cut short, with two hidden layers of 256 units.
+
+    Attributes:
+      num_classes: number of logits.
+      widths: channels of each block of two 3x3 convolutions and a pool: (64,) is Conv-2,
+        (64, 128) Conv-4, (64, 128, 256) Conv-6.
+      kernel_init: initializer of the kernels.
+      dtype: dtype of the computation; None for that of images and parameters.
+    """
+
+    num_classes: int
+    widths: tuple[int, ...] = (64,)
+    kernel_init: Initializer = _KAIMING
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Map images (batch, H, W, C) to logits (batch, num_classes)."""
+        conv = functools.partial(
+            nn.Conv,
+            kernel_size=(3, 3),
+            padding="SAME",
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            conv_general_dilated=conv_general_dilated,
+        )
+        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        x = images
+        for block, width in enumerate(self.widths):
+            x = nn.relu(conv(width, name=f"conv{2 * block + 1}")(x))
+            x = nn.relu(conv(width, name=f"conv{2 * block + 2}")(x))
+            x = max_pool_2x2(x)
+        x = nn.relu(dense(256, name="dense1")(_flatten(x)))
+        x = nn.relu(dense(256, name="dense2")(x))
+        return dense(self.num_classes, name="dense3")(x)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "lenet-300-100": LeNet300100,
+    "lenet-5": LeNet5,
+    "conv-2": functools.partial(ConvNet, widths=(64,)),
+    "conv-4": functools.partial(ConvNet, widths=(64, 128)),
+    "conv-6": functools.partial(ConvNet, widths=(64, 128, 256)),
+}
+"""Models by the name that a command line takes; each is called with the fields as keywords."""
+
+
+def make_model(
+    name: str, *, num_classes: int, kernel_init: Initializer = _KAIMING, dtype: Any = None
+) -> nn.Module:
+    """Build a model by its name.
+
+    Args:
+      name: a key of `MODELS`.
+      num_classes: number of logits, at least 1.
+      kernel_init: initializer of the kernels, such as one of `INITIALIZERS`.
+      dtype: dtype of the computation; None for that of images and parameters.
+
+    Returns:
+      The module: `module.init(key, images)["params"]`, `module.apply({"params": params}, images)`.
+
+    Raises:
+      ValueError: if there is no model of that name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}")
+    return MODELS[name](num_classes=num_classes, kernel_init=kernel_init, dtype=dtype)
+
+
+def _flatten(x: jax.Array) -> jax.Array:
+    return x.reshape(x.shape[0], -1)
+
+
+def _pad_to(images: jax.Array, side: int) -> jax.Array:
+    """Pad images (batch, H, W, C) with zeros, evenly, until H and W are at least `side`."""
+    missing = [max(0, side - size) for size in images.shape[1:3]]
+    pads = [(0, 0), *((count // 2, count - count // 2) for count in missing), (0, 0)]
+    return jnp.pad(images, pads) if any(missing) else images
