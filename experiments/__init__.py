@@ -1,0 +1,1 @@
+"""Runnable modules, one per figure or table: ``python -m experiments.NAME --help``."""

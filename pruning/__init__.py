@@ -12,6 +12,7 @@ from pruning.elimination import successive_elimination
 from pruning.evolution import crossover_masks, evolve_masks, mutate_masks
 from pruning.kstarts import (
     KStarts,
+    add_standardised,
     candidate_masks,
     combined_fitness,
     fittest,
@@ -51,6 +52,7 @@ __all__ = [
     "LayerRow",
     "accumulate_gradients",
     "accumulate_signed_gradients",
+    "add_standardised",
     "apply_masks",
     "candidate_masks",
     "check_masks",

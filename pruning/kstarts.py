@@ -227,9 +227,24 @@ def combined_fitness(params: PyTree, gradient_sums: PyTree, masks: PyTree) -> ja
 
     Source: Haroon 2022 (arXiv 2209.02201), "a combination of both"; the standardisation is ours.
     """
-    return _standardised(weight_fitness(params, gradient_sums, masks)) + _standardised(
-        gradient_fitness(params, gradient_sums, masks)
+    return add_standardised(
+        weight_fitness(params, gradient_sums, masks), gradient_fitness(params, gradient_sums, masks)
     )
+
+
+def add_standardised(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Adds two fitnesses after bringing each to mean 0 and deviation 1 over the candidates.
+
+    The sum under ``combined_fitness``, for fitnesses that are known already.
+
+    Args:
+        first: Shape (K,).
+        second: Shape (K,).
+
+    Returns:
+        Shape (K,); NaN where either is.
+    """
+    return _standardised(first) + _standardised(second)
 
 
 def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:

@@ -1,0 +1,1 @@
+"""How networks are trained: models, data, recipes, population training. Imports pruning."""

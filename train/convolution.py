@@ -41,6 +41,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 Pair = tuple[int, int]
@@ -131,8 +132,7 @@ def conv_general_dilated(
     return _convolve(lhs, rhs, (strides, pads, image_dilation, kernel_dilation), precision)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(x: jax.Array, w: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+def _convolve_images(x: jax.Array, w: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
     """Convolve NHWC images with a HWIO kernel."""
     strides, padding, image_dilation, kernel_dilation = geometry
     return lax.conv_general_dilated(
@@ -147,12 +147,21 @@ def _convolve(x: jax.Array, w: jax.Array, geometry: Geometry, precision: Any) ->
     )
 
 
-def _convolve_forward(x, w, geometry, precision):
+_convolve = jax.custom_vjp(_convolve_images, nondiff_argnums=(2, 3))
+
+
+def _convolve_forward(
+    x: jax.Array, w: jax.Array, geometry: Geometry, precision: Any
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _convolve(x, w, geometry, precision), (x, w)
 
 
-def _convolve_backward(geometry, precision, saved, dy):
+def _convolve_backward(
+    geometry: Geometry, precision: Any, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, w = saved
+    if dy.size == 0:  # No window fits; XLA refuses an empty kernel.
+        return jnp.zeros_like(x), jnp.zeros_like(w)
     strides, padding, image_dilation, kernel_dilation = geometry
     image_pads, kernel_pads = [], []
     for axis in range(2):
@@ -184,4 +193,4 @@ def _pair(values: Sequence[int]) -> Pair:
 
 
 def _dilated(size: int, dilation: int) -> int:
-    return dilation * (size - 1) + 1 if size else 0
+    return dilation * (size - 1) + 1

@@ -63,4 +63,4 @@ def main(name: tyro.conf.Positional[str], data_dir: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m train.prepare")

@@ -117,7 +117,7 @@ def find_folder(name: str, data_dir: Path) -> Path:
 
 def check_features(features: Any, name: str) -> None:
     """Raises a ValueError that lists the features unless they are of image classification."""
-    listed = {key: type(value).__name__ for key, value in dict(features or {}).items()}
+    listed = {key: type(value).__name__ for key, value in sorted(dict(features or {}).items())}
     if listed.get("image") != "Image" or listed.get("label") != "ClassLabel":
         raise ValueError(
             f"data set {name!r} is not an image-classification set: expected the features 'image' "

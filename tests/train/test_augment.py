@@ -60,6 +60,8 @@ def test_normalise_errors():
         normalise(images, (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(ValueError, match="each of their 1 channels, got 1 and 2"):
         normalise(images, (0.5,), (0.5,) * 2)
+    with pytest.raises(ValueError, match="each of their 1 channels, got 2 and 1"):
+        normalise(images, (0.5,) * 2, (0.5,))
     with pytest.raises(ValueError, match="every std above 0"):
         normalise(images, (0.5,), (0.0,))
 

@@ -21,7 +21,16 @@ def some_images(n, seed, *, shape=(5, 4, 3)):
     return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
 
 
-def write_set(data_dir, *, name="toy/1.0.0", test="test", sizes=(7, 4), shape=(5, 4, 3), features=None):
+def write_set(
+    data_dir,
+    *,
+    name="toy/1.0.0",
+    test="test",
+    sizes=(7, 4),
+    shape=(5, 4, 3),
+    features=None,
+    labelled=True,
+):
     """Writes a prepared TFDS set with two shards to a split; returns its images and labels."""
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -36,7 +45,10 @@ def write_set(data_dir, *, name="toy/1.0.0", test="test", sizes=(7, 4), shape=(5
     features.save_config(str(folder))
     splits, written = [], {}
     for split, n in zip(("train", test), sizes, strict=True):
-        images, labels = some_images(n, seed=n, shape=shape), np.arange(n) % 3
+        images, labels = (
+            some_images(n, seed=n, shape=shape),
+            np.arange(n) % 3 if labelled else np.full(n, -1),
+        )
         shards = np.array_split(np.arange(n), 2)
         for shard, indices in enumerate(shards):
             writer = ArrayRecordWriter(
@@ -61,6 +73,12 @@ def write_set(data_dir, *, name="toy/1.0.0", test="test", sizes=(7, 4), shape=(5
     info = {"name": "toy", "version": version, "fileFormat": "array_record", "splits": splits}
     (folder / "dataset_info.json").write_text(json.dumps(info))
     return written
+
+
+def replace_features(folder, features):
+    import tensorflow_datasets as tfds
+
+    tfds.features.FeaturesDict(features).save_config(str(folder))
 
 
 def edit_info(folder, edit):
@@ -270,12 +288,18 @@ def test_other_file_format(tmp_path):
 def test_other_features(tmp_path):
     import tensorflow_datasets as tfds
 
-    label, image = tfds.features.ClassLabel(num_classes=3), tfds.features.Image(shape=(5, 4, 3))
+    folder = tmp_path / "toy" / "1.0.0"
+    image, label = tfds.features.Image(shape=(5, 4, 3)), tfds.features.ClassLabel(num_classes=3)
     number = tfds.features.Scalar(np.int64)
-    write_set(tmp_path / "a", features={"image": image, "label": number})
-    assert "got {'image': 'Image', 'label': 'Scalar'}" in error_of("toy", tmp_path / "a")
-    write_set(tmp_path / "b", features={"image": image, "label": label, "id": number})
-    assert load_dataset("toy", data_dir=tmp_path / "b").num_classes == 3
+    write_set(tmp_path, features={"image": image, "label": label, "number": number})
+    assert load_dataset("toy", data_dir=tmp_path).num_classes == 3
+    replace_features(folder, {"image": image, "label": number})
+    assert "got {'image': 'Image', 'label': 'Scalar'}" in error_of("toy", tmp_path)
+    replace_features(folder, {"picture": image, "label": label})
+    assert "got {'label': 'ClassLabel', 'picture': 'Image'}" in error_of("toy", tmp_path)
+    deep = tfds.features.Image(shape=(5, 4, 3), dtype=np.uint16, encoding_format="png")
+    replace_features(folder, {"image": deep, "label": label})
+    assert "expected uint8 images, got uint16" in error_of("toy", tmp_path)
 
 
 def test_images_of_different_sizes(tmp_path):
@@ -295,12 +319,12 @@ def test_labels_out_of_range(tmp_path):
     import tensorflow_datasets as tfds
 
     write_set(tmp_path)
-    features = {
-        "image": tfds.features.Image(shape=(None, None, 3)),
-        "label": tfds.features.ClassLabel(num_classes=2),
-    }
-    tfds.features.FeaturesDict(features).save_config(str(tmp_path / "toy" / "1.0.0"))
+    image, label = tfds.features.Image(shape=(5, 4, 3)), tfds.features.ClassLabel(num_classes=2)
+    replace_features(tmp_path / "toy" / "1.0.0", {"image": image, "label": label})
     assert "expected labels from 0 to 1, got 0 to 2" in error_of("toy", tmp_path)
+    write_set(tmp_path / "unlabelled", labelled=False)
+    message = error_of("toy", tmp_path / "unlabelled")
+    assert "expected labels from 0 to 2, got -1 to -1" in message
 
 
 # --- hold_out -------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ def test_without_tensorflow_one_line_says_what_to_install(tmp_path):
         "error: preparing a data set needs TensorFlow: pip install 'pruning-at-init[prepare]'"
     )
     assert list(tmp_path.iterdir()) == []
+    # A name that will never do is said to be so before anything is installed for it.
+    assert "write 'mnist:3.0.1'" in exit_message("mnist/3.0.1", tmp_path)
 
 
 @pytest.mark.skipif(HAS_TENSORFLOW, reason="TensorFlow is installed")
@@ -81,7 +83,7 @@ def test_other_features_are_refused_before_the_download(tmp_path, monkeypatch):
 
     builder = FakeBuilder({"text": tfds.features.Text()})
     monkeypatch.setattr(tfds, "builder", builder)
-    with pytest.raises(ValueError, match="got {'text': 'Text'}"):
+    with pytest.raises(ValueError, match=r"got \{'text': 'Text'\}"):
         prepare("mnist", data_dir=tmp_path)
     assert builder.calls == [("mnist", {"data_dir": tmp_path, "file_format": "array_record"})]
 

@@ -1,0 +1,328 @@
+"""K-starts, dissipating gradients and their combination against random pruning and the dense network.
+
+    python -m experiments.compare
+    python -m experiments.compare --dataset mnist --model lenet-300-100 --data-dir DIR \
+        --sparsities 0.8 0.9 0.95 0.98 0.99 --seeds 10 --k 16
+
+Expected: the first in about a minute on 2 CPU cores, digits with LeNet-300-100; the second and its
+result: docs/results/compare-mnist. Interrupted, the same command goes on where it was; finished, it
+prints the stored summary.
+
+Every member of one seed shares initial weights and data order. K-starts trains all k candidates to
+the end, so that the winner of each fitness, their mean and the best of them after full training come
+from the same networks; only what the fitness saw after the search's epochs chooses the winner. The
+combination searches at sparsity 1 - sqrt(1 - s), so that K-starts and dissipation remove the same
+fraction of what they find.
+
+Source: Haroon 2022 (arXiv 2209.02201).
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+
+from experiments.compare_claims import FITNESSES, Findings, add_combined, claims, winner
+from experiments.compare_figures import accuracy_figure, fitness_figure, sparsity_figure
+from experiments.compare_plan import Plan, Programs, make_programs, observe_fitness
+from experiments.run_folder import Row, RunFolder, identity, parquet
+from experiments.stages import Stage, run_stage
+from pruning.counting import check_sparsity
+from train.data import load_dataset
+from train.models import INITIALIZERS, MODELS, make_model
+from train.progress import training_progress
+from train.recipes import RECIPES, Recipe, default_recipe, lookup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Compare K-starts, dissipating gradients and their combination with random pruning."""
+
+    dataset: str = "digits"
+    """digits (embedded), or any TFDS image-classification set, such as mnist or cifar10:3.0.2"""
+    model: str = "lenet-300-100"
+    """lenet-300-100, lenet-5, conv-2, conv-4 or conv-6"""
+    sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98)
+    """fractions of the prunable weights to remove"""
+    seeds: int = 5
+    """independent repetitions: initial weights, data order, masks"""
+    k: int = 8
+    """candidates of each K-starts search"""
+    search_epochs: int = 2
+    """epochs after which the fittest candidate is chosen"""
+    fractions: tuple[float, ...] = (0.1, 0.3, 1.0)
+    """bands of dissipating gradients, as fractions of the initial weight"""
+    dissipate_epochs: int | None = None
+    """weights dissipate at the end of each of the first epochs; by default half of all"""
+    recipe: str | None = None
+    """a name in train.recipes.RECIPES; by default the one that fits the data set"""
+    epochs: int | None = None
+    """length of a training; by default the recipe's"""
+    data_dir: Path | None = None
+    """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
+    out_dir: Path | None = None
+    """where results go; by default runs/compare-DATASET-MODEL-HASH"""
+    fresh: bool = False
+    """start over instead of continuing what the output folder holds"""
+    chunk_size: int = 32
+    """networks that train together; a killed run repeats at most these"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        lookup(MODELS, self.model, "model")
+        if not self.sparsities:
+            raise ValueError("expected at least one sparsity in --sparsities")
+        for sparsity in self.sparsities:
+            check_sparsity(sparsity, "every one of --sparsities")
+        if len(set(self.sparsities)) < len(self.sparsities):
+            raise ValueError(f"expected different --sparsities, got {self.sparsities}")
+        for name in ("seeds", "k", "search_epochs", "chunk_size"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
+        if any(not fraction >= 0 for fraction in self.fractions):
+            raise ValueError(f"expected --fractions >= 0, got {self.fractions}")
+        epochs, dissipate = self.resolved_recipe().epochs, self.resolved_dissipate_epochs()
+        if not self.search_epochs < dissipate <= epochs:
+            raise ValueError(
+                "expected search_epochs < dissipate_epochs <= epochs, got "
+                f"{self.search_epochs}, {dissipate}, {epochs}: the combination dissipates after its "
+                "search and before the end"
+            )
+
+    def resolved_recipe(self) -> Recipe:
+        """The recipe with its overrides."""
+        recipe = lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
+        return recipe if self.epochs is None else dataclasses.replace(recipe, epochs=self.epochs)
+
+    def resolved_dissipate_epochs(self) -> int:
+        """The epochs at whose end weights dissipate."""
+        half = self.resolved_recipe().epochs // 2
+        return half if self.dissipate_epochs is None else self.dissipate_epochs
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the results."""
+        fields = ("dataset", "model", "sparsities", "seeds", "k", "search_epochs", "fractions")
+        return {name: getattr(self, name) for name in fields} | {
+            "dissipate_epochs": self.resolved_dissipate_epochs(),
+            "recipe": dataclasses.asdict(self.resolved_recipe()),
+        }
+
+
+def main() -> None:
+    """Runs the comparison that the command line asks for."""
+    try:
+        run(tyro.cli(Compare, description=__doc__))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(config: Compare) -> Path:
+    """Trains what is not trained yet, writes the results and prints the summary.
+
+    Args:
+        config: What to compare.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        ValueError: If the data set, the output folder or the config is no good.
+    """
+    settings = config.settings()
+    name = f"compare-{config.dataset}-{config.model}".replace(":", "-")
+    path = config.out_dir or Path("runs") / f"{name}-{identity(settings)}"
+    folder = RunFolder(path, "compare", settings, fresh=config.fresh)
+    if not folder.finished():
+        plan = _plan(config)
+        programs = _programs(config, plan)
+        _train(config, plan, programs, folder)
+        _write_results(config, plan, folder)
+    print((path / "summary.md").read_text())
+    print(f"results in {path}")
+    return path
+
+
+def _plan(config: Compare) -> Plan:
+    return Plan(
+        sparsities=config.sparsities,
+        seeds=config.seeds,
+        k=config.k,
+        search_epochs=config.search_epochs,
+        fractions=config.fractions,
+        dissipate_epochs=config.resolved_dissipate_epochs(),
+        recipe=config.resolved_recipe(),
+    )
+
+
+def _programs(config: Compare, plan: Plan) -> Programs:
+    dataset = load_dataset(config.dataset, data_dir=config.data_dir)
+    initializer = INITIALIZERS[plan.recipe.initializer]
+    model = make_model(config.model, num_classes=dataset.num_classes, kernel_init=initializer)
+    return make_programs(model, dataset, plan)
+
+
+def _train(config: Compare, plan: Plan, programs: Programs, folder: RunFolder) -> None:
+    """The stages, in order; the later ones begin from the winners that the earlier ones found."""
+    epochs, search = plan.recipe.epochs, plan.search_epochs
+    observe = {search: observe_fitness}
+    static, searches = plan.static(), plan.combination_searches()
+    others = plan.seeds * len(plan.sparsities) * 3 + len(bands := plan.bands())
+    total = (len(static) + others) * epochs + len(searches) * search
+    with training_progress(total) as progress:
+
+        def train(name: str, population: Any, members: Any, length: int, observe: Any) -> None:
+            stage = Stage(
+                name=name, population=population, members=members, epochs=length, observe=observe
+            )
+            run_stage(stage, folder, progress, chunk_size=config.chunk_size)
+
+        train("K-starts candidates", programs.static, static, epochs, observe)
+        train("searches of the combination", programs.static, searches, search, observe)
+        rows = folder.rows()
+        chosen = {key: winner(found, "combined") for key, found in fitted(rows, "candidate", search)}
+        train("retraining", programs.static, plan.retrained(chosen), epochs, {})
+        train("dissipating gradients", programs.band, bands, epochs, {})
+        chosen = {key: winner(found, "combined") for key, found in fitted(rows, "search", search)}
+        train("dissipation to a sparsity", programs.target, plan.targets(chosen), epochs, {})
+    compiled = sum(program.compilations for program in programs)
+    print(f"training programs compiled: {compiled}")
+
+
+def fitted(rows: list[Row], method: str, search_epochs: int) -> list[tuple[tuple, list[Row]]]:
+    """The searches' candidates with their fitness, by (seed, sparsity), in order of the candidates.
+
+    Args:
+        rows: All rows of the run.
+        method: candidate or search.
+        search_epochs: The epoch whose fitness counts.
+
+    Returns:
+        Pairs of (seed, sparsity) and the k rows.
+    """
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row["method"] == method and row["epoch"] == search_epochs:
+            groups.setdefault((row["seed"], row["sparsity_target"]), []).append(row)
+    return [
+        (key, add_combined(sorted(found, key=lambda row: row["candidate"])))
+        for key, found in sorted(groups.items())
+    ]
+
+
+def tidy(config: Compare, rows: list[Row], search_epochs: int) -> list[Row]:
+    """The result table: the stored rows, fitness on every candidate's row, and K-starts' winners.
+
+    Args:
+        config: Names the experiment's data set and model.
+        rows: All rows of the run.
+        search_epochs: The epoch whose fitness counts.
+
+    Returns:
+        A row per network and epoch; a winner's rows stand again under ``k-starts`` and its fitness.
+    """
+    fitness, winners = {}, {}
+    for method in ("candidate", "search"):
+        for _, found in fitted(rows, method, search_epochs):
+            for row in found:
+                fitness[row["member"]] = {f"fitness_{f}": row[f"fitness_{f}"] for f in FITNESSES}
+            for name in FITNESSES if method == "candidate" else ():
+                member = found[winner(found, name)]["member"]
+                winners.setdefault(member, []).append(name)
+    head = {"experiment": "compare", "dataset": config.dataset, "model": config.model}
+    table = []
+    for row in rows:
+        row = {**head, **row, **fitness.get(row["member"], {})}
+        table.append(row)
+        table += [
+            {**row, "method": "k-starts", "variant": name} for name in winners.get(row["member"], ())
+        ]
+    key = lambda row: (  # noqa: E731
+        row["method"],
+        row["variant"] or "",
+        row["sparsity_target"] or 0,
+        row["seed"],
+        row["candidate"] or 0,
+        row["epoch"],
+    )
+    return sorted(table, key=key)
+
+
+def _write_results(config: Compare, plan: Plan, folder: RunFolder) -> None:
+    """Table, figures, and last of all the summary, which says that the run is complete."""
+    rows = tidy(config, folder.rows(), plan.search_epochs)
+    folder.write("results.parquet", parquet(rows))
+    findings = Findings(rows, epochs=plan.recipe.epochs)
+    title = f"{config.model} on {config.dataset}, {plan.seeds} seeds, {plan.recipe.epochs} epochs"
+    figures = {
+        "accuracy": accuracy_figure(findings, f"{title}\n(mean, standard deviation over seeds)"),
+        "sparsity": sparsity_figure(findings, title),
+        "fitness": fitness_figure(findings, f"{title}: does fitness foretell accuracy?"),
+    }
+    for name, figure in figures.items():
+        for suffix in ("png", "svg"):
+            figure.savefig(folder.path / f"{name}.{suffix}", dpi=150)
+        plt.close(figure)
+    folder.write("summary.md", _summary(title, plan, findings))
+
+
+def _summary(title: str, plan: Plan, findings: Findings) -> str:
+    lines = [
+        f"# compare: {title}",
+        "",
+        f"Final test accuracy in percent, mean ± standard deviation over {plan.seeds} seeds; "
+        f"K-starts with k = {plan.k}, chosen after {plan.search_epochs} epochs; weights dissipate in "
+        f"the first {plan.dissipate_epochs} epochs.",
+        "",
+        "| method | " + " | ".join(f"sparsity {s:g}" for s in plan.sparsities) + " |",
+        "|---" * (len(plan.sparsities) + 1) + "|",
+    ]
+    table = {
+        "random": findings.accuracy("random"),
+        **{f"K-starts, {name} fitness": findings.accuracy("k-starts", name) for name in FITNESSES},
+        "mean of the k candidates": findings.over_candidates(np.nanmean),
+        "best of the k candidates (needs the test set)": findings.over_candidates(np.nanmax),
+        "winner (combined) retrained": findings.accuracy("retrained"),
+        "dissipating gradients, to the sparsity": findings.accuracy("dissipate-to"),
+        "K-starts + dissipating gradients": findings.accuracy("k-starts+dissipate-to"),
+    }
+    for name, pairs in table.items():
+        cells = [
+            _cell([value for (_, target), value in pairs.items() if target == sparsity])
+            for sparsity in plan.sparsities
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "Networks whose sparsity is not chosen:", "", "| method | sparsity | accuracy |"]
+    lines += ["|---|---|---|", f"| dense | 0 | {_cell(findings.accuracy('dense').values())} |"]
+    for fraction in plan.fractions:
+        rows = [
+            row
+            for row in findings.final
+            if row["method"] == "dissipate" and row["variant"] == f"{fraction:g}"
+        ]
+        sparsity = np.mean([row["sparsity"] for row in rows])
+        accuracy = _cell([row["test_accuracy"] for row in rows if not row["failed"]])
+        lines.append(f"| dissipating gradients, fraction {fraction:g} | {sparsity:.3f} | {accuracy} |")
+    lines += ["", "## The paper's claims, in this run", ""]
+    lines += claims(findings, sparsities=plan.sparsities, epochs=plan.recipe.epochs)
+    failed = sorted({row["member"] for row in findings.rows if row["failed"]})
+    if failed:
+        lines += ["", f"**Diverged** (left out of the means): {', '.join(failed)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: Any) -> str:
+    known = 100 * np.array([value for value in values if np.isfinite(value)])
+    if len(known) == 0:
+        return "diverged"
+    spread = np.std(known, ddof=1) if len(known) > 1 else float("nan")
+    return f"{np.mean(known):.2f} ± {spread:.2f}"
+
+
+if __name__ == "__main__":
+    main()

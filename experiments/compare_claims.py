@@ -1,0 +1,210 @@
+"""What ``experiments.compare`` found, as sentences with numbers: one line a claim of the paper.
+
+Every line is computed from the rows; none is written to fit a result. Comparisons are paired by seed.
+
+Source of the claims: Haroon 2022 (arXiv 2209.02201); the random-search question: arXiv 2403.08265.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from experiments.paired import Estimate, Pairs, differences, estimate, rank_correlation
+from experiments.run_folder import Row
+from pruning import add_standardised
+
+FITNESSES = ("weight", "gradient", "combined")
+
+
+class Findings:
+    """Final accuracies by method, seed and sparsity, and what follows from them."""
+
+    def __init__(self, rows: Sequence[Row], *, epochs: int) -> None:
+        """Sorts the rows.
+
+        Args:
+            rows: All rows of the run.
+            epochs: Length of a full training.
+        """
+        self.rows = rows
+        self.final = [row for row in rows if row["epoch"] == epochs]
+
+    def accuracy(self, method: str, variant: str | None = None) -> Pairs:
+        """Final test accuracy (fraction) by (seed, sparsity) of a method."""
+        return {
+            (row["seed"], row["sparsity_target"]): _accuracy(row)
+            for row in self.final
+            if row["method"] == method and (variant is None or row["variant"] == variant)
+        }
+
+    def candidates(self) -> dict[tuple[int, float], list[Row]]:
+        """The k candidates' final rows, in order, with their fitness, by (seed, sparsity)."""
+        groups: dict[tuple[int, float], list[Row]] = {}
+        for row in self.final:
+            if row["method"] == "candidate":
+                groups.setdefault((row["seed"], row["sparsity_target"]), []).append(row)
+        return {key: sorted(rows, key=lambda row: row["candidate"]) for key, rows in groups.items()}
+
+    def over_candidates(self, reduce: Callable[[np.ndarray], float]) -> Pairs:
+        """Reduces the final accuracies of the k candidates to one number each."""
+        return {
+            key: float(reduce(np.array([_accuracy(row) for row in rows])))
+            for key, rows in self.candidates().items()
+        }
+
+    def rank_correlations(self, fitness: str) -> Pairs:
+        """Spearman's correlation of search-time fitness and final accuracy over the candidates."""
+        return {
+            key: rank_correlation(
+                np.array([row[f"fitness_{fitness}"] for row in rows]),
+                np.array([_accuracy(row) for row in rows]),
+            )
+            for key, rows in self.candidates().items()
+        }
+
+    def epochs_to_reach(self, variant: str, sparsity: float) -> list[int | None]:
+        """The first epoch at which each seed's band has reached a sparsity; None if never."""
+        seeds = sorted({row["seed"] for row in self.rows})
+        return [
+            min(
+                (
+                    row["epoch"]
+                    for row in self.rows
+                    if row["method"] == "dissipate"
+                    and row["variant"] == variant
+                    and row["seed"] == seed
+                    and row["sparsity"] >= sparsity
+                ),
+                default=None,
+            )
+            for seed in seeds
+        ]
+
+
+def add_combined(rows: list[Row]) -> list[Row]:
+    """Gives candidates their combined fitness, which needs all k of a search.
+
+    Args:
+        rows: Rows of one search at its last epoch, one a candidate, in order.
+
+    Returns:
+        The same rows with ``fitness_combined``.
+    """
+    weight, gradient = (
+        np.array([row[f"fitness_{name}"] for row in rows], np.float32) for name in ("weight", "gradient")
+    )
+    combined = np.asarray(add_standardised(weight, gradient))
+    return [{**row, "fitness_combined": float(value)} for row, value in zip(rows, combined, strict=True)]
+
+
+def winner(rows: list[Row], fitness: str) -> int:
+    """The candidate of the highest fitness; NaN never wins, ties go to the lower index.
+
+    Args:
+        rows: Rows with their fitness, one a candidate, in order.
+        fitness: weight, gradient or combined.
+
+    Returns:
+        Its index.
+    """
+    values = np.array([row[f"fitness_{fitness}"] for row in rows])
+    return int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+
+
+def claims(findings: Findings, *, sparsities: Sequence[float], epochs: int) -> list[str]:
+    """The verdicts, one line each.
+
+    Args:
+        findings: Of the whole run.
+        sparsities: Fractions removed.
+        epochs: Length of a full training.
+
+    Returns:
+        Markdown list items.
+    """
+    lines = []
+    mean_of_k = findings.over_candidates(np.nanmean)
+    best_of_k = findings.over_candidates(np.nanmax)
+    for fitness in FITNESSES:
+        ours = findings.accuracy("k-starts", fitness)
+        name = f"K-starts ({fitness} fitness)"
+        random = findings.accuracy("random")
+        lines.append(_compared(f"{name} beats one random mask", ours, random))
+        lines.append(_compared(f"{name} beats the mean of its k candidates", ours, mean_of_k))
+        gap = estimate(differences(best_of_k, ours))
+        lines.append(f"- {name} stays below the best of its k candidates after full training by {gap}.")
+        lines.append(_correlation(fitness, findings.rank_correlations(fitness)))
+    both = findings.accuracy("k-starts+dissipate-to")
+    parts = {
+        "K-starts (combined fitness)": findings.accuracy("k-starts", "combined"),
+        "dissipating gradients to the same sparsity": findings.accuracy("dissipate-to"),
+        "random pruning": findings.accuracy("random"),
+    }
+    for name, part in parts.items():
+        lines.append(_compared(f"The combination beats {name}", both, part))
+    dissipated = findings.accuracy("dissipate-to")
+    lines.append(
+        _compared("Dissipating gradients beat random pruning", dissipated, parts["random pruning"])
+    )
+    again = estimate(
+        differences(findings.accuracy("retrained"), findings.accuracy("k-starts", "combined"))
+    )
+    verdict = {0: "makes no difference that these seeds can tell", 1: "helps", -1: "hurts"}
+    lines.append(
+        "- Retraining the winner from its initial weights (in a new order of the data; in the same "
+        f"order it is the same run) {verdict[again.sign]}: {again}."
+    )
+    lines += _dissipation(findings, sparsities, epochs)
+    return lines
+
+
+def _accuracy(row: Row) -> float:
+    return float("nan") if row["failed"] else row["test_accuracy"]
+
+
+def _compared(claim: str, ours: Pairs, theirs: Pairs) -> str:
+    gaps = differences(ours, theirs)
+    result: Estimate = estimate(gaps)
+    if result.seeds < 2:
+        verdict = "one seed cannot tell"
+    else:
+        verdict = {1: "**yes**", 0: "**not distinguishable**", -1: "**no, it is worse**"}[result.sign]
+    better = sum(gap > 0 for gap in gaps.values())
+    return f"- {claim}: {verdict}; difference {result}, better in {better} of {len(gaps)} pairs."
+
+
+def _correlation(fitness: str, correlations: Pairs) -> str:
+    result = estimate(correlations)
+    known = sum(not np.isnan(value) for value in correlations.values())
+    verdict = {1: "**yes**", 0: "**no**", -1: "**no, it points the other way**"}[result.sign]
+    return (
+        f"- {fitness.capitalize()} fitness at search time predicts final accuracy: {verdict}; "
+        f"rank correlation over the k candidates {result}, from {known} searches."
+    )
+
+
+def _dissipation(findings: Findings, sparsities: Sequence[float], epochs: int) -> list[str]:
+    variants = sorted(
+        {row["variant"] for row in findings.final if row["method"] == "dissipate"}, key=float
+    )
+    lines = []
+    for variant in variants:
+        reached = []
+        for sparsity in sparsities:
+            found = findings.epochs_to_reach(variant, sparsity)
+            known = [epoch for epoch in found if epoch is not None]
+            text = f"{np.mean(known):.1f} epochs" if known else f"not within {epochs} epochs"
+            if known and len(known) < len(found):
+                text += f" ({len(known)} of {len(found)} seeds)"
+            reached.append(f"{sparsity:g} {text}")
+        ends = [
+            row["sparsity"]
+            for row in findings.final
+            if row["method"] == "dissipate" and row["variant"] == variant
+        ]
+        lines.append(
+            f"- Dissipating gradients with fraction {variant} reach sparsity {', '.join(reached)}; "
+            f"they end at {np.mean(ends):.3f} ± {np.std(ends, ddof=min(1, len(ends) - 1)):.3f} "
+            f"(mean and standard deviation of {len(ends)} seeds)."
+        )
+    return lines

@@ -1,0 +1,180 @@
+"""The figures of ``experiments.compare``."""
+
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.compare_claims import FITNESSES, Findings
+from experiments.paired import rank_correlation
+
+# Okabe and Ito's palette: told apart by colour-blind readers.
+LINES = {
+    ("random", None): ("random", "#999999", "o"),
+    ("k-starts", "weight"): ("K-starts, weight fitness", "#E69F00", "s"),
+    ("k-starts", "gradient"): ("K-starts, gradient fitness", "#56B4E9", "^"),
+    ("k-starts", "combined"): ("K-starts, combined fitness", "#0072B2", "D"),
+    ("dissipate-to", None): ("dissipating gradients", "#009E73", "v"),
+    ("k-starts+dissipate-to", None): ("K-starts + dissipating gradients", "#D55E00", "P"),
+}
+
+
+def accuracy_figure(findings: Findings, title: str) -> Figure:
+    """Final test accuracy against sparsity: mean and standard deviation over seeds.
+
+    Args:
+        findings: Of the whole run.
+        title: Above the axes.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 5), layout="constrained")
+    sparsities = sorted({sparsity for _, sparsity in findings.accuracy("random")})
+    positions = {sparsity: index for index, sparsity in enumerate(sparsities)}
+    shifts = np.linspace(-0.18, 0.18, len(LINES))
+    for shift, ((method, variant), (label, colour, marker)) in zip(shifts, LINES.items(), strict=True):
+        means, deviations = _by_sparsity(findings.accuracy(method, variant), sparsities)
+        axes.errorbar(
+            [positions[sparsity] + shift for sparsity in sparsities],
+            means,
+            deviations,
+            label=label,
+            color=colour,
+            marker=marker,
+            markersize=5,
+            capsize=2,
+            linewidth=1.3,
+        )
+    dense = np.array(list(findings.accuracy("dense").values()))
+    axes.axhline(np.nanmean(dense), color="black", linewidth=1, linestyle="--", label="dense")
+    axes.axhspan(
+        np.nanmean(dense) - _deviation(dense),
+        np.nanmean(dense) + _deviation(dense),
+        color="black",
+        alpha=0.1,
+        linewidth=0,
+    )
+    axes.set_xticks(range(len(sparsities)), [f"{sparsity:.1%}" for sparsity in sparsities])
+    axes.set_xlabel("sparsity (weights removed)")
+    axes.set_ylabel("final test accuracy")
+    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=1))
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_title(title)
+    axes.legend(fontsize=8, loc="lower left")
+    return figure
+
+
+def sparsity_figure(findings: Findings, title: str) -> Figure:
+    """Sparsity over epochs: bands on the left, schedules of sparsities on the right.
+
+    Args:
+        findings: Of the whole run.
+        title: Above the axes.
+
+    Returns:
+        The figure.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4), layout="constrained", sharey=True)
+    variants = sorted(
+        {row["variant"] for row in findings.final if row["method"] == "dissipate"}, key=float
+    )
+    for index, variant in enumerate(variants):
+        colour = plt.get_cmap("viridis")(index / max(1, len(variants)))
+        rows = [r for r in findings.rows if r["method"] == "dissipate" and r["variant"] == variant]
+        _curve(left, rows, f"fraction {variant}", colour, "-")
+    targets = sorted({sparsity for _, sparsity in findings.accuracy("dissipate-to")})
+    for method, style in (("dissipate-to", "-"), ("k-starts+dissipate-to", "--")):
+        for index, target in enumerate(targets):
+            colour = plt.get_cmap("plasma")(index / max(1, len(targets)))
+            rows = [r for r in findings.rows if r["method"] == method and r["sparsity_target"] == target]
+            label = f"to {target:.1%}" if style == "-" else None
+            _curve(right, rows, label, colour, style)
+    right.plot([], [], color="black", linestyle="--", label="after K-starts")
+    for axes, name in ((left, "within a fraction of the start"), (right, "to given sparsities")):
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.set_ylim(0, 1.02)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower right")
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    left.set_ylabel("sparsity (weights removed)")
+    figure.suptitle(title)
+    return figure
+
+
+def fitness_figure(findings: Findings, title: str) -> Figure:
+    """Search-time fitness against final accuracy, both relative to the search's own mean.
+
+    Args:
+        findings: Of the whole run.
+        title: Above the axes.
+
+    Returns:
+        The figure; the rank correlation in each panel is the mean over its searches.
+    """
+    groups = findings.candidates()
+    sparsities = sorted({sparsity for _, sparsity in groups})
+    figure, panels = plt.subplots(
+        len(FITNESSES),
+        len(sparsities),
+        figsize=(2.1 * len(sparsities) + 1.2, 6),
+        layout="constrained",
+        squeeze=False,
+        sharey="col",
+    )
+    for line, fitness in zip(panels, FITNESSES, strict=True):
+        for axes, sparsity in zip(line, sparsities, strict=True):
+            correlations = []
+            for (seed, target), rows in groups.items():
+                if target != sparsity:
+                    continue
+                values = np.array([row[f"fitness_{fitness}"] for row in rows])
+                accuracies = 100 * np.array([row["test_accuracy"] for row in rows])
+                correlations.append(rank_correlation(values, accuracies))
+                colour = plt.get_cmap("tab20")(seed % 20)
+                axes.scatter(
+                    (values - values.mean()) / (values.std() or 1),
+                    accuracies - accuracies.mean(),
+                    s=7,
+                    color=colour,
+                    alpha=0.7,
+                )
+            known = [value for value in correlations if np.isfinite(value)]
+            text = f"mean rank corr. {np.mean(known):+.2f}" if known else "no correlation"
+            axes.set_title(text, fontsize=8)
+            axes.grid(alpha=0.3)
+            axes.tick_params(labelsize=7)
+        line[0].set_ylabel(f"{fitness} fitness\n\naccuracy − mean\n(points)", fontsize=8)
+    for axes, sparsity in zip(panels[-1], sparsities, strict=True):
+        axes.set_xlabel(f"fitness, standardised\nsparsity {sparsity:.1%}", fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def _curve(axes: Axes, rows: Sequence[dict], label: str | None, colour, style: str) -> None:
+    epochs = sorted({row["epoch"] for row in rows})
+    values = [[row["sparsity"] for row in rows if row["epoch"] == epoch] for epoch in epochs]
+    mean = np.array([0.0, *map(np.mean, values)])
+    spread = np.array([0.0, *map(np.std, values)])
+    axes.plot([0, *epochs], mean, label=label, color=colour, linestyle=style)
+    axes.fill_between([0, *epochs], mean - spread, mean + spread, color=colour, alpha=0.2)
+
+
+def _by_sparsity(pairs, sparsities: Sequence[float]) -> tuple[list[float], list[float]]:
+    groups = [
+        np.array([value for (_, target), value in pairs.items() if target == sparsity])
+        for sparsity in sparsities
+    ]
+    return [float(np.nanmean(group)) for group in groups], [_deviation(group) for group in groups]
+
+
+def _deviation(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else 0.0

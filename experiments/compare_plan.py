@@ -1,0 +1,277 @@
+"""Who is trained in ``experiments.compare``: the members, their keys, and the three programs.
+
+A member is a few numbers: keys, a sparsity, a schedule. Its masks are drawn inside the compiled
+program from its own key, so every sparsity and seed shares the program.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import pruning
+from experiments.stages import NamedMember
+from train.data import Dataset
+from train.population import Member, MemberState, Population
+from train.recipes import Recipe
+
+
+class RandomMask(NamedTuple):
+    """A member that keeps one random mask; sparsity 0 is the dense network."""
+
+    mask_key: jax.Array
+    sparsity: jax.Array
+
+
+class Band(NamedTuple):
+    """A member from which weights within a fraction of their initial value dissipate."""
+
+    fraction: jax.Array
+
+
+class Target(NamedTuple):
+    """A member that starts from a random mask and dissipates along a schedule of sparsities."""
+
+    mask_key: jax.Array
+    start: jax.Array
+    sparsities: jax.Array
+
+
+class SeedKeys(NamedTuple):
+    """The keys of one seed; whatever is compared in pairs shares init and order."""
+
+    init: jax.Array
+    order: jax.Array
+    retrain_order: jax.Array
+    random_mask: jax.Array
+    candidates: jax.Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The settings of the comparison that decide its members.
+
+    Attributes:
+        sparsities: Fractions removed.
+        seeds: How many.
+        k: Candidates of a search.
+        search_epochs: Length of a search.
+        fractions: Bands of dissipating gradients.
+        dissipate_epochs: Checks, one at the end of each of the first epochs.
+        recipe: How every member is trained.
+    """
+
+    sparsities: tuple[float, ...]
+    seeds: int
+    k: int
+    search_epochs: int
+    fractions: tuple[float, ...]
+    dissipate_epochs: int
+    recipe: Recipe
+
+    def static(self) -> list[NamedMember]:
+        """Dense, random, and every K-starts candidate, all trained to the end."""
+        members = []
+        for seed in range(self.seeds):
+            keys = seed_keys(seed)
+            dense = RandomMask(keys.random_mask, jnp.float32(0))
+            members.append(self._member("dense", None, 0.0, seed, keys, dense))
+            for sparsity in self.sparsities:
+                drawn = RandomMask(keys.random_mask, jnp.float32(sparsity))
+                members.append(self._member("random", None, sparsity, seed, keys, drawn))
+            for sparsity in self.sparsities:
+                members += self._candidates("candidate", sparsity, sparsity, seed, keys)
+        return members
+
+    def combination_searches(self) -> list[NamedMember]:
+        """The candidates among which the combination searches, at its first sparsity."""
+        return [
+            member
+            for seed in range(self.seeds)
+            for sparsity in self.sparsities
+            for member in self._candidates(
+                "search", sparsity, search_sparsity(sparsity), seed, seed_keys(seed)
+            )
+        ]
+
+    def retrained(self, winners: dict[tuple[int, float], int]) -> list[NamedMember]:
+        """The winners, trained again from their initial weights in a new order of the data.
+
+        Args:
+            winners: (seed, sparsity) -> the candidate.
+        """
+        members = []
+        for (seed, sparsity), candidate in winners.items():
+            keys = seed_keys(seed)
+            data = RandomMask(self._candidate_keys(keys)[candidate], jnp.float32(sparsity))
+            again = keys._replace(order=keys.retrain_order)
+            members.append(self._member("retrained", None, sparsity, seed, again, data))
+        return members
+
+    def bands(self) -> list[NamedMember]:
+        """Dissipating gradients with a fixed fraction."""
+        return [
+            self._member(
+                "dissipate", f"{fraction:g}", None, seed, seed_keys(seed), Band(jnp.float32(fraction))
+            )
+            for seed in range(self.seeds)
+            for fraction in self.fractions
+        ]
+
+    def targets(self, winners: dict[tuple[int, float], int]) -> list[NamedMember]:
+        """Dissipating gradients to a sparsity, alone and after K-starts, checks at the same epochs.
+
+        Args:
+            winners: (seed, sparsity) -> the winner of the combination's search.
+        """
+        members = []
+        for seed in range(self.seeds):
+            keys = seed_keys(seed)
+            for sparsity in self.sparsities:
+                schedule = pruning.exponential_sparsities(sparsity, self.dissipate_epochs)
+                data = Target(keys.random_mask, jnp.float32(0), jnp.asarray(schedule, jnp.float32))
+                members.append(self._member("dissipate-to", None, sparsity, seed, keys, data))
+                start = search_sparsity(sparsity)
+                data = Target(
+                    self._candidate_keys(keys)[winners[seed, sparsity]],
+                    jnp.float32(start),
+                    jnp.asarray(self._after_search(start, sparsity), jnp.float32),
+                )
+                members.append(
+                    self._member("k-starts+dissipate-to", "combined", sparsity, seed, keys, data)
+                )
+        return members
+
+    def _after_search(self, start: float, sparsity: float) -> np.ndarray:
+        """Sparsity after each check: constant during the search, then rising to the end."""
+        checks = self.dissipate_epochs - self.search_epochs
+        left = 1 - (1 - sparsity) / (1 - start)
+        rising = 1 - (1 - start) * (1 - pruning.exponential_sparsities(left, checks))
+        return np.concatenate([np.full(self.search_epochs, start), rising[:-1], [sparsity]])
+
+    def _candidates(
+        self, method: str, target: float, sparsity: float, seed: int, keys: SeedKeys
+    ) -> list[NamedMember]:
+        return [
+            self._member(
+                method, None, target, seed, keys, RandomMask(key, jnp.float32(sparsity)), candidate
+            )
+            for candidate, key in enumerate(self._candidate_keys(keys))
+        ]
+
+    def _candidate_keys(self, keys: SeedKeys) -> jax.Array:
+        """The keys with which ``pruning.candidate_masks`` draws its k masks."""
+        return jax.random.split(keys.candidates, self.k)
+
+    def _member(
+        self,
+        method: str,
+        variant: str | None,
+        sparsity_target: float | None,
+        seed: int,
+        keys: SeedKeys,
+        data: NamedTuple,
+        candidate: int | None = None,
+    ) -> NamedMember:
+        rates = (jnp.float32(self.recipe.learning_rate), jnp.float32(self.recipe.weight_decay))
+        columns = {
+            "method": method,
+            "variant": variant,
+            "sparsity_target": sparsity_target,
+            "seed": seed,
+            "candidate": candidate,
+        }
+        return NamedMember(columns=columns, member=Member(keys.init, keys.order, *rates, data))
+
+
+class Programs(NamedTuple):
+    """The three training programs of the comparison."""
+
+    static: Population
+    band: Population
+    target: Population
+
+
+def make_programs(model: nn.Module, dataset: Dataset, plan: Plan) -> Programs:
+    """One program for each kind of method; see ``Programs``.
+
+    Args:
+        model: From images to logits.
+        dataset: What is learned.
+        plan: Says when gradients are summed and weights dissipate.
+
+    Returns:
+        The programs, not compiled yet.
+    """
+    steps = plan.recipe.steps_per_epoch(len(dataset.train.labels) - plan.recipe.validation_examples)
+    image = jnp.zeros((1, *dataset.train.images.shape[1:]))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image)["params"])
+
+    def draw(mask_key: jax.Array, sparsity: jax.Array) -> Any:
+        return pruning.random_masks(mask_key, shapes, sparsity)
+
+    def static(optimizer: optax.GradientTransformation, data: RandomMask):
+        last = plan.search_epochs * steps
+        sums = pruning.accumulate_gradients(first=last - steps + 1, last=last)
+        return optax.chain(sums, optimizer, pruning.hold_masks(draw(*data)))
+
+    def band(optimizer: optax.GradientTransformation, data: Band):
+        window = plan.dissipate_epochs * steps
+        dissipate = pruning.dissipate(data.fraction, check_every=steps, stop_after=window)
+        return optax.chain(optimizer, dissipate)
+
+    def target(optimizer: optax.GradientTransformation, data: Target):
+        masks = draw(data.mask_key, data.start)
+        dissipate = pruning.dissipate_to(data.sparsities, check_every=steps, masks=masks)
+        return optax.chain(optimizer, dissipate)
+
+    make = lambda method: Population(  # noqa: E731
+        model=model, dataset=dataset, recipe=plan.recipe, method=method
+    )
+    return Programs(make(static), make(band), make(target))
+
+
+@jax.jit
+def observe_fitness(states: MemberState) -> dict[str, jax.Array]:
+    """The two fitnesses of every member at the end of its search, shape (N,) each.
+
+    Args:
+        states: States of the static program, leading axis N.
+
+    Returns:
+        fitness_weight and fitness_gradient.
+    """
+    masks = pruning.get_masks(states.opt_state)
+    sums = optax.tree.get(states.opt_state, "gradient_sums")
+    return {
+        "fitness_weight": pruning.weight_fitness(states.params, sums, masks),
+        "fitness_gradient": pruning.gradient_fitness(states.params, sums, masks),
+    }
+
+
+def search_sparsity(sparsity: float) -> float:
+    """Where the combination's K-starts searches: K-starts and dissipation remove equal fractions.
+
+    Args:
+        sparsity: The combination's final sparsity s.
+
+    Returns:
+        ``1 - sqrt(1 - s)``.
+    """
+    return 1 - (1 - sparsity) ** 0.5
+
+
+def seed_keys(seed: int) -> SeedKeys:
+    """The keys of one seed.
+
+    Args:
+        seed: Counting from 0.
+
+    Returns:
+        Typed keys.
+    """
+    return SeedKeys(*jax.random.split(jax.random.key(seed), len(SeedKeys._fields)))

@@ -1,0 +1,89 @@
+"""Paired comparisons over seeds, with their uncertainty.
+
+The seed is the unit: what several sparsities give for one seed is averaged first, because members of
+one seed share initialization and data order.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+Pairs = Mapping[tuple[int, float], float]  # (seed, sparsity) -> value
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and how sure it is.
+
+    Attributes:
+        mean: Over seeds.
+        half_width: Of the 95 % confidence interval (Student's t); NaN for one seed.
+        seeds: How many.
+    """
+
+    mean: float
+    half_width: float
+    seeds: int
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval leaves zero out, else 0."""
+        return int(np.sign(self.mean)) if abs(self.mean) > self.half_width else 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f} ± {self.half_width:.4f} (95 % interval, {self.seeds} seeds)"
+
+
+def estimate(values: Pairs) -> Estimate:
+    """The mean of values over seeds.
+
+    Args:
+        values: By seed and sparsity; NaN is left out.
+
+    Returns:
+        The estimate.
+    """
+    by_seed = defaultdict(list)
+    for (seed, _), value in values.items():
+        if not np.isnan(value):
+            by_seed[seed].append(value)
+    means = np.array([np.mean(of_seed) for of_seed in by_seed.values()])
+    if len(means) == 0:
+        return Estimate(float("nan"), float("nan"), 0)
+    if len(means) == 1:
+        return Estimate(float(means[0]), float("nan"), 1)
+    half_width = stats.t.ppf(0.975, len(means) - 1) * np.std(means, ddof=1) / np.sqrt(len(means))
+    return Estimate(float(np.mean(means)), float(half_width), len(means))
+
+
+def differences(ours: Pairs, theirs: Pairs) -> dict[tuple[int, float], float]:
+    """Ours minus theirs where both are there.
+
+    Args:
+        ours: By seed and sparsity.
+        theirs: Likewise.
+
+    Returns:
+        The differences by seed and sparsity.
+    """
+    return {key: ours[key] - theirs[key] for key in ours if key in theirs}
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation; NaN where one side is constant or has fewer than 3 finite pairs.
+
+    Args:
+        first: Shape (n,).
+        second: Shape (n,).
+
+    Returns:
+        A number in [-1, 1], or NaN.
+    """
+    finite = np.isfinite(first) & np.isfinite(second)
+    first, second = first[finite], second[finite]
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(stats.spearmanr(first, second).statistic)

@@ -1,0 +1,200 @@
+"""What results must satisfy. Each check takes a row's result and the params it was made from."""
+
+import math
+
+import jax
+import numpy as np
+
+
+def fail(found):
+    raise AssertionError(f"found {found}")
+
+
+def array(leaf):
+    """As float64 or bool NumPy, so that bfloat16 compares like the others."""
+    leaf = np.asarray(leaf)
+    return leaf if leaf.dtype == bool else leaf.astype(np.float64)
+
+
+def leaves(tree):
+    """Leaves with None counted: what is not prunable has its place."""
+    return jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None)
+
+
+def floor(sparsity, size):
+    return math.floor(sparsity * size + 1e-6)
+
+
+def like(result, params, dtype=None):
+    """Structure, shapes and dtypes of `params` (or the one dtype)."""
+    assert jax.tree.structure(result) == jax.tree.structure(params)
+    for found, leaf in zip(jax.tree.leaves(result), jax.tree.leaves(params), strict=True):
+        assert found.shape == leaf.shape
+        assert found.dtype == (leaf.dtype if dtype is None else dtype)
+
+
+def masks_like(result, params, leading=()):
+    assert jax.tree.structure(result, is_leaf=lambda x: x is None) == jax.tree.structure(params)
+    for mask, leaf in zip(leaves(result), leaves(params), strict=True):
+        assert (mask is None) == (leaf.ndim < 2)
+        if mask is not None:
+            assert mask.dtype == bool
+            assert mask.shape == (*leading, *leaf.shape)
+
+
+def masks(per_layer, total, leading=None):
+    """Masks that remove exactly floor(s n) in each layer and, or, in total."""
+
+    def check(result, params):
+        masks_like(result, params, () if leading is None else (leading,))
+        each = jax.tree.leaves(result)
+        if leading is not None:
+            flat = [np.asarray(mask).reshape(leading, -1) for mask in each]
+        else:
+            flat = [np.asarray(mask).reshape(1, -1) for mask in each]
+        removed = np.stack([(~mask).sum(axis=1) for mask in flat])
+        sizes = [mask.shape[1] for mask in flat]
+        if per_layer is not None:
+            for counts, size in zip(removed, sizes, strict=True):
+                assert (counts == floor(per_layer, size)).all()
+        if total is not None and per_layer is None:
+            assert (removed.sum(axis=0) == floor(total, sum(sizes))).all()
+
+    return check
+
+
+def zero_where_pruned(params, masks):
+    """Exactly zero, and plus zero, where a mask says so."""
+    for mask, leaf in zip(leaves(masks), leaves(params), strict=True):
+        if mask is not None:
+            pruned = array(leaf)[~np.asarray(mask)]
+            assert (pruned == 0).all()
+            assert not np.signbit(pruned).any()
+
+
+def applied(result, params):
+    like(result, params)
+    for found, leaf in zip(leaves(result), leaves(params), strict=True):
+        expected = array(leaf).ravel()
+        if leaf.ndim >= 2:
+            expected = np.where(np.arange(leaf.size) % 2 == 0, expected, 0)
+        np.testing.assert_array_equal(array(found).ravel(), expected)
+
+
+def scores(dtype):
+    """Scores in the given dtype; None: that of the params; "wide": float32 at least."""
+
+    def check(result, params):
+        assert jax.tree.structure(result, is_leaf=lambda x: x is None) == jax.tree.structure(params)
+        for score, leaf in zip(leaves(result), leaves(params), strict=True):
+            assert (score is None) == (leaf.ndim < 2)
+            if score is not None:
+                wide = np.promote_types(np.float32, leaf.dtype) if dtype == "wide" else dtype
+                assert score.dtype == (leaf.dtype if dtype is None else wide)
+                assert score.shape == leaf.shape
+                assert np.isfinite(array(score)).all()
+
+    return check
+
+
+def sparsities(total):
+    """A sparsity in [0, 1) for each layer; together they remove `total` of the weights."""
+
+    def check(result, params):
+        assert jax.tree.structure(result, is_leaf=lambda x: x is None) == jax.tree.structure(params)
+        sizes = [leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
+        found = [float(value) for value in jax.tree.leaves(result)]
+        assert all(0 <= value < 1 for value in found)
+        assert np.dot(found, sizes) / sum(sizes) == pytest_approx(total)
+
+    return check
+
+
+def pytest_approx(value):
+    import pytest
+
+    return pytest.approx(value, abs=1e-6)
+
+
+def stacked_trees(result, params):
+    for tree in result:
+        assert jax.tree.structure(tree) == jax.tree.structure(params)
+        for found, leaf in zip(jax.tree.leaves(tree), jax.tree.leaves(params), strict=True):
+            assert found.shape == (3, *leaf.shape)
+            assert found.dtype == leaf.dtype
+
+
+def fitness(result, params):
+    assert result.shape == (3,)
+    assert result.dtype == np.promote_types(np.float32, jax.tree.leaves(params)[0].dtype)
+    assert (np.diff(array(result)) > 0).all()  # the candidates grow in every part
+
+
+def winner(result, params):
+    masks(0.5, 0.5)(result.masks, params)
+    like(result.params, params)
+    zero_where_pruned(result.params, result.masks)
+    assert result.fitness.shape == (3,)
+    assert 0 <= int(result.winner) < 3
+    assert float(result.fitness[result.winner]) == float(np.max(array(result.fitness)))
+
+
+def trained(result, params):
+    found, kept = result
+    like(found, params)
+    masks_like(kept, params)
+    zero_where_pruned(found, kept)
+    for mask, leaf in zip(leaves(kept), leaves(found), strict=True):
+        if mask is not None:
+            assert mask.any()
+            assert (array(leaf) != 0)[np.asarray(mask)].all()
+
+
+def trained_to(total):
+    def check(result, params):
+        trained(result, params)
+        masks(None, total)(result[1], params)
+
+    return check
+
+
+def sums(factor, part):
+    """Sums over prunable leaves, float32 at least; the updates pass through as they came."""
+
+    def check(result, params):
+        updates, found = result
+        like(updates, params)
+        for total, leaf in zip(leaves(found), leaves(params), strict=True):
+            assert (total is None) == (leaf.ndim < 2)
+            if total is not None:
+                assert total.dtype == np.promote_types(np.float32, leaf.dtype)
+                np.testing.assert_allclose(array(total), factor * part(array(leaf)), rtol=1e-6)
+
+    return check
+
+
+def report(result, params):
+    expected = [(leaf.shape, leaf.size) for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
+    assert [(row.shape, row.size) for row in result] == expected
+    assert all(row.kept == row.size // 2 and row.sparsity == 0.5 for row in result)
+    assert all(isinstance(row.path, str) and row.path for row in result)
+
+
+def equal(expected):
+    def check(result, params):
+        if isinstance(expected, dict) or expected is None:
+            assert result == expected
+        else:
+            np.testing.assert_allclose(np.asarray(result), np.asarray(expected), rtol=1e-6)
+
+    return check
+
+
+def record(fields):
+    def check(result, params):
+        assert result._fields == tuple(fields.split())
+        again = jax.tree.map(lambda leaf: leaf, result)
+        assert type(again) is type(result)
+        assert jax.tree.structure(again) == jax.tree.structure(result)
+
+    return check

@@ -1,0 +1,296 @@
+"""The contract table: how each public name is called, and what its result must satisfy.
+
+A row's `run(key, params)` is one call of the member, for params in any container and dtype; its
+`check(result, params)` says what must hold. What is particular to a member stands in its row.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import pruning
+
+from . import checks
+from .containers import every_other
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    run: Callable[[jax.Array, Any], Any]
+    check: Callable[[Any, Any], None]
+    keyed: bool = False  # another key gives another result
+    traced: bool = True  # may be called under jit and vmap
+    grads: bool = False  # the result is float and differentiable in the params
+
+
+def stacked(tree, k=3):
+    """k networks, each twice as large as the one before."""
+    return jax.tree.map(lambda leaf: jnp.stack([leaf * 2**i for i in range(k)]), tree)
+
+
+def steps(tx, params, count=4):
+    """Momentum SGD with `tx` at the end of the chain; the gradient is half the weight."""
+    chain = optax.chain(optax.sgd(0.25, momentum=0.5), tx)
+    state = chain.init(params)
+    for _ in range(count):
+        gradients = jax.tree.map(lambda p: (p / 2).astype(p.dtype), params)
+        updates, state = chain.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def pruned_by(make):
+    """A row's `run` for a transformation that ends a chain."""
+
+    def run(key, params):
+        trained, state = steps(make(params), params)
+        return trained, pruning.get_masks(state)
+
+    return run
+
+
+def sums_of(make):
+    def run(key, params):
+        tx, total = make(), jax.tree.map(lambda p: -p, params)
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(total, state)
+        return updates, optax.tree.get(state, "gradient_sums")
+
+    return run
+
+
+def grow(params, masks, epoch=0):
+    """Training that enlarges the weights; the "gradient sums" are the params at the start."""
+    return jax.tree.map(lambda p: p * 2, params), params
+
+
+def searched(search, **knobs):
+    def run(key, params):
+        return search(key, params, grow, k=3, sparsity=0.5, fitness=pruning.weight_fitness, **knobs)
+
+    return run
+
+
+def through_a_file(read):
+    def run(key, params):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "masks.safetensors"
+            pruning.save_masks(path, every_other(params), {"method": "every other", "seed": 3})
+            return read(path, params)
+
+    return run
+
+
+def scores(params):
+    return pruning.magnitude_scores(params)
+
+
+ROWS = {
+    # Masks
+    "full_masks": Row(run=lambda key, params: pruning.full_masks(params), check=checks.masks(0, 0)),
+    "apply_masks": Row(
+        run=lambda key, params: pruning.apply_masks(params, every_other(params)),
+        check=checks.applied,
+        grads=True,
+    ),
+    "check_masks": Row(
+        run=lambda key, params: pruning.check_masks(every_other(params), params), check=checks.equal(None)
+    ),
+    "intersect_masks": Row(
+        run=lambda key, params: pruning.intersect_masks(every_other(params, 0), every_other(params, 1)),
+        check=checks.masks(1, 1),
+    ),
+    "count_kept": Row(
+        run=lambda key, params: pruning.count_kept(every_other(params)), check=checks.equal(16)
+    ),
+    "count_prunable": Row(
+        run=lambda key, params: pruning.count_prunable(every_other(params)), check=checks.equal(32)
+    ),
+    "sparsity": Row(run=lambda key, params: pruning.sparsity(every_other(params)), check=checks.equal(0.5)),
+    "layer_report": Row(
+        run=lambda key, params: pruning.layer_report(params, every_other(params)),
+        check=checks.report,
+        traced=False,
+    ),
+    "prunable": Row(
+        run=lambda key, params: [pruning.prunable((), leaf) for leaf in jax.tree.leaves(params)],
+        check=lambda result, params: checks.equal([leaf.ndim >= 2 for leaf in jax.tree.leaves(params)])(
+            result, params
+        ),
+    ),
+    # Counting and allocations
+    "pruned_count": Row(
+        run=lambda key, params: jnp.asarray(pruning.pruned_count(0.7, 10)), check=checks.equal(7)
+    ),
+    "exponential_sparsities": Row(
+        run=lambda key, params: jnp.asarray(pruning.exponential_sparsities(0.75, 2), jnp.float32),
+        check=checks.equal([0.5, 0.75]),
+    ),
+    "uniform": Row(run=lambda key, params: pruning.uniform(params, 0.5), check=checks.sparsities(0.5)),
+    "erdos_renyi": Row(
+        run=lambda key, params: pruning.erdos_renyi(params, 0.5), check=checks.sparsities(0.5)
+    ),
+    "erdos_renyi_kernel": Row(
+        run=lambda key, params: pruning.erdos_renyi_kernel(params, 0.5), check=checks.sparsities(0.5)
+    ),
+    # Scores and selection
+    "random_scores": Row(run=pruning.random_scores, check=checks.scores(jnp.float32), keyed=True),
+    "magnitude_scores": Row(
+        run=lambda key, params: pruning.magnitude_scores(params), check=checks.scores(None), grads=True
+    ),
+    "displacement_scores": Row(
+        run=lambda key, params: pruning.displacement_scores(
+            jax.tree.map(lambda p: p * 3, params), params
+        ),
+        check=checks.scores("wide"),
+    ),
+    "random_masks": Row(
+        run=lambda key, params: pruning.random_masks(key, params, 0.3),
+        check=checks.masks(0.3, 0.3),
+        keyed=True,
+    ),
+    "global_masks": Row(
+        run=lambda key, params: pruning.global_masks(scores(params), 0.7), check=checks.masks(None, 0.7)
+    ),
+    "layerwise_masks": Row(
+        run=lambda key, params: pruning.layerwise_masks(scores(params), pruning.uniform(params, 0.7)),
+        check=checks.masks(0.7, None),
+    ),
+    # K-starts
+    "candidate_masks": Row(
+        run=lambda key, params: pruning.candidate_masks(key, params, k=3, sparsity=0.3),
+        check=checks.masks(0.3, None, leading=3),
+        keyed=True,
+    ),
+    "train_candidates": Row(
+        run=lambda key, params: pruning.train_candidates(
+            grow, params, pruning.candidate_masks(key, params, k=3, sparsity=0.5)
+        ),
+        check=checks.stacked_trees,
+        keyed=True,
+    ),
+    "fittest": Row(
+        run=lambda key, params: pruning.fittest(
+            stacked(every_zeroed(params)), stacked_masks(params), jnp.array([1.0, 3.0, 2.0])
+        ),
+        check=checks.winner,
+    ),
+    "weight_fitness": Row(
+        run=lambda key, params: pruning.weight_fitness(stacked(params), None, stacked_masks(params)),
+        check=checks.fitness,
+        grads=True,
+    ),
+    "gradient_fitness": Row(
+        run=lambda key, params: pruning.gradient_fitness(None, stacked(params), stacked_masks(params)),
+        check=checks.fitness,
+        grads=True,
+    ),
+    "combined_fitness": Row(
+        run=lambda key, params: pruning.combined_fitness(
+            stacked(params), stacked(params), stacked_masks(params)
+        ),
+        check=checks.fitness,
+        grads=True,
+    ),
+    "k_starts": Row(run=searched(pruning.k_starts), check=checks.winner, keyed=True),
+    "successive_elimination": Row(
+        run=searched(pruning.successive_elimination), check=checks.winner, keyed=True
+    ),
+    "evolve_masks": Row(
+        run=searched(pruning.evolve_masks, generations=2), check=checks.winner, keyed=True
+    ),
+    "mutate_masks": Row(
+        run=lambda key, params: pruning.mutate_masks(key, every_other(params), 0.5),
+        check=checks.masks(0.5, 0.5),
+        keyed=True,
+    ),
+    "crossover_masks": Row(
+        run=lambda key, params: pruning.crossover_masks(key, every_other(params, 0), every_other(params, 1)),
+        check=checks.masks(0.5, 0.5),
+        keyed=True,
+    ),
+    # Optax transformations
+    "dissipate": Row(
+        run=pruned_by(lambda params: pruning.dissipate(0.3, check_every=2, stop_after=2)),
+        check=checks.trained,
+    ),
+    "dissipate_settled": Row(
+        run=pruned_by(lambda params: pruning.dissipate_settled(0.3, check_every=2, stop_after=2)),
+        check=checks.trained,
+    ),
+    "dissipate_to": Row(
+        run=pruned_by(lambda params: pruning.dissipate_to([0.25, 0.5], check_every=2)),
+        check=checks.trained_to(0.5),
+    ),
+    "hold_masks": Row(
+        run=pruned_by(lambda params: pruning.hold_masks(every_other(params))), check=checks.trained_to(0.5)
+    ),
+    "accumulate_gradients": Row(run=sums_of(pruning.accumulate_gradients), check=checks.sums(3, np.abs)),
+    "accumulate_signed_gradients": Row(
+        run=sums_of(pruning.accumulate_signed_gradients), check=checks.sums(-3, np.asarray)
+    ),
+    "get_masks": Row(
+        run=lambda key, params: pruning.get_masks(pruning.hold_masks(every_other(params)).init(params)),
+        check=checks.masks(0.5, 0.5),
+    ),
+    # Files
+    "save_masks": Row(
+        run=through_a_file(lambda path, params: path.stat().st_size),
+        check=lambda size, params: None if size < 2000 else checks.fail(size),
+        traced=False,
+    ),
+    "load_masks": Row(
+        run=through_a_file(lambda path, params: pruning.load_masks(path, like=params)),
+        check=checks.masks(0.5, 0.5),
+        traced=False,
+    ),
+    "load_metadata": Row(
+        run=through_a_file(lambda path, params: pruning.load_metadata(path)),
+        check=checks.equal({"method": "every other", "seed": 3}),
+        traced=False,
+    ),
+    # Records: they are pytrees and survive jit and vmap
+    "AccumulateGradientsState": Row(
+        run=lambda key, params: pruning.AccumulateGradientsState(jnp.int32(0), params),
+        check=checks.record("count gradient_sums"),
+    ),
+    "DissipateState": Row(
+        run=lambda key, params: pruning.DissipateState(jnp.int32(0), params, every_other(params)),
+        check=checks.record("count initial masks"),
+    ),
+    "HoldMasksState": Row(
+        run=lambda key, params: pruning.HoldMasksState(every_other(params)), check=checks.record("masks")
+    ),
+    "KStarts": Row(
+        run=lambda key, params: pruning.KStarts(
+            every_other(params), params, jnp.int32(0), jnp.zeros(3)
+        ),
+        check=checks.record("masks params winner fitness"),
+    ),
+    "LayerRow": Row(
+        run=lambda key, params: pruning.LayerRow("['a']", (2, 2), 1, 4, 0.75),
+        check=checks.record("path shape kept size sparsity"),
+        traced=False,
+    ),
+}
+
+
+def every_zeroed(params):
+    """The params with every other prunable weight zero, made without the library."""
+    masks = every_other(params)
+    leaves = [leaf * 0 if leaf.ndim < 2 else leaf for leaf in jax.tree.leaves(params)]
+    kept = iter(jax.tree.leaves(masks))
+    zeroed = [leaf if leaf.ndim < 2 else jnp.where(next(kept), leaf, 0) for leaf in leaves]
+    return jax.tree.unflatten(jax.tree.structure(params), zeroed)
+
+
+def stacked_masks(params):
+    return jax.tree.map(lambda mask: jnp.stack([mask] * 3), every_other(params))

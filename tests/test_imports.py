@@ -1,0 +1,65 @@
+"""Which folder may import which, read from the source of every file."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PRUNING = {"jax", "numpy", "optax", "pruning", "safetensors", *sys.stdlib_module_names}
+
+
+def files(folder):
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def imports(path):
+    """The top-level names that a file imports, wherever in the file it does so."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0] if node.level == 0 and node.module else path.parent.name
+
+
+def cases(*folders):
+    paths = [path for folder in folders for path in files(folder)]
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+
+
+def test_there_are_files_to_look_at():
+    assert len(files("pruning")) > 5
+    assert len(files("train")) > 1
+
+
+@pytest.mark.parametrize("path", cases("pruning"))
+def test_pruning_imports_its_dependencies_alone(path):
+    assert set(imports(path)) <= PRUNING
+
+
+@pytest.mark.parametrize("path", cases("pruning", "train"))
+def test_the_library_and_train_never_import_experiments(path):
+    assert not {"experiments", "tests"} & set(imports(path))
+
+
+@pytest.mark.parametrize("path", cases("experiments"))
+def test_experiments_never_import_tests(path):
+    assert "tests" not in imports(path)
+
+
+@pytest.mark.parametrize("path", cases("pruning", "train", "experiments"))
+def test_every_module_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_importing_the_library_brings_in_neither_flax_nor_train():
+    """Nothing hides an import from the reading above."""
+    import subprocess
+
+    code = (
+        "import sys, pruning;"
+        "bad = {'flax', 'train', 'experiments', 'equinox', 'torch'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,59 @@
+"""How a population is executed: the one place that knows the platform.
+
+On accelerators the members are vmapped. On a CPU they run one after another inside the same compiled
+program: one network's matrix products fill the cores already (measured on 2 cores, jax 0.10.1,
+LeNet-300-100, batch 128, 8 members: 0.26 s per member-epoch of MNIST in turn, 0.27 s vmapped), and
+vmapped convolutions become grouped ones, which are 20 times slower there. The numbers are the same
+to rounding.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+def map_members(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree) -> PyTree:
+    """Maps a function over the leading axis of stacked members.
+
+    Args:
+        function: Takes one member's slice of every tree.
+        count: How many members count, traced; on a CPU the others are not computed at all.
+        *stacked: Trees whose leaves have a leading axis N; a typed key without one is shared.
+
+    Returns:
+        The stacked results; undefined from ``count`` on.
+    """
+    if jax.default_backend() == "cpu":
+        return in_turn(function, count, *stacked)
+    return side_by_side(function, count, *stacked)
+
+
+def side_by_side(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree) -> PyTree:
+    """``map_members`` by ``jax.vmap``; ``count`` plays no part."""
+    del count
+    axes = jax.tree.map(lambda leaf: None if _is_shared(leaf) else 0, stacked)
+    return jax.vmap(function, in_axes=axes)(*stacked)
+
+
+def in_turn(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree) -> PyTree:
+    """``map_members`` by a loop that ends after ``count`` members."""
+
+    def member(i: Any) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf if _is_shared(leaf) else leaf[i], stacked)
+
+    size = next(len(leaf) for leaf in jax.tree.leaves(stacked) if not _is_shared(leaf))
+    shapes = jax.eval_shape(function, *member(0))
+    empty = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), shapes)
+
+    def body(i: jax.Array, results: PyTree) -> PyTree:
+        return jax.tree.map(lambda all, one: all.at[i].set(one), results, function(*member(i)))
+
+    return jax.lax.fori_loop(0, count, body, empty)
+
+
+def _is_shared(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) and leaf.ndim == 0

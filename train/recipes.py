@@ -1,0 +1,252 @@
+"""Recipes: all that defines a training run except the pruning method.
+
+Lengths are in epochs and scale with the data set; ``dataclasses.replace`` varies any field.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+
+from train.models import INITIALIZERS
+
+Mean = tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training run, but for the model, the data and the pruning method.
+
+    Attributes:
+        epochs: Length of the run.
+        batch_size: Examples in a step. The last batch of an epoch is filled up from its first.
+        optimizer: A name in ``OPTIMIZERS``.
+        learning_rate: At the start (after warm-up).
+        momentum: Of SGD.
+        nesterov: Whether SGD's momentum is Nesterov's.
+        weight_decay: Coupled (added to the gradient) for sgd and adam, decoupled for adamw; on all
+            params.
+        drop_epochs: After these epochs the learning rate is multiplied by ``drop_factor``.
+        drop_factor: See above.
+        warmup_epochs: The learning rate rises linearly over these.
+        initializer: A name in ``INITIALIZERS``, for every kernel; biases start at 0.
+        flip: Whether training images are flipped horizontally at random.
+        crop_padding: Pixels of zero padding from which training images are cropped at random.
+        mean: Per channel, of pixel / 255; None for the data set's own.
+        std: Per channel, of pixel / 255; None for the data set's own.
+        validation_examples: How many training examples are held out.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: str = "sgd"
+    learning_rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    drop_epochs: tuple[int, ...] = ()
+    drop_factor: float = 0.1
+    warmup_epochs: int = 0
+    initializer: str = "kaiming-normal"
+    flip: bool = False
+    crop_padding: int = 0
+    mean: Mean | None = None
+    std: Mean | None = None
+    validation_examples: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the field that is wrong."""
+        lookup(OPTIMIZERS, self.optimizer, "optimizer")
+        lookup(INITIALIZERS, self.initializer, "initializer")
+        positive = {"epochs": self.epochs, "batch_size": self.batch_size}
+        positive |= {"learning_rate": self.learning_rate, "drop_factor": self.drop_factor}
+        for name, value in positive.items():
+            if not value > 0:
+                raise ValueError(f"expected {name} > 0, got {value}")
+        natural = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        natural |= {"warmup_epochs": self.warmup_epochs, "crop_padding": self.crop_padding}
+        natural |= {"validation_examples": self.validation_examples}
+        for name, value in natural.items():
+            if not value >= 0:
+                raise ValueError(f"expected {name} >= 0, got {value}")
+        if list(self.drop_epochs) != sorted(set(self.drop_epochs)):
+            raise ValueError(f"expected drop_epochs in rising order, got {self.drop_epochs}")
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Steps in which an epoch sees every one of ``examples`` at least once."""
+        return math.ceil(examples / self.batch_size)
+
+
+def lookup(table: dict[str, Any], name: str, what: str) -> Any:
+    """Finds a name that was given on the command line or in a config.
+
+    Args:
+        table: The valid names.
+        name: The one given.
+        what: What the error calls it.
+
+    Returns:
+        The table's entry.
+
+    Raises:
+        ValueError: If there is none; lists the valid names.
+    """
+    if name not in table:
+        raise ValueError(f"unknown {what} {name!r}; the valid names are: {', '.join(table)}")
+    return table[name]
+
+
+def make_schedule(recipe: Recipe, learning_rate: Any, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of every step: linear warm-up, then a piecewise constant.
+
+    Args:
+        recipe: Says when it changes.
+        learning_rate: Its first value after warm-up; may be traced.
+        steps_per_epoch: From epochs to steps.
+
+    Returns:
+        ``schedule(step)``, steps counting from 0.
+    """
+    warmup = recipe.warmup_epochs * steps_per_epoch
+    drops = optax.piecewise_constant_schedule(
+        1.0, {epoch * steps_per_epoch: recipe.drop_factor for epoch in recipe.drop_epochs}
+    )
+
+    def schedule(step: Any) -> Any:
+        rate = learning_rate * drops(step)
+        return rate * optax.linear_schedule(0.0, 1.0, warmup)(step + 1) if warmup else rate
+
+    return schedule
+
+
+def make_optimizer(
+    recipe: Recipe, learning_rate: Any, weight_decay: Any, steps_per_epoch: int
+) -> optax.GradientTransformationExtraArgs:
+    """The recipe's optimizer, with a member's own learning rate and weight decay.
+
+    Args:
+        recipe: Names the optimizer and the schedule.
+        learning_rate: Scalar, may be traced.
+        weight_decay: Scalar, may be traced.
+        steps_per_epoch: From epochs to steps.
+
+    Returns:
+        An optax transformation.
+    """
+    schedule = make_schedule(recipe, learning_rate, steps_per_epoch)
+    return lookup(OPTIMIZERS, recipe.optimizer, "optimizer")(recipe, schedule, weight_decay)
+
+
+def _sgd(recipe: Recipe, schedule: optax.Schedule, weight_decay: Any) -> Any:
+    momentum = recipe.momentum or None
+    return _decayed(recipe, weight_decay, optax.sgd(schedule, momentum, recipe.nesterov))
+
+
+def _adam(recipe: Recipe, schedule: optax.Schedule, weight_decay: Any) -> Any:
+    return _decayed(recipe, weight_decay, optax.adam(schedule))
+
+
+def _adamw(recipe: Recipe, schedule: optax.Schedule, weight_decay: Any) -> Any:
+    del recipe
+    return optax.adamw(schedule, weight_decay=weight_decay)
+
+
+def _decayed(recipe: Recipe, weight_decay: Any, optimizer: Any) -> Any:
+    # The choice is the recipe's, not the member's: without decay the step does not pay for it.
+    if not recipe.weight_decay:
+        return optimizer
+    return optax.chain(optax.add_decayed_weights(weight_decay), optimizer)
+
+
+OPTIMIZERS: dict[str, Callable[[Recipe, optax.Schedule, Any], Any]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "adamw": _adamw,
+}
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+FLIP_AND_CROP = {"flip": True, "crop_padding": 4}
+
+# Sources: "assessed" is Frankle et al. 2021 (arXiv 2009.08576), as its code trains; "lottery" is
+# Frankle & Carbin 2019 (arXiv 1803.03635), in epochs of 60,000 (MNIST) and 50,000 (CIFAR-10)
+# examples; "rewinding" is Renda et al. 2020 (arXiv 2003.02389); "continuous" is Savarese et al. 2020
+# (arXiv 1912.04427). "digits" is ours: assessed-lenet with steps that suit 1,437 examples.
+RECIPES: dict[str, Recipe] = {
+    "digits": Recipe(epochs=20, batch_size=64, learning_rate=0.1),
+    "assessed-lenet": Recipe(epochs=16, batch_size=128, learning_rate=0.1),
+    "assessed-cifar": Recipe(
+        epochs=160,
+        batch_size=128,
+        learning_rate=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        drop_epochs=(80, 120),
+        **FLIP_AND_CROP,
+        **IMAGENET,
+    ),
+    "assessed-tinyimagenet": Recipe(
+        epochs=200,
+        batch_size=256,
+        learning_rate=0.2,
+        momentum=0.9,
+        weight_decay=1e-4,
+        drop_epochs=(100, 150),
+        warmup_epochs=5,
+        **FLIP_AND_CROP,
+        **IMAGENET,
+    ),
+    "lottery-lenet": Recipe(
+        epochs=50,
+        batch_size=60,
+        optimizer="adam",
+        learning_rate=1.2e-3,
+        initializer="glorot-normal",
+    ),
+    "lottery-conv-2": Recipe(
+        epochs=24, batch_size=60, optimizer="adam", learning_rate=2e-4, initializer="glorot-normal"
+    ),
+    "lottery-conv-4": Recipe(
+        epochs=30, batch_size=60, optimizer="adam", learning_rate=3e-4, initializer="glorot-normal"
+    ),
+    "lottery-conv-6": Recipe(
+        epochs=36, batch_size=60, optimizer="adam", learning_rate=3e-4, initializer="glorot-normal"
+    ),
+    "rewinding-cifar": Recipe(
+        epochs=182,
+        batch_size=128,
+        learning_rate=0.1,
+        momentum=0.9,
+        weight_decay=2e-4,
+        drop_epochs=(91, 136),
+        **FLIP_AND_CROP,
+    ),
+    "continuous-cifar": Recipe(
+        epochs=85,
+        batch_size=128,
+        learning_rate=0.1,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=1e-4,
+        drop_epochs=(56, 71),
+        initializer="glorot-normal",
+        validation_examples=5000,
+        **FLIP_AND_CROP,
+    ),
+}
+
+
+def default_recipe(dataset: str) -> str:
+    """The recipe that fits a data set, for a command line that names none.
+
+    Args:
+        dataset: The data set's name.
+
+    Returns:
+        A name in ``RECIPES``: the small one for digits, the CIFAR one for colour sets, else LeNet's.
+    """
+    name = dataset.split(":")[0]
+    if name == "digits":
+        return "digits"
+    return "assessed-cifar" if name.startswith(("cifar", "svhn")) else "assessed-lenet"
