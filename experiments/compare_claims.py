@@ -7,6 +7,7 @@ Source of the claims: Haroon 2022 (arXiv 2209.02201); the random-search question
 
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.paired import Estimate, Pairs, differences, estimate, rank_correlation
@@ -91,7 +92,8 @@ def add_combined(rows: list[Row]) -> list[Row]:
         The same rows with ``fitness_combined``.
     """
     weight, gradient = (
-        np.array([row[f"fitness_{name}"] for row in rows], np.float32) for name in ("weight", "gradient")
+        jnp.array([row[f"fitness_{name}"] for row in rows], jnp.float32)
+        for name in ("weight", "gradient")
     )
     combined = np.asarray(add_standardised(weight, gradient))
     return [{**row, "fitness_combined": float(value)} for row, value in zip(rows, combined, strict=True)]

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from experiments.compare_claims import FITNESSES, Findings
 from experiments.paired import rank_correlation
@@ -53,18 +54,13 @@ def accuracy_figure(findings: Findings, title: str) -> Figure:
             linewidth=1.3,
         )
     dense = np.array(list(findings.accuracy("dense").values()))
-    axes.axhline(np.nanmean(dense), color="black", linewidth=1, linestyle="--", label="dense")
-    axes.axhspan(
-        np.nanmean(dense) - _deviation(dense),
-        np.nanmean(dense) + _deviation(dense),
-        color="black",
-        alpha=0.1,
-        linewidth=0,
-    )
+    mean, spread = float(np.nanmean(dense)), _deviation(dense)
+    axes.axhline(mean, color="black", linewidth=1, linestyle="--", label="dense")
+    axes.axhspan(mean - spread, mean + spread, color="black", alpha=0.1, linewidth=0)
     axes.set_xticks(range(len(sparsities)), [f"{sparsity:.1%}" for sparsity in sparsities])
     axes.set_xlabel("sparsity (weights removed)")
     axes.set_ylabel("final test accuracy")
-    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     axes.grid(axis="y", alpha=0.3)
     axes.set_title(title)
     axes.legend(fontsize=8, loc="lower left")
@@ -103,7 +99,7 @@ def sparsity_figure(findings: Findings, title: str) -> Figure:
         axes.set_ylim(0, 1.02)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="lower right")
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_ylabel("sparsity (weights removed)")
     figure.suptitle(title)
     return figure
@@ -154,17 +150,16 @@ def fitness_figure(findings: Findings, title: str) -> Figure:
         line[0].set_ylabel(f"{fitness} fitness\n\naccuracy − mean\n(points)", fontsize=8)
     for axes, sparsity in zip(panels[-1], sparsities, strict=True):
         axes.set_xlabel(f"fitness, standardised\nsparsity {sparsity:.1%}", fontsize=8)
-    figure.suptitle(title)
+    figure.suptitle(f"{title}\n(a point a candidate, a colour a seed)")
     return figure
 
 
 def _curve(axes: Axes, rows: Sequence[dict], label: str | None, colour, style: str) -> None:
     epochs = sorted({row["epoch"] for row in rows})
     values = [[row["sparsity"] for row in rows if row["epoch"] == epoch] for epoch in epochs]
-    mean = np.array([0.0, *map(np.mean, values)])
-    spread = np.array([0.0, *map(np.std, values)])
-    axes.plot([0, *epochs], mean, label=label, color=colour, linestyle=style)
-    axes.fill_between([0, *epochs], mean - spread, mean + spread, color=colour, alpha=0.2)
+    mean, spread = (np.array([reduce(value) for value in values]) for reduce in (np.mean, np.std))
+    axes.plot(epochs, mean, label=label, color=colour, linestyle=style, marker=".", markersize=4)
+    axes.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.2)
 
 
 def _by_sparsity(pairs, sparsities: Sequence[float]) -> tuple[list[float], list[float]]:

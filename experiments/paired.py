@@ -86,4 +86,5 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     first, second = first[finite], second[finite]
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(stats.spearmanr(first, second).statistic)
+    correlation, _ = stats.spearmanr(first, second)
+    return float(np.asarray(correlation))

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import jax
 
 from pruning.counting import check_sparsity
-from pruning.masks import Prunable, PyTree, is_traced, prunable, prunable_params
+from pruning.masks import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
 
 
-def uniform(params: PyTree, sparsity: float, *, prunable: Prunable = prunable) -> PyTree:
+def uniform(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
     r"""The same sparsity in every layer: :math:`s_l = s`.
 
     Args:
@@ -37,7 +37,7 @@ def uniform(params: PyTree, sparsity: float, *, prunable: Prunable = prunable) -
     return jax.tree.map(lambda leaf: sparsity, prunable_params(params, prunable))
 
 
-def erdos_renyi(params: PyTree, sparsity: float, *, prunable: Prunable = prunable) -> PyTree:
+def erdos_renyi(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
     r"""Density proportional to :math:`(n_{in} + n_{out}) / (n_{in} \, n_{out})`.
 
     The kernel's spatial extent does not count; see ``erdos_renyi_kernel`` for the form that counts
@@ -61,7 +61,7 @@ def erdos_renyi(params: PyTree, sparsity: float, *, prunable: Prunable = prunabl
     return _proportional(params, sparsity, lambda shape: shape[-2:], prunable)
 
 
-def erdos_renyi_kernel(params: PyTree, sparsity: float, *, prunable: Prunable = prunable) -> PyTree:
+def erdos_renyi_kernel(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
     r"""Density proportional to :math:`\sum_i d_i / \prod_i d_i` over all axes of the kernel.
 
     For dense layers the same as ``erdos_renyi``; a convolution's height and width count as
@@ -91,7 +91,7 @@ def erdos_renyi_kernel(params: PyTree, sparsity: float, *, prunable: Prunable = 
 
 def _proportional(
     params: PyTree,
-    sparsity: float,
+    sparsity: Scalar,
     dimensions: Callable[[tuple[int, ...]], tuple[int, ...]],
     prunable: Prunable,
 ) -> PyTree:

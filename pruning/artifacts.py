@@ -94,10 +94,10 @@ def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
             f"{sorted(set(masks) - set(names))[:4]}, only in `like` {sorted(set(names) - set(masks))[:4]}"
         )
     for name, (_, leaf) in zip(names, expected, strict=True):
-        if masks[name] is not None and jnp.shape(leaf) != masks[name].shape:
+        mask = masks[name]
+        if mask is not None and leaf is not None and jnp.shape(leaf) != mask.shape:
             raise ValueError(
-                f"the mask at {name} in {path} has shape {masks[name].shape}, "
-                f"`like` has {jnp.shape(leaf)}"
+                f"the mask at {name} in {path} has shape {mask.shape}, `like` has {jnp.shape(leaf)}"
             )
     return structure.unflatten([masks[name] for name in names])
 

@@ -31,6 +31,7 @@ from pruning.counting import check_sparsity, pruned_count
 from pruning.masks import (
     Prunable,
     PyTree,
+    Scalar,
     check_masks,
     count_prunable,
     full_masks,
@@ -59,7 +60,7 @@ class DissipateState(NamedTuple):
 
 
 def dissipate(
-    fraction: float,
+    fraction: Scalar,
     *,
     check_every: int,
     stop_after: int,
@@ -108,7 +109,7 @@ def dissipate(
 
 
 def dissipate_settled(
-    fraction: float,
+    fraction: Scalar,
     *,
     check_every: int,
     stop_after: int,
@@ -149,7 +150,7 @@ def dissipate_settled(
 
 
 def dissipate_to(
-    sparsities: Sequence[float] | Any,
+    sparsities: Sequence[float] | np.ndarray | jax.Array,
     *,
     check_every: int,
     masks: PyTree = None,
@@ -180,9 +181,9 @@ def dissipate_to(
     al. 2019 (arXiv 1905.01067), which is absolute, per layer and applied once, after training.
     """
     _check_steps(check_every, None)
-    checks = jnp.shape(sparsities)[0] if jnp.ndim(sparsities) == 1 else 0
-    if checks == 0:
+    if np.ndim(sparsities) != 1 or len(sparsities) == 0:
         raise ValueError(f"expected a sequence of sparsities, one a check, got {sparsities!r}")
+    checks = len(sparsities)
     if not is_traced(sparsities):
         for index, value in enumerate(np.asarray(sparsities)):
             check_sparsity(value, f"sparsities[{index}]")
@@ -263,10 +264,11 @@ def _transformation(
             )
 
         if track is not None:
+            renew = track
             state = state._replace(
                 initial=jax.lax.cond(
                     count <= stop_after,
-                    lambda: jax.tree.map(track, weights(), state.initial),
+                    lambda: jax.tree.map(renew, weights(), state.initial),
                     lambda: state.initial,
                 )
             )

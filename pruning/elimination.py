@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from pruning.allocation import uniform
 from pruning.kstarts import Fitness, KStarts, candidate_masks, fittest
-from pruning.masks import Prunable, PyTree, apply_masks, prunable
+from pruning.masks import Prunable, PyTree, Scalar, apply_masks, prunable
 
 
 def successive_elimination(
@@ -20,7 +20,7 @@ def successive_elimination(
     train_fn: Callable[[PyTree, PyTree, int], tuple[PyTree, PyTree]],
     *,
     k: int,
-    sparsity: float,
+    sparsity: Scalar,
     fitness: Fitness,
     allocation=uniform,
     prunable: Prunable = prunable,

@@ -17,7 +17,7 @@ from pruning.kstarts import (
     fittest,
     train_candidates,
 )
-from pruning.masks import Prunable, PyTree, check_masks, prunable
+from pruning.masks import Prunable, PyTree, Scalar, check_masks, prunable
 from pruning.selection import keep_highest
 
 
@@ -47,7 +47,7 @@ def mutate_masks(key: jax.Array, masks: PyTree, fraction: float) -> PyTree:
         leave, enter = jax.random.uniform(key, (2, *mask.shape))
         stay = keep_highest(leave, mask.size - kept + moving, masks=mask)
         arrive = keep_highest(enter, mask.size - moving, masks=~mask)
-        return stay | arrive
+        return jnp.logical_or(stay, arrive)
 
     return _over_layers(mutate, key, masks)
 
@@ -83,7 +83,7 @@ def evolve_masks(
     train_fn: Train,
     *,
     k: int,
-    sparsity: float,
+    sparsity: Scalar,
     fitness: Fitness,
     generations: int,
     mutation: float = 0.1,

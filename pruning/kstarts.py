@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
-from pruning.masks import Prunable, PyTree, apply_masks, is_none, prunable
+from pruning.masks import Prunable, PyTree, Scalar, apply_masks, is_none, prunable
 from pruning.scores import random_masks
 
 Train = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
@@ -45,7 +45,7 @@ def candidate_masks(
     params: PyTree,
     *,
     k: int,
-    sparsity: float,
+    sparsity: Scalar,
     allocation=uniform,
     prunable: Prunable = prunable,
 ) -> PyTree:
@@ -78,7 +78,7 @@ def k_starts(
     train_fn: Train,
     *,
     k: int,
-    sparsity: float,
+    sparsity: Scalar,
     fitness: Fitness,
     allocation=uniform,
     prunable: Prunable = prunable,

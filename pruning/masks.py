@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
 Path = tuple[Any, ...]
 Prunable = Callable[[Path, Any], bool]
+Scalar = float | jax.Array
 
 
 def is_none(leaf: Any) -> bool:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
-from pruning.masks import Prunable, PyTree, prunable, prunable_params
+from pruning.masks import Prunable, PyTree, Scalar, prunable, prunable_params
 from pruning.selection import layerwise_masks
 
 
@@ -108,7 +108,7 @@ def relative_displacement(weights: jax.Array, initial: jax.Array) -> jax.Array:
 def random_masks(
     key: jax.Array,
     params: PyTree,
-    sparsity: float,
+    sparsity: Scalar,
     *,
     allocation=uniform,
     prunable: Prunable = prunable,

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.counting import pruned_count
-from pruning.masks import PyTree, check_masks, count_kept, count_prunable, is_traced
+from pruning.masks import PyTree, Scalar, check_masks, count_kept, count_prunable, is_traced
 
 
-def global_masks(scores: PyTree, sparsity: float, *, masks: PyTree = None) -> PyTree:
+def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> PyTree:
     """Keeps the highest scores over all layers together: one threshold for the network.
 
     A layer may lose all its weights; ``layerwise_masks`` gives each layer its own threshold.

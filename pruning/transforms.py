@@ -203,7 +203,7 @@ def _accumulate(magnitude, first: int, last: int | None) -> optax.GradientTransf
 
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
 
         def add(sums: PyTree) -> PyTree:
             return map_masks(lambda s, u: s + magnitude(u.astype(s.dtype)), sums, updates)

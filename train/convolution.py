@@ -6,16 +6,16 @@ differently, and only on CPU.
 
 Why: jax writes the gradients of a convolution as convolutions with permuted dimension numbers.
 XLA:CPU rewrites those into the one layout that its fast kernel knows (NHWC images, HWIO kernels),
-but not inside the body of a loop, where they run a naive one instead. So the backward pass here is
-two convolutions that are in that layout to begin with, the permutations done by explicit flips and
-transposes.
+but its pass (`ConvCanonicalization`) visits the entry computation only: in the body of a loop a
+naive kernel runs instead. So the backward pass here is two convolutions that are in that layout to
+begin with, the permutations done by explicit flips and transposes.
 
 Notation: x images (N, H, W, C), w kernel (h, w, C, D), y = x * w and its cotangent dy
-(N, H', W', D); s strides, a and b the dilations of x and w, p and q the low and high padding; a
-size k dilated by d is d (k - 1) + 1. In each spatial dimension, then,
+(N, H', W', D); s strides, a and b the dilations of x and w. In each spatial dimension, then,
 
-    dx = (dy dilated by s) * (w flipped, C and D swapped),           stride a, kernel dilation b
-    dw = (x with C as batch, N as channels) * (dy with N as C),      stride b, kernel dilation s
+    dx = dy * (w flipped, C and D swapped)       dilations s and b, stride a
+    dw = (x with C as batch, N as channels)
+         * (dy with N as its input channels)     dilations a and s, stride b
 
 Both are members of the same family, so they go through the same function, and derivatives of every
 order have fast gradients (a Hessian-vector product is reverse over reverse).

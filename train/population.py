@@ -173,12 +173,8 @@ class Population:
         def step(carry: Any, batch: Any) -> tuple[Any, jax.Array]:
             params, opt_state = carry
             number, indices = batch
-            images = self._augment(
-                jax.random.fold_in(augment_key, number), train.images.at[indices].get()
-            )
-            loss, gradients = jax.value_and_grad(self._loss)(
-                params, images, train.labels.at[indices].get()
-            )
+            images = self._augment(jax.random.fold_in(augment_key, number), train.images[indices])
+            loss, gradients = jax.value_and_grad(self._loss)(params, images, train.labels[indices])
             updates, opt_state = transformation.update(gradients, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), loss
 
@@ -194,7 +190,7 @@ class Population:
             metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
         return MemberState(params, opt_state, state.epoch + 1), metrics
 
-    def _augment(self, key: jax.Array, images: jax.Array) -> jax.Array:
+    def _augment(self, key: jax.Array, images: Any) -> jax.Array:
         flip_key, crop_key = jax.random.split(key)
         if self.recipe.flip:
             images = flip(flip_key, images)
@@ -202,14 +198,17 @@ class Population:
             images = padded_crop(crop_key, images, pad=self.recipe.crop_padding)
         return self._normalise(images)
 
-    def _normalise(self, images: jax.Array) -> jax.Array:
+    def _normalise(self, images: Any) -> jax.Array:
         mean = self.dataset.mean if self.recipe.mean is None else self.recipe.mean
         std = self.dataset.std if self.recipe.std is None else self.recipe.std
         return normalise(images, mean, std)
 
-    def _loss(self, params: PyTree, images: jax.Array, labels: jax.Array) -> jax.Array:
-        logits = self.model.apply({"params": params}, images)
+    def _loss(self, params: PyTree, images: jax.Array, labels: Any) -> jax.Array:
+        logits = self._logits(params, images)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+    def _logits(self, params: PyTree, images: jax.Array) -> jax.Array:
+        return jnp.asarray(self.model.apply({"params": params}, images))
 
     def _evaluate(self, params: PyTree, split: Split) -> tuple[jax.Array, jax.Array]:
         """Mean loss and accuracy over a split, in batches; what fills up the last one is ignored."""
@@ -220,7 +219,7 @@ class Population:
         def evaluate(totals: Any, position: jax.Array) -> tuple[Any, None]:
             indices, counted = position % size, position < size
             labels = split.labels[indices]
-            logits = self.model.apply({"params": params}, self._normalise(split.images[indices]))
+            logits = self._logits(params, self._normalise(split.images[indices]))
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             right = jnp.argmax(logits, -1) == labels
             sums = (jnp.sum(jnp.where(counted, losses, 0)), jnp.sum(right & counted))

@@ -4,6 +4,7 @@ import math
 
 import jax
 import numpy as np
+import pytest
 
 
 def fail(found):
@@ -21,6 +22,14 @@ def leaves(tree):
     return jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None)
 
 
+def structure(tree):
+    return jax.tree.structure(tree, is_leaf=lambda leaf: leaf is None)
+
+
+def is_prunable(leaf):
+    return leaf is not None and leaf.ndim >= 2
+
+
 def floor(sparsity, size):
     return math.floor(sparsity * size + 1e-6)
 
@@ -34,9 +43,9 @@ def like(result, params, dtype=None):
 
 
 def masks_like(result, params, leading=()):
-    assert jax.tree.structure(result, is_leaf=lambda x: x is None) == jax.tree.structure(params)
+    assert structure(result) == structure(params)
     for mask, leaf in zip(leaves(result), leaves(params), strict=True):
-        assert (mask is None) == (leaf.ndim < 2)
+        assert (mask is not None) == is_prunable(leaf)
         if mask is not None:
             assert mask.dtype == bool
             assert mask.shape == (*leading, *leaf.shape)
@@ -74,7 +83,7 @@ def zero_where_pruned(params, masks):
 
 def applied(result, params):
     like(result, params)
-    for found, leaf in zip(leaves(result), leaves(params), strict=True):
+    for found, leaf in zip(jax.tree.leaves(result), jax.tree.leaves(params), strict=True):
         expected = array(leaf).ravel()
         if leaf.ndim >= 2:
             expected = np.where(np.arange(leaf.size) % 2 == 0, expected, 0)
@@ -85,9 +94,9 @@ def scores(dtype):
     """Scores in the given dtype; None: that of the params; "wide": float32 at least."""
 
     def check(result, params):
-        assert jax.tree.structure(result, is_leaf=lambda x: x is None) == jax.tree.structure(params)
+        assert structure(result) == structure(params)
         for score, leaf in zip(leaves(result), leaves(params), strict=True):
-            assert (score is None) == (leaf.ndim < 2)
+            assert (score is not None) == is_prunable(leaf)
             if score is not None:
                 wide = np.promote_types(np.float32, leaf.dtype) if dtype == "wide" else dtype
                 assert score.dtype == (leaf.dtype if dtype is None else wide)
@@ -101,19 +110,13 @@ def sparsities(total):
     """A sparsity in [0, 1) for each layer; together they remove `total` of the weights."""
 
     def check(result, params):
-        assert jax.tree.structure(result, is_leaf=lambda x: x is None) == jax.tree.structure(params)
+        assert structure(result) == structure(params)
         sizes = [leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
         found = [float(value) for value in jax.tree.leaves(result)]
         assert all(0 <= value < 1 for value in found)
-        assert np.dot(found, sizes) / sum(sizes) == pytest_approx(total)
+        assert np.dot(found, sizes) / sum(sizes) == pytest.approx(total, abs=1e-6)
 
     return check
-
-
-def pytest_approx(value):
-    import pytest
-
-    return pytest.approx(value, abs=1e-6)
 
 
 def stacked_trees(result, params):
@@ -128,6 +131,11 @@ def fitness(result, params):
     assert result.shape == (3,)
     assert result.dtype == np.promote_types(np.float32, jax.tree.leaves(params)[0].dtype)
     assert (np.diff(array(result)) > 0).all()  # the candidates grow in every part
+
+
+def fitness_of_known_parts(result, params):
+    """Two parts with the deviations -1.2247, 0, 1.2247 (in units of their own)."""
+    np.testing.assert_allclose(result, [-(6**0.5), 0, 6**0.5], rtol=1e-6, atol=1e-6)
 
 
 def winner(result, params):
@@ -165,7 +173,7 @@ def sums(factor, part):
         updates, found = result
         like(updates, params)
         for total, leaf in zip(leaves(found), leaves(params), strict=True):
-            assert (total is None) == (leaf.ndim < 2)
+            assert (total is not None) == is_prunable(leaf)
             if total is not None:
                 assert total.dtype == np.promote_types(np.float32, leaf.dtype)
                 np.testing.assert_allclose(array(total), factor * part(array(leaf)), rtol=1e-6)

@@ -18,7 +18,7 @@ import optax
 import pruning
 
 from . import checks
-from .containers import every_other
+from .containers import CONTAINERS, every_other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,12 @@ class Row:
     keyed: bool = False  # another key gives another result
     traced: bool = True  # may be called under jit and vmap
     grads: bool = False  # the result is float and differentiable in the params
+    containers: tuple[str, ...] = tuple(CONTAINERS)
+    dtypes: tuple[str, ...] = ("bfloat16", "float16", "float64")
+
+
+# Searches take seconds to compile and are made of members that run in every container and dtype.
+SLOW: dict[str, Any] = {"containers": ("nnx",), "dtypes": ("bfloat16",)}
 
 
 def stacked(tree, k=3):
@@ -114,7 +120,9 @@ ROWS = {
     "count_prunable": Row(
         run=lambda key, params: pruning.count_prunable(every_other(params)), check=checks.equal(32)
     ),
-    "sparsity": Row(run=lambda key, params: pruning.sparsity(every_other(params)), check=checks.equal(0.5)),
+    "sparsity": Row(
+        run=lambda key, params: pruning.sparsity(every_other(params)), check=checks.equal(0.5)
+    ),
     "layer_report": Row(
         run=lambda key, params: pruning.layer_report(params, every_other(params)),
         check=checks.report,
@@ -165,6 +173,10 @@ ROWS = {
         check=checks.masks(0.7, None),
     ),
     # K-starts
+    "add_standardised": Row(
+        run=lambda key, params: pruning.add_standardised(jnp.array([0.0, 1, 2]), jnp.array([4.0, 5, 6])),
+        check=checks.fitness_of_known_parts,
+    ),
     "candidate_masks": Row(
         run=lambda key, params: pruning.candidate_masks(key, params, k=3, sparsity=0.3),
         check=checks.masks(0.3, None, leading=3),
@@ -176,6 +188,7 @@ ROWS = {
         ),
         check=checks.stacked_trees,
         keyed=True,
+        **SLOW,
     ),
     "fittest": Row(
         run=lambda key, params: pruning.fittest(
@@ -200,12 +213,12 @@ ROWS = {
         check=checks.fitness,
         grads=True,
     ),
-    "k_starts": Row(run=searched(pruning.k_starts), check=checks.winner, keyed=True),
+    "k_starts": Row(run=searched(pruning.k_starts), check=checks.winner, keyed=True, **SLOW),
     "successive_elimination": Row(
-        run=searched(pruning.successive_elimination), check=checks.winner, keyed=True
+        run=searched(pruning.successive_elimination), check=checks.winner, keyed=True, **SLOW
     ),
     "evolve_masks": Row(
-        run=searched(pruning.evolve_masks, generations=2), check=checks.winner, keyed=True
+        run=searched(pruning.evolve_masks, generations=2), check=checks.winner, keyed=True, **SLOW
     ),
     "mutate_masks": Row(
         run=lambda key, params: pruning.mutate_masks(key, every_other(params), 0.5),
@@ -213,7 +226,9 @@ ROWS = {
         keyed=True,
     ),
     "crossover_masks": Row(
-        run=lambda key, params: pruning.crossover_masks(key, every_other(params, 0), every_other(params, 1)),
+        run=lambda key, params: pruning.crossover_masks(
+            key, every_other(params, 0), every_other(params, 1)
+        ),
         check=checks.masks(0.5, 0.5),
         keyed=True,
     ),
@@ -227,11 +242,12 @@ ROWS = {
         check=checks.trained,
     ),
     "dissipate_to": Row(
-        run=pruned_by(lambda params: pruning.dissipate_to([0.25, 0.5], check_every=2)),
+        run=pruned_by(lambda params: pruning.dissipate_to(np.array([0.25, 0.5]), check_every=2)),
         check=checks.trained_to(0.5),
     ),
     "hold_masks": Row(
-        run=pruned_by(lambda params: pruning.hold_masks(every_other(params))), check=checks.trained_to(0.5)
+        run=pruned_by(lambda params: pruning.hold_masks(every_other(params))),
+        check=checks.trained_to(0.5),
     ),
     "accumulate_gradients": Row(run=sums_of(pruning.accumulate_gradients), check=checks.sums(3, np.abs)),
     "accumulate_signed_gradients": Row(
@@ -270,9 +286,7 @@ ROWS = {
         run=lambda key, params: pruning.HoldMasksState(every_other(params)), check=checks.record("masks")
     ),
     "KStarts": Row(
-        run=lambda key, params: pruning.KStarts(
-            every_other(params), params, jnp.int32(0), jnp.zeros(3)
-        ),
+        run=lambda key, params: pruning.KStarts(every_other(params), params, jnp.int32(0), jnp.zeros(3)),
         check=checks.record("masks params winner fitness"),
     ),
     "LayerRow": Row(

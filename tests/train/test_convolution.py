@@ -1,6 +1,5 @@
 import functools
 import re
-import time
 
 import flax.linen as nn
 import jax
@@ -285,26 +284,3 @@ def test_flax_layer():
         jax.value_and_grad(functools.partial(loss, plain))(variables),
         tolerance=1e-5,
     )
-
-
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA:CPU")
-def test_gradients_in_a_loop_are_faster_than_those_of_lax():
-    """About 100 times. When it fails, XLA may have been cured, and the module may go."""
-
-    def seconds(convolution):
-        def loss(w, x):
-            y = convolution(x, w, (1, 1), "SAME", dimension_numbers=NHWC)
-            return jnp.sum(y**2)
-
-        def body(w, _):
-            return w - 1e-9 * jax.grad(loss)(w, x), None
-
-        x, w = jnp.ones((32, 16, 16, 16)), jnp.ones((3, 3, 16, 16))
-        run = jax.jit(lambda w: lax.scan(body, w, length=2)[0])
-        run(w).block_until_ready()
-        start = time.perf_counter()
-        run(w).block_until_ready()
-        return time.perf_counter() - start
-
-    fast, plain = (min(seconds(f) for _ in range(2)) for f in (conv_general_dilated, PLAIN))
-    assert 3 * fast < plain

@@ -1,0 +1,231 @@
+"""Speed, as ratios measured in one process: each row does the same work in two ways, in turn.
+
+    python -m experiments.benchmarks
+    python -m experiments.benchmarks --only train-lenet-300-100 --json benchmarks.json
+
+Both ways are warmed up first, so compilation is not in the times. Then they run in turn, and the
+ratio is taken pair by pair, so that a machine whose speed drifts slows both. Quote the ratio's
+median; the rates are those of the machine at that moment.
+
+To add a row: write a function that returns a ``Comparison`` and name it in ``ROWS``.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+import pruning
+from pruning.artifacts import write_atomically
+from train.augment import normalise
+from train.data import Dataset, Split
+from train.models import make_model
+from train.population import Member, Population, stack_members
+from train.recipes import RECIPES, lookup, make_optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One row: two ways of doing the same work.
+
+    Attributes:
+        ours: Does the work once and waits for it.
+        theirs: Does the same work the other way and waits for it.
+        against: What the other way is.
+        unit: What the work is counted in.
+        amount: How many units one call does.
+    """
+
+    ours: Callable[[], None]
+    theirs: Callable[[], None]
+    against: str
+    unit: str
+    amount: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """A row's result; rates are medians in units per second, the ratio is ours over theirs."""
+
+    name: str
+    against: str
+    unit: str
+    ours: float
+    theirs: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    repetitions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmarks:
+    """Measure this project's speed as ratios."""
+
+    only: tuple[str, ...] = ()
+    """rows to measure; all by default"""
+    json: Path | None = None
+    """a file for the measurements"""
+    repetitions: int = 7
+    """pairs of runs, after one that is not counted"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        for name in self.only:
+            lookup(ROWS, name, "benchmark")
+        if self.repetitions < 1:
+            raise ValueError(f"expected --repetitions >= 1, got {self.repetitions}")
+
+
+def training(model_name: str, image_shape: tuple[int, int, int], steps: int) -> Comparison:
+    """Training steps of a masked population member against a plain Flax and optax loop.
+
+    The plain loop is what most code does: one jitted step a Python iteration, the batch indexed on
+    the host, the mask applied to the params after the update. Network, batches of 128, optimizer and
+    mask are the same. The population's epoch also shuffles and evaluates one batch.
+
+    Args:
+        model_name: A name in ``train.models.MODELS``.
+        image_shape: Height, width, channels of synthetic images.
+        steps: Training steps in one call.
+
+    Returns:
+        The comparison.
+    """
+    recipe = RECIPES["assessed-lenet"]
+    rng = np.random.default_rng(0)
+
+    def split(size: int) -> Split:
+        images = rng.integers(0, 256, (size, *image_shape), np.uint8)
+        return Split(images, rng.integers(0, 10, size).astype(np.int32))
+
+    channels = image_shape[-1]
+    dataset = Dataset(
+        name="synthetic",
+        train=split(steps * recipe.batch_size),
+        test=split(recipe.batch_size),
+        num_classes=10,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+    )
+    model = make_model(model_name, num_classes=10)
+
+    def method(optimizer: optax.GradientTransformation, masks: Any):
+        return optax.chain(optimizer, pruning.hold_masks(masks))
+
+    population = Population(model=model, dataset=dataset, recipe=recipe, method=method)
+    key = jax.random.key(0)
+    initial = population.initial_params(key)
+    masks = pruning.random_masks(key, initial, 0.9)
+    rates = (jnp.float32(recipe.learning_rate), jnp.float32(0))
+    members = stack_members([Member(key, key, *rates, masks)])
+    # Many epochs of one generator: what is measured is an epoch, not the start of a run.
+    epochs = population.train(members, epochs=10_000)
+
+    def ours() -> None:
+        jax.block_until_ready(next(epochs).metrics)
+
+    optimizer = make_optimizer(recipe, recipe.learning_rate, 0.0, steps)
+
+    @jax.jit
+    def plain_step(params: Any, state: Any, images: jax.Array, labels: jax.Array) -> Any:
+        def loss(params: Any) -> jax.Array:
+            images_in = normalise(images, dataset.mean, dataset.std)
+            logits = jnp.asarray(model.apply({"params": params}, images_in))
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return pruning.apply_masks(optax.apply_updates(params, updates), masks), state
+
+    def theirs() -> None:
+        params, state = initial, optimizer.init(initial)
+        order = rng.permutation(len(dataset.train.labels)).reshape(steps, -1)
+        for batch in order:
+            params, state = plain_step(
+                params, state, dataset.train.images[batch], dataset.train.labels[batch]
+            )
+        jax.block_until_ready(params)
+
+    return Comparison(
+        ours=ours,
+        theirs=theirs,
+        against="a plain Flax + optax loop",
+        unit="training steps",
+        amount=steps,
+    )
+
+
+ROWS: dict[str, Callable[[], Comparison]] = {
+    "train-lenet-300-100": lambda: training("lenet-300-100", (28, 28, 1), 200),
+    "train-lenet-5": lambda: training("lenet-5", (28, 28, 1), 20),
+    "train-conv-2": lambda: training("conv-2", (32, 32, 3), 4),
+}
+
+
+def measure(name: str, comparison: Comparison, repetitions: int) -> Measurement:
+    """Runs both ways in turn and compares them pair by pair.
+
+    Args:
+        name: The row's name.
+        comparison: The two ways.
+        repetitions: Pairs that count, after one that does not.
+
+    Returns:
+        Medians, and the lowest and highest ratio.
+    """
+    pairs = [(_seconds(comparison.ours), _seconds(comparison.theirs)) for _ in range(repetitions + 1)][1:]
+    ratios = [theirs / ours for ours, theirs in pairs]
+    return Measurement(
+        name=name,
+        against=comparison.against,
+        unit=comparison.unit,
+        ours=comparison.amount / statistics.median(ours for ours, _ in pairs),
+        theirs=comparison.amount / statistics.median(theirs for _, theirs in pairs),
+        ratio=statistics.median(ratios),
+        ratio_low=min(ratios),
+        ratio_high=max(ratios),
+        repetitions=repetitions,
+    )
+
+
+def main() -> None:
+    """Measures the rows that the command line asks for and prints the table."""
+    try:
+        config = tyro.cli(Benchmarks, description=__doc__)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {config.repetitions} pairs\n")
+    print("| row | ours, per second | theirs, per second | ratio, median (lowest to highest) |")
+    print("|---|---|---|---|")
+    measurements = []
+    for name in config.only or ROWS:
+        found = measure(name, ROWS[name](), config.repetitions)
+        measurements.append(asdict(found))
+        print(
+            f"| {name} ({found.unit}, against {found.against}) | {found.ours:.1f} | "
+            f"{found.theirs:.1f} | {found.ratio:.2f} ({found.ratio_low:.2f} to "
+            f"{found.ratio_high:.2f}) |",
+            flush=True,
+        )
+    if config.json is not None:
+        write_atomically(config.json, (json.dumps(measurements, indent=2) + "\n").encode())
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

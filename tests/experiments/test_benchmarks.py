@@ -1,0 +1,33 @@
+"""Benchmarks: the arithmetic of a row, and that the command line names its rows. No time is asserted."""
+
+import json
+import sys
+
+import pytest
+
+from experiments import benchmarks
+from experiments.benchmarks import Benchmarks, Comparison, measure
+
+
+def test_ratio_is_paired_and_the_first_pair_does_not_count(monkeypatch):
+    seconds = iter([100, 1, 2, 4, 2, 10, 4, 4])  # ours, theirs, ours, theirs, ...
+    monkeypatch.setattr(benchmarks, "_seconds", lambda work: next(seconds))
+    row = Comparison(ours=int, theirs=int, against="them", unit="steps", amount=8)
+    found = measure("row", row, repetitions=3)
+    assert (found.ratio, found.ratio_low, found.ratio_high) == (2.0, 1.0, 5.0)
+    assert (found.ours, found.theirs) == (4.0, 2.0)
+
+
+def test_unknown_row():
+    with pytest.raises(ValueError, match=r"unknown benchmark 'speed'.*train-lenet-300-100"):
+        Benchmarks(only=("speed",))
+
+
+def test_both_ways_of_the_training_row_do_the_work(tmp_path, monkeypatch, capsys):
+    row = benchmarks.training("lenet-300-100", (4, 4, 1), 2)
+    monkeypatch.setitem(benchmarks.ROWS, "small", lambda: row)
+    out = str(tmp_path / "out.json")
+    monkeypatch.setattr(sys, "argv", ["b", "--only", "small", "--json", out, "--repetitions", "1"])
+    benchmarks.main()
+    assert "| small (training steps, against a plain Flax + optax loop) |" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())[0]["name"] == "small"

@@ -1,0 +1,261 @@
+"""The main job, on a small grid: complete, resumable, one program a kind of method."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import pruning
+from experiments import compare
+from experiments.compare import Compare
+from experiments.compare_plan import Plan, make_programs, seed_keys
+from experiments.run_folder import RunFolder
+from train.data import load_dataset
+from train.models import make_model
+from train.population import stack_members
+
+SMALL = {
+    "sparsities": (0.5, 0.9),
+    "seeds": 2,
+    "k": 2,
+    "epochs": 3,
+    "search_epochs": 1,
+    "dissipate_epochs": 2,
+    "fractions": (0.3,),
+    "chunk_size": 4,
+}
+METHODS = {
+    "dense": 2,
+    "random": 4,
+    "candidate": 8,
+    "k-starts": 12,
+    "search": 8,
+    "retrained": 4,
+    "dissipate": 2,
+    "dissipate-to": 4,
+    "k-starts+dissipate-to": 4,
+}
+
+
+def table(path):
+    return pq.read_table(path / "results.parquet").to_pylist()
+
+
+def without_times(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def printed_and_finished(tmp_path_factory):
+    """One whole run: what it printed, and its folder."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        path = compare.run(Compare(out_dir=tmp_path_factory.mktemp("run") / "out", **SMALL))
+    return printed.getvalue(), path
+
+
+@pytest.fixture(scope="module")
+def finished(printed_and_finished):
+    return printed_and_finished[1]
+
+
+def test_the_table_is_whole(finished):
+    rows = table(finished)
+    columns = (
+        "experiment dataset model method variant sparsity_target sparsity seed epoch test_accuracy "
+        "test_loss seconds"
+    )
+    assert set(columns.split()) <= set(rows[0])
+    last = {"search": 1}
+    for method, networks in METHODS.items():
+        found = [row for row in rows if row["method"] == method]
+        assert len(found) == networks * last.get(method, 3), method
+        assert all(0 <= row["test_accuracy"] <= 1 for row in found)
+
+
+def test_final_sparsities_are_exact(finished):
+    layers = (64 * 300, 300 * 100, 100 * 10)
+    for row in table(finished):
+        if row["method"] in ("random", "candidate", "k-starts") or (
+            row["method"].endswith("dissipate-to") and row["epoch"] == 3
+        ):
+            target = row["sparsity_target"]
+            pruned = np.floor(target * sum(layers) + 1e-6)
+            assert row["sparsity"] == pytest.approx(pruned / sum(layers), abs=1e-7), row
+
+
+def test_the_winner_is_the_candidate_of_the_highest_fitness(finished):
+    rows = table(finished)
+    for name in ("weight", "gradient", "combined"):
+        for sparsity in SMALL["sparsities"]:
+            group = [
+                row
+                for row in rows
+                if row["method"] == "candidate"
+                and (row["seed"], row["sparsity_target"], row["epoch"]) == (0, sparsity, 3)
+            ]
+            best = max(group, key=lambda row: row[f"fitness_{name}"])
+            (chosen,) = [
+                row
+                for row in rows
+                if (row["method"], row["variant"]) == ("k-starts", name)
+                and (row["seed"], row["sparsity_target"], row["epoch"]) == (0, sparsity, 3)
+            ]
+            assert chosen["candidate"] == best["candidate"]
+            assert chosen["test_loss"] == best["test_loss"]
+
+
+def test_summary_figures_and_config(finished):
+    summary = (finished / "summary.md").read_text()
+    for claim in (
+        "beats one random mask",
+        "beats the mean of its k candidates",
+        "stays below the best of its k candidates",
+        "at search time predicts final accuracy",
+        "The combination beats K-starts",
+        "The combination beats dissipating gradients",
+        "Retraining the winner",
+        "reach sparsity",
+    ):
+        assert claim in summary
+    for name in ("accuracy", "sparsity", "fitness"):
+        assert (finished / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (finished / f"{name}.svg").read_text()
+    config = (finished / "config.json").read_text()
+    assert all(word in config for word in ("settings", "versions", "devices", "git_commit"))
+
+
+def test_a_second_run_trains_nothing(finished, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "run_stage", lambda *_, **__: pytest.fail("trained again"))
+    compare.run(Compare(out_dir=finished, **SMALL))
+    assert "beats one random mask" in capsys.readouterr().out
+
+
+def test_killed_and_continued_it_gives_the_same_results(finished, tmp_path):
+    """SIGKILL in the middle of storing the third chunk; then the same command once more."""
+    driver = (
+        "import os, signal\n"
+        "from experiments import compare, run_folder\n"
+        "stored, save = [], run_folder.write_atomically\n"
+        "def die_at_third(path, content):\n"
+        "    if path.parent.name == 'parts':\n"
+        "        stored.append(path)\n"
+        "        if len(stored) == 3:\n"
+        "            path.with_name('.torn').write_bytes(content[:50])\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    save(path, content)\n"
+        "run_folder.write_atomically = die_at_third\n"
+        f"compare.run(compare.Compare(out_dir=__import__('pathlib').Path({str(tmp_path / 'out')!r}), "
+        f"**{SMALL!r}))\n"
+    )
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    killed = subprocess.run([sys.executable, "-c", driver], cwd=root, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    survived = sorted((tmp_path / "out" / "parts").glob("*.parquet"))
+    assert len(survived) == 2
+    stamps = [part.stat().st_mtime_ns for part in survived]
+    compare.run(Compare(out_dir=tmp_path / "out", **SMALL))
+    assert [part.stat().st_mtime_ns for part in survived] == stamps
+    assert without_times(table(tmp_path / "out")) == without_times(table(finished))
+
+
+def test_three_programs_serve_everything(printed_and_finished):
+    assert "training programs compiled: 3" in printed_and_finished[0]
+
+
+def test_the_population_searches_as_k_starts_does():
+    """The library's ``k_starts`` with the same key and training finds the same winner."""
+    plan = Plan(
+        sparsities=(0.9,),
+        seeds=1,
+        k=3,
+        search_epochs=1,
+        fractions=(),
+        dissipate_epochs=2,
+        recipe=Compare().resolved_recipe(),
+    )
+    dataset = load_dataset("digits")
+    population = make_programs(make_model("lenet-300-100", num_classes=10), dataset, plan).static
+    members = [named for named in plan.static() if named.columns["method"] == "candidate"]
+    (result,) = population.train(stack_members([named.member for named in members]), epochs=1)
+    expected = compare.observe_fitness(result.states)["fitness_weight"]
+
+    keys, template = seed_keys(0), members[0].member
+
+    def train_fn(params, masks):
+        """The same epoch, given the masks: the population's own step from outside."""
+        transformation = population._transformation(template)
+        state = transformation.init(params)
+        held = jax.tree.map(
+            lambda leaf: leaf._replace(masks=masks) if isinstance(leaf, pruning.HoldMasksState) else leaf,
+            state,
+            is_leaf=lambda leaf: isinstance(leaf, pruning.HoldMasksState),
+        )
+        start = type(result.states)(params, held, jax.numpy.int32(0))
+        trained, _ = population._train_member(
+            population.train_split, population.evaluation_splits, start, template
+        )
+        return trained.params, trained.params
+
+    found = pruning.k_starts(
+        keys.candidates,
+        population.initial_params(keys.init),
+        train_fn,
+        k=3,
+        sparsity=0.9,
+        fitness=pruning.weight_fitness,
+        chunk_size=1,
+    )
+    np.testing.assert_allclose(found.fitness, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sparsities": (0.5, 1.0)}, r"sparsities in \[0, 1\)"),
+        ({"sparsities": (float("nan"),)}, r"sparsities in \[0, 1\)"),
+        ({"sparsities": ()}, "at least one sparsity"),
+        ({"sparsities": (0.5, 0.5)}, "different --sparsities"),
+        ({"k": 0}, "--k >= 1"),
+        ({"chunk_size": 0}, "--chunk-size >= 1"),
+        ({"fractions": (-0.1,)}, "fractions >= 0"),
+        ({"search_epochs": 10}, "search_epochs < dissipate_epochs <= epochs"),
+        ({"model": "lenet"}, "unknown model 'lenet'.*lenet-300-100"),
+        ({"recipe": "best"}, "unknown recipe 'best'"),
+    ],
+)
+def test_bad_options(change, message):
+    with pytest.raises(ValueError, match=message):
+        Compare(**change)
+
+
+def test_the_command_line_reports_errors_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["compare", "--dataset", "mnist", "--data-dir", str(tmp_path), "--out-dir", str(tmp_path / "out")])  # fmt: skip  # noqa: E501
+    with pytest.raises(SystemExit, match=r"error: .*mnist"):
+        compare.main()
+
+
+def test_a_folder_of_another_run_is_refused(finished):
+    with pytest.raises(ValueError, match=r"other settings \(seeds: there 2, here 3\)"):
+        compare.run(Compare(out_dir=finished, **SMALL | {"seeds": 3}))
+
+
+def test_fresh_starts_over(tmp_path):
+    folder = RunFolder(tmp_path / "out", "compare", {"a": 1}, fresh=False)
+    folder.save_part([{"member": "x", "epoch": 1}])
+    folder.write("summary.md", "done")
+    again = RunFolder(tmp_path / "out", "compare", {"a": 1}, fresh=False)
+    assert again.done() == {"x"}
+    assert again.finished()
+    fresh = RunFolder(tmp_path / "out", "compare", {"a": 1}, fresh=True)
+    assert fresh.done() == set()
+    assert not fresh.finished()

@@ -1,0 +1,142 @@
+import math
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pruning
+
+SIZES = (1, 2, 3, 7, 10, 99, 100, 1000, 266_200, 10**7)
+traced_counts = jax.jit(lambda sparsity: jnp.stack([pruning.pruned_count(sparsity, n) for n in SIZES]))
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "size", "expected"),
+    [
+        (0.0, 10, 0),
+        (0.7, 10, 7),
+        (0.29, 100, 29),  # 28.999999999999996
+        (0.999999, 10, 9),
+        (0.5, 3, 1),
+        (0.99, 1, 0),  # never a whole layer
+        (0.9999999, 10, 9),
+        (0.8, 266_200, 212_960),
+        (0.95, 266_200, 252_890),
+        (0.05, 11_608, 580),
+    ],
+)
+def test_by_hand(sparsity, size, expected):
+    assert pruning.pruned_count(sparsity, size) == expected
+
+
+@given(st.integers(0, 9999), st.integers(1, 10**6))
+def test_decimal_sparsities_are_counted_exactly(numerator, size):
+    exact = math.floor(Fraction(numerator, 10_000) * size)
+    assert pruning.pruned_count(numerator / 10_000, size) == min(exact, size - 1)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 999))
+def test_a_traced_sparsity_counts_as_a_concrete_one(numerator):
+    sparsity = numerator / 1000
+    expected = [pruning.pruned_count(sparsity, size) for size in SIZES]
+    assert traced_counts(sparsity).tolist() == expected
+
+
+@pytest.mark.parametrize("sparsity", [0.95, 0.9, 0.29, 0.7])
+@pytest.mark.parametrize("array", [np.float32, jnp.float32])
+def test_a_concrete_float32_sparsity_counts_as_a_traced_one(sparsity, array):
+    """jit equals eager, also where the sparsity is an array: 0.95 of 100 is 95, not 94."""
+    found = [int(pruning.pruned_count(array(sparsity), size)) for size in SIZES]
+    assert found == traced_counts(sparsity).tolist()
+
+
+def test_traced_float64():
+    with jax.enable_x64(True):
+        count = jax.jit(lambda s: pruning.pruned_count(s, 266_200))
+        assert [int(count(s)) for s in (0.0, 0.8, 0.95, 0.99, 0.999999999)] == [
+            0,
+            212_960,
+            252_890,
+            263_538,
+            266_199,
+        ]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_traced_half_precision(dtype):
+    count = jax.jit(lambda s: pruning.pruned_count(s, 64))
+    assert [int(count(dtype(s))) for s in (0.0, 0.25, 0.5, 0.75)] == [0, 16, 32, 48]
+
+
+@pytest.mark.parametrize("outside", [-0.5, 1.0, 7.0])
+def test_a_traced_sparsity_out_of_range_never_removes_a_whole_layer(outside):
+    count = int(jax.jit(lambda s: pruning.pruned_count(s, 10))(outside))
+    assert count == (0 if outside < 0 else 9)
+
+
+@pytest.mark.parametrize("size", [1, 2**16 - 1, 2**16, 2**24 + 1, 2**31 - 1])
+def test_no_size_overflows(size):
+    count = jax.jit(lambda s: pruning.pruned_count(s, size))
+    for eighths in range(8):
+        # Above 2**24 weights a float32 sparsity does not say which of two counts is meant.
+        assert abs(int(count(eighths / 8)) - pruning.pruned_count(eighths / 8, size)) <= (size > 2**24)
+
+
+def test_exponential_sparsities_remove_the_same_fraction_each_round():
+    np.testing.assert_allclose(pruning.exponential_sparsities(0.875, 3), [0.5, 0.75, 0.875], rtol=1e-12)
+    density = 1 - pruning.exponential_sparsities(0.99, 100)
+    np.testing.assert_allclose(density[1:] / density[:-1], 0.01**0.01, rtol=1e-9)
+
+
+@given(st.floats(0, 0.999), st.integers(1, 50))
+def test_exponential_sparsities_end_exactly_and_never_decrease(sparsity, rounds):
+    sparsities = pruning.exponential_sparsities(sparsity, rounds)
+    assert sparsities.shape == (rounds,)
+    assert sparsities[-1] == sparsity
+    assert (np.diff(sparsities) >= 0).all()
+
+
+def test_exponential_sparsities_traced():
+    found = jax.jit(lambda s: pruning.exponential_sparsities(s, 3))(0.875)
+    np.testing.assert_allclose(found, [0.5, 0.75, 0.875], rtol=1e-6)
+
+
+BAD = [1.0, 1.5, -0.1, -1e-9, float("nan"), float("inf"), np.float32(1), jnp.float32(jnp.nan)]
+
+
+@pytest.mark.parametrize("sparsity", BAD)
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda s: pruning.pruned_count(s, 10),
+        lambda s: pruning.exponential_sparsities(s, 3),
+        lambda s: pruning.uniform({"w": jnp.ones((2, 2))}, s),
+        lambda s: pruning.erdos_renyi({"w": jnp.ones((2, 2))}, s),
+        lambda s: pruning.erdos_renyi_kernel({"w": jnp.ones((2, 2))}, s),
+        lambda s: pruning.random_masks(jax.random.key(0), {"w": jnp.ones((2, 2))}, s),
+        lambda s: pruning.global_masks({"w": jnp.ones((2, 2))}, s),
+        lambda s: pruning.layerwise_masks({"w": jnp.ones((2, 2))}, {"w": s}),
+        lambda s: pruning.candidate_masks(jax.random.key(0), {"w": jnp.ones((2, 2))}, k=2, sparsity=s),
+        lambda s: pruning.dissipate_to(np.array([s]), check_every=1),
+    ],
+)
+def test_a_sparsity_outside_zero_to_one_is_an_error(function, sparsity):
+    with pytest.raises(ValueError, match=r"in \[0, 1\)"):
+        function(sparsity)
+
+
+@pytest.mark.parametrize("sparsity", [[0.1, 0.2], "many", None, {"w": 0.5}])
+def test_a_sparsity_that_is_no_number_is_an_error(sparsity):
+    with pytest.raises(ValueError, match="one number"):
+        pruning.pruned_count(sparsity, 10)
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_no_rounds_is_an_error(rounds):
+    with pytest.raises(ValueError, match="rounds >= 1"):
+        pruning.exponential_sparsities(0.5, rounds)

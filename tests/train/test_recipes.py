@@ -1,0 +1,77 @@
+"""Recipes: schedules by hand, optimizers against optax's, and errors that name the field."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from train.recipes import RECIPES, Recipe, default_recipe, make_optimizer, make_schedule
+
+SMALL = Recipe(epochs=4, batch_size=10, learning_rate=1.0)
+
+
+def test_schedule_warms_up_and_drops():
+    recipe = dataclasses.replace(SMALL, warmup_epochs=1, drop_epochs=(2, 3), drop_factor=0.1)
+    schedule = make_schedule(recipe, 0.5, steps_per_epoch=2)
+    rates = [float(schedule(step)) for step in range(8)]
+    np.testing.assert_allclose(rates, [0.25, 0.5, 0.5, 0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-6)
+
+
+def test_every_example_is_seen_in_an_epoch():
+    assert SMALL.steps_per_epoch(20) == 2
+    assert SMALL.steps_per_epoch(21) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"momentum": 0.9}, lambda: optax.sgd(0.5, 0.9)),
+        ({"weight_decay": 0.1}, lambda: optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.5))),
+        ({"momentum": 0.9, "nesterov": True}, lambda: optax.sgd(0.5, 0.9, nesterov=True)),
+        ({"optimizer": "adam"}, lambda: optax.adam(0.5)),
+        ({"optimizer": "adamw", "weight_decay": 0.1}, lambda: optax.adamw(0.5, weight_decay=0.1)),
+    ],
+)  # fmt: skip
+def test_optimizers(change, expected):
+    recipe = dataclasses.replace(SMALL, **change)
+    ours, theirs = make_optimizer(recipe, 0.5, recipe.weight_decay, 5), expected()
+    params = {"w": jnp.array([1.0, -2.0])}
+    states = ours.init(params), theirs.init(params)
+    for _ in range(3):
+        gradients = {"w": params["w"] * 0.5}
+        updates, mine = ours.update(gradients, states[0], params)
+        wanted, other = theirs.update(gradients, states[1], params)
+        states = mine, other
+        np.testing.assert_allclose(updates["w"], wanted["w"], rtol=1e-6)
+        params = optax.apply_updates(params, updates)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'.*sgd, adam, adamw"),
+        ({"initializer": "zeros"}, "unknown initializer"),
+        ({"epochs": 0}, "epochs > 0"),
+        ({"learning_rate": float("nan")}, "learning_rate > 0"),
+        ({"weight_decay": -1.0}, "weight_decay >= 0"),
+        ({"drop_epochs": (3, 2)}, "rising order"),
+    ],
+)
+def test_errors(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_published_lengths():
+    """The papers' own numbers, so that a slip of the hand shows."""
+    assert RECIPES["lottery-lenet"].steps_per_epoch(60_000) * 50 == 50_000
+    assert RECIPES["assessed-cifar"].steps_per_epoch(50_000) == 391
+    assert (RECIPES["rewinding-cifar"].epochs, RECIPES["rewinding-cifar"].drop_epochs) == (182, (91, 136))
+
+
+def test_default_recipes_exist():
+    names = {default_recipe(name) for name in ("digits", "mnist", "cifar10:3.0.2", "kmnist")}
+    assert names == {"digits", "assessed-lenet", "assessed-cifar"}
+    assert names <= set(RECIPES)
