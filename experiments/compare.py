@@ -23,14 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import tyro
 
-from experiments.compare_claims import FITNESSES, Findings, add_combined, claims, winner
-from experiments.compare_figures import accuracy_figure, fitness_figure, sparsity_figure
 from experiments.compare_plan import Plan, Programs, make_programs, observe_fitness
-from experiments.run_folder import Row, RunFolder, identity, parquet
+from experiments.compare_report import write_results
+from experiments.compare_search import fitted, winner
+from experiments.run_folder import RunFolder, identity
 from experiments.stages import Stage, run_stage
 from pruning.counting import check_sparsity
 from train.data import load_dataset
@@ -142,7 +140,7 @@ def run(config: Compare) -> Path:
         plan = _plan(config)
         programs = _programs(config, plan)
         _train(config, plan, programs, folder)
-        _write_results(config, plan, folder)
+        write_results(config.dataset, config.model, plan, folder)
     print((path / "summary.md").read_text())
     print(f"results in {path}")
     return path
@@ -182,146 +180,16 @@ def _train(config: Compare, plan: Plan, programs: Programs, folder: RunFolder) -
             )
             run_stage(stage, folder, progress, chunk_size=config.chunk_size)
 
-        train("K-starts candidates", programs.static, static, epochs, observe)
-        train("searches of the combination", programs.static, searches, search, observe)
+        train("candidates", programs.static, static, epochs, observe)
+        train("searches", programs.static, searches, search, observe)
         rows = folder.rows()
         chosen = {key: winner(found, "combined") for key, found in fitted(rows, "candidate", search)}
         train("retraining", programs.static, plan.retrained(chosen), epochs, {})
-        train("dissipating gradients", programs.band, bands, epochs, {})
+        train("dissipation", programs.band, bands, epochs, {})
         chosen = {key: winner(found, "combined") for key, found in fitted(rows, "search", search)}
-        train("dissipation to a sparsity", programs.target, plan.targets(chosen), epochs, {})
+        train("dissipation to target", programs.target, plan.targets(chosen), epochs, {})
     compiled = sum(program.compilations for program in programs)
     print(f"training programs compiled: {compiled}")
-
-
-def fitted(rows: list[Row], method: str, search_epochs: int) -> list[tuple[tuple, list[Row]]]:
-    """The searches' candidates with their fitness, by (seed, sparsity), in order of the candidates.
-
-    Args:
-        rows: All rows of the run.
-        method: candidate or search.
-        search_epochs: The epoch whose fitness counts.
-
-    Returns:
-        Pairs of (seed, sparsity) and the k rows.
-    """
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        if row["method"] == method and row["epoch"] == search_epochs:
-            groups.setdefault((row["seed"], row["sparsity_target"]), []).append(row)
-    return [
-        (key, add_combined(sorted(found, key=lambda row: row["candidate"])))
-        for key, found in sorted(groups.items())
-    ]
-
-
-def tidy(config: Compare, rows: list[Row], search_epochs: int) -> list[Row]:
-    """The result table: the stored rows, fitness on every candidate's row, and K-starts' winners.
-
-    Args:
-        config: Names the experiment's data set and model.
-        rows: All rows of the run.
-        search_epochs: The epoch whose fitness counts.
-
-    Returns:
-        A row per network and epoch; a winner's rows stand again under ``k-starts`` and its fitness.
-    """
-    fitness, winners = {}, {}
-    for method in ("candidate", "search"):
-        for _, found in fitted(rows, method, search_epochs):
-            for row in found:
-                fitness[row["member"]] = {f"fitness_{f}": row[f"fitness_{f}"] for f in FITNESSES}
-            for name in FITNESSES if method == "candidate" else ():
-                member = found[winner(found, name)]["member"]
-                winners.setdefault(member, []).append(name)
-    head = {"experiment": "compare", "dataset": config.dataset, "model": config.model}
-    table = []
-    for row in rows:
-        row = {**head, **row, **fitness.get(row["member"], {})}
-        table.append(row)
-        table += [
-            {**row, "method": "k-starts", "variant": name} for name in winners.get(row["member"], ())
-        ]
-    key = lambda row: (  # noqa: E731
-        row["method"],
-        row["variant"] or "",
-        row["sparsity_target"] or 0,
-        row["seed"],
-        row["candidate"] or 0,
-        row["epoch"],
-    )
-    return sorted(table, key=key)
-
-
-def _write_results(config: Compare, plan: Plan, folder: RunFolder) -> None:
-    """Table, figures, and last of all the summary, which says that the run is complete."""
-    rows = tidy(config, folder.rows(), plan.search_epochs)
-    folder.write("results.parquet", parquet(rows))
-    findings = Findings(rows, epochs=plan.recipe.epochs)
-    title = f"{config.model} on {config.dataset}, {plan.seeds} seeds, {plan.recipe.epochs} epochs"
-    figures = {
-        "accuracy": accuracy_figure(findings, f"{title}\n(mean, standard deviation over seeds)"),
-        "sparsity": sparsity_figure(findings, title),
-        "fitness": fitness_figure(findings, f"{title}: does fitness foretell accuracy?"),
-    }
-    for name, figure in figures.items():
-        for suffix in ("png", "svg"):
-            figure.savefig(folder.path / f"{name}.{suffix}", dpi=150)
-        plt.close(figure)
-    folder.write("summary.md", _summary(title, plan, findings))
-
-
-def _summary(title: str, plan: Plan, findings: Findings) -> str:
-    lines = [
-        f"# compare: {title}",
-        "",
-        f"Final test accuracy in percent, mean ± standard deviation over {plan.seeds} seeds; "
-        f"K-starts with k = {plan.k}, chosen after {plan.search_epochs} epochs; weights dissipate in "
-        f"the first {plan.dissipate_epochs} epochs.",
-        "",
-        "| method | " + " | ".join(f"sparsity {s:g}" for s in plan.sparsities) + " |",
-        "|---" * (len(plan.sparsities) + 1) + "|",
-    ]
-    table = {
-        "random": findings.accuracy("random"),
-        **{f"K-starts, {name} fitness": findings.accuracy("k-starts", name) for name in FITNESSES},
-        "mean of the k candidates": findings.over_candidates(np.nanmean),
-        "best of the k candidates (needs the test set)": findings.over_candidates(np.nanmax),
-        "winner (combined) retrained": findings.accuracy("retrained"),
-        "dissipating gradients, to the sparsity": findings.accuracy("dissipate-to"),
-        "K-starts + dissipating gradients": findings.accuracy("k-starts+dissipate-to"),
-    }
-    for name, pairs in table.items():
-        cells = [
-            _cell([value for (_, target), value in pairs.items() if target == sparsity])
-            for sparsity in plan.sparsities
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "Networks whose sparsity is not chosen:", "", "| method | sparsity | accuracy |"]
-    lines += ["|---|---|---|", f"| dense | 0 | {_cell(findings.accuracy('dense').values())} |"]
-    for fraction in plan.fractions:
-        rows = [
-            row
-            for row in findings.final
-            if row["method"] == "dissipate" and row["variant"] == f"{fraction:g}"
-        ]
-        sparsity = np.mean([row["sparsity"] for row in rows])
-        accuracy = _cell([row["test_accuracy"] for row in rows if not row["failed"]])
-        lines.append(f"| dissipating gradients, fraction {fraction:g} | {sparsity:.3f} | {accuracy} |")
-    lines += ["", "## The paper's claims, in this run", ""]
-    lines += claims(findings, sparsities=plan.sparsities, epochs=plan.recipe.epochs)
-    failed = sorted({row["member"] for row in findings.rows if row["failed"]})
-    if failed:
-        lines += ["", f"**Diverged** (left out of the means): {', '.join(failed)}."]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(values: Any) -> str:
-    known = 100 * np.array([value for value in values if np.isfinite(value)])
-    if len(known) == 0:
-        return "diverged"
-    spread = np.std(known, ddof=1) if len(known) > 1 else float("nan")
-    return f"{np.mean(known):.2f} ± {spread:.2f}"
 
 
 if __name__ == "__main__":

@@ -7,14 +7,19 @@ Source of the claims: Haroon 2022 (arXiv 2209.02201); the random-search question
 
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
-from experiments.paired import Estimate, Pairs, differences, estimate, rank_correlation
+from experiments.compare_search import FITNESSES
+from experiments.paired import (
+    Estimate,
+    Pairs,
+    differences,
+    estimate,
+    finite_max,
+    finite_mean,
+    rank_correlation,
+)
 from experiments.run_folder import Row
-from pruning import add_standardised
-
-FITNESSES = ("weight", "gradient", "combined")
 
 
 class Findings:
@@ -49,7 +54,7 @@ class Findings:
     def over_candidates(self, reduce: Callable[[np.ndarray], float]) -> Pairs:
         """Reduces the final accuracies of the k candidates to one number each."""
         return {
-            key: float(reduce(np.array([_accuracy(row) for row in rows])))
+            key: reduce(np.array([_accuracy(row) for row in rows]))
             for key, rows in self.candidates().items()
         }
 
@@ -82,37 +87,6 @@ class Findings:
         ]
 
 
-def add_combined(rows: list[Row]) -> list[Row]:
-    """Gives candidates their combined fitness, which needs all k of a search.
-
-    Args:
-        rows: Rows of one search at its last epoch, one a candidate, in order.
-
-    Returns:
-        The same rows with ``fitness_combined``.
-    """
-    weight, gradient = (
-        jnp.array([row[f"fitness_{name}"] for row in rows], jnp.float32)
-        for name in ("weight", "gradient")
-    )
-    combined = np.asarray(add_standardised(weight, gradient))
-    return [{**row, "fitness_combined": float(value)} for row, value in zip(rows, combined, strict=True)]
-
-
-def winner(rows: list[Row], fitness: str) -> int:
-    """The candidate of the highest fitness; NaN never wins, ties go to the lower index.
-
-    Args:
-        rows: Rows with their fitness, one a candidate, in order.
-        fitness: weight, gradient or combined.
-
-    Returns:
-        Its index.
-    """
-    values = np.array([row[f"fitness_{fitness}"] for row in rows])
-    return int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
-
-
 def claims(findings: Findings, *, sparsities: Sequence[float], epochs: int) -> list[str]:
     """The verdicts, one line each.
 
@@ -125,8 +99,8 @@ def claims(findings: Findings, *, sparsities: Sequence[float], epochs: int) -> l
         Markdown list items.
     """
     lines = []
-    mean_of_k = findings.over_candidates(np.nanmean)
-    best_of_k = findings.over_candidates(np.nanmax)
+    mean_of_k = findings.over_candidates(finite_mean)
+    best_of_k = findings.over_candidates(finite_max)
     for fitness in FITNESSES:
         ours = findings.accuracy("k-starts", fitness)
         name = f"K-starts ({fitness} fitness)"

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from experiments.compare_claims import FITNESSES, Findings
-from experiments.paired import rank_correlation
+from experiments.compare_claims import Findings
+from experiments.compare_search import FITNESSES
+from experiments.paired import finite_deviation, finite_mean, rank_correlation
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 LINES = {
@@ -54,7 +55,7 @@ def accuracy_figure(findings: Findings, title: str) -> Figure:
             linewidth=1.3,
         )
     dense = np.array(list(findings.accuracy("dense").values()))
-    mean, spread = float(np.nanmean(dense)), _deviation(dense)
+    mean, spread = finite_mean(dense), finite_deviation(dense)
     axes.axhline(mean, color="black", linewidth=1, linestyle="--", label="dense")
     axes.axhspan(mean - spread, mean + spread, color="black", alpha=0.1, linewidth=0)
     axes.set_xticks(range(len(sparsities)), [f"{sparsity:.1%}" for sparsity in sparsities])
@@ -167,9 +168,4 @@ def _by_sparsity(pairs, sparsities: Sequence[float]) -> tuple[list[float], list[
         np.array([value for (_, target), value in pairs.items() if target == sparsity])
         for sparsity in sparsities
     ]
-    return [float(np.nanmean(group)) for group in groups], [_deviation(group) for group in groups]
-
-
-def _deviation(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    return [finite_mean(group) for group in groups], [finite_deviation(group) for group in groups]

@@ -59,6 +59,45 @@ def estimate(values: Pairs) -> Estimate:
     return Estimate(float(np.mean(means)), float(half_width), len(means))
 
 
+def finite_mean(values: np.ndarray) -> float:
+    """The mean of what is finite; NaN where nothing is.
+
+    Args:
+        values: Any shape.
+
+    Returns:
+        The mean.
+    """
+    known = values[np.isfinite(values)]
+    return float(np.mean(known)) if known.size else float("nan")
+
+
+def finite_max(values: np.ndarray) -> float:
+    """The largest of what is finite; NaN where nothing is.
+
+    Args:
+        values: Any shape.
+
+    Returns:
+        The maximum.
+    """
+    known = values[np.isfinite(values)]
+    return float(np.max(known)) if known.size else float("nan")
+
+
+def finite_deviation(values: np.ndarray) -> float:
+    """The standard deviation (n - 1) of what is finite; 0 where fewer than two are.
+
+    Args:
+        values: Any shape.
+
+    Returns:
+        The deviation.
+    """
+    known = values[np.isfinite(values)]
+    return float(np.std(known, ddof=1)) if known.size > 1 else 0.0
+
+
 def differences(ours: Pairs, theirs: Pairs) -> dict[tuple[int, float], float]:
     """Ours minus theirs where both are there.
 

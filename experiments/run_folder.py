@@ -46,8 +46,9 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._adopt(fresh)
+            if fresh or not (path / "config.json").exists():
+                self.write("config.json", json.dumps(self._config(), indent=2) + "\n")
             (path / "parts").mkdir(exist_ok=True)
-            self.write("config.json", json.dumps(self._config(), indent=2) + "\n")
         except OSError as error:
             raise ValueError(
                 f"cannot write to the output folder {path}: {error}; choose another with --out-dir"
@@ -91,7 +92,8 @@ class RunFolder:
         """Checks that what the folder holds is this run's; clears it if it is to start over."""
         config = self.path / "config.json"
         if not config.exists():
-            if any(self.path.iterdir()):
+            # Hidden files are what a kill has left of a file being written.
+            if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise ValueError(
                     f"the output folder {self.path} holds files, but no run (no config.json): "
                     "choose an empty one with --out-dir"
@@ -104,13 +106,11 @@ class RunFolder:
                 f"{config} is not a run's config ({error!r}): choose another folder with --out-dir"
             ) from error
         if found != self.settings:
-            keys = sorted(
-                key
-                for key in found.keys() | self.settings.keys()
-                if found.get(key) != self.settings.get(key)
-            )
+            there, here = _flat(found), _flat(self.settings)
             differences = "; ".join(
-                f"{key}: there {found.get(key)!r}, here {self.settings.get(key)!r}" for key in keys
+                f"{key}: there {there.get(key)!r}, here {here.get(key)!r}"
+                for key in sorted(there.keys() | here.keys())
+                if there.get(key) != here.get(key)
             )
             raise ValueError(
                 f"the output folder {self.path} belongs to a run with other settings "
@@ -125,7 +125,6 @@ class RunFolder:
         return {
             "settings": self.settings,
             "identity": identity(self.settings),
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in packages},
             "devices": [device.device_kind for device in jax.devices()],
             "git_commit": _git_commit(),
@@ -159,6 +158,15 @@ def parquet(rows: list[Row]) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one dict: ``{"recipe": {"epochs": 3}}`` as ``{"recipe.epochs": 3}``."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= inner
+    return flat
 
 
 def _plain(value: Any) -> Any:

@@ -1,12 +1,14 @@
 """Optax transformations beside the methods: hold masks, accumulate gradients, read masks back."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from pruning.masks import PyTree, check_masks, is_none, map_masks, prunable, prunable_params
+from pruning.masks import Prunable, PyTree, check_masks, is_none, map_masks, prunable_params
+from pruning.masks import prunable as default_prunable
 
 
 class HoldMasksState(NamedTuple):
@@ -59,7 +61,7 @@ class AccumulateGradientsState(NamedTuple):
 
 
 def accumulate_gradients(
-    *, first: int = 1, last: int | None = None
+    *, first: int = 1, last: int | None = None, prunable: Prunable | None = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Sums the magnitude of the gradients it sees: :math:`G_i = \sum_t |g_{t,i}|`.
 
@@ -70,6 +72,7 @@ def accumulate_gradients(
     Args:
         first: The first step of the sum, counting from 1.
         last: The last step of the sum; None for no end.
+        prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
 
     Returns:
         A transformation whose state holds the sums of the prunable leaves, in float32 at least.
@@ -79,11 +82,11 @@ def accumulate_gradients(
 
     Source: Haroon 2022 (arXiv 2209.02201), "gradient accumulated over an epoch".
     """
-    return _accumulate(jnp.abs, first, last)
+    return _accumulate(jnp.abs, first, last, prunable)
 
 
 def accumulate_signed_gradients(
-    *, first: int = 1, last: int | None = None
+    *, first: int = 1, last: int | None = None, prunable: Prunable | None = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Sums the gradients it sees: :math:`G_i = \sum_t g_{t,i}`.
 
@@ -93,6 +96,7 @@ def accumulate_signed_gradients(
     Args:
         first: The first step of the sum, counting from 1.
         last: The last step of the sum; None for no end.
+        prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
 
     Returns:
         A transformation whose state holds the sums of the prunable leaves, in float32 at least.
@@ -102,7 +106,7 @@ def accumulate_signed_gradients(
 
     Source: Haroon 2022 (arXiv 2209.02201).
     """
-    return _accumulate(lambda gradient: gradient, first, last)
+    return _accumulate(lambda gradient: gradient, first, last, prunable)
 
 
 def get_masks(opt_state: Any) -> PyTree:
@@ -186,14 +190,17 @@ def is_placeholder(params: PyTree) -> bool:
     return not isinstance(params, (dict, list, tuple)) and not jax.tree.leaves(params)
 
 
-def _accumulate(magnitude, first: int, last: int | None) -> optax.GradientTransformationExtraArgs:
+def _accumulate(
+    magnitude: Callable[[Any], Any], first: int, last: int | None, prunable: Prunable | None
+) -> optax.GradientTransformationExtraArgs:
     if first < 1 or (last is not None and last < first):
         raise ValueError(
             f"expected steps 1 <= first <= last (or last=None), got first={first}, last={last}"
         )
 
     def init_fn(params: PyTree) -> AccumulateGradientsState:
-        chosen = params if is_placeholder(params) else prunable_params(params, prunable)
+        predicate = default_prunable if prunable is None else prunable
+        chosen = params if is_placeholder(params) else prunable_params(params, predicate)
         return AccumulateGradientsState(
             count=jnp.zeros([], jnp.int32),
             gradient_sums=jax.tree.map(

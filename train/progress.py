@@ -1,4 +1,4 @@
-"""Progress of a population on a terminal: epochs, members, throughput, time left."""
+"""Progress of a population on a terminal: epochs, members, member-epochs a second, time left."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class TrainingProgress:
@@ -38,7 +38,7 @@ class TrainingProgress:
         """
         self._done += members
         rate = self._done / (time.perf_counter() - self._start)
-        detail = f"{what}: {members} members, epoch {epoch}/{epochs}, {rate:.1f} member-epochs/s"
+        detail = f"{what}: {members} members, epoch {epoch}/{epochs}, {rate:.1f}/s"
         self._progress.update(self._task, advance=members, detail=detail)
 
 
@@ -54,12 +54,10 @@ def training_progress(total: int) -> Iterator[TrainingProgress]:
     """
     console = Console(file=sys.stderr)
     columns = (
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=8),
         TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("left; {task.fields[detail]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield TrainingProgress(progress, total)

@@ -1,6 +1,7 @@
 """The main job, on a small grid: complete, resumable, one program a kind of method."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -21,6 +22,7 @@ from experiments.run_folder import RunFolder
 from train.data import load_dataset
 from train.models import make_model
 from train.population import stack_members
+from train.recipes import RECIPES
 
 SMALL = {
     "sparsities": (0.5, 0.9),
@@ -247,6 +249,16 @@ def test_the_command_line_reports_errors_in_a_line(tmp_path, monkeypatch):
 def test_a_folder_of_another_run_is_refused(finished):
     with pytest.raises(ValueError, match=r"other settings \(seeds: there 2, here 3\)"):
         compare.run(Compare(out_dir=finished, **SMALL | {"seeds": 3}))
+
+
+def test_networks_that_diverge_are_reported_and_the_run_ends(tmp_path, monkeypatch):
+    wild = dataclasses.replace(RECIPES["digits"], learning_rate=1e30)
+    monkeypatch.setitem(RECIPES, "digits", wild)
+    config = Compare(out_dir=tmp_path / "out", **SMALL | {"seeds": 1, "sparsities": (0.5,)})
+    summary = (compare.run(config) / "summary.md").read_text()
+    assert "**Diverged** (left out of the means): candidate/0.5/0/0, " in summary
+    assert "| random | diverged |" in summary
+    assert all(row["failed"] for row in table(tmp_path / "out"))
 
 
 def test_fresh_starts_over(tmp_path):

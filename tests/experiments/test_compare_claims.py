@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.compare_claims import Findings, add_combined, claims, winner
+from experiments.compare_claims import Findings, claims
 
 SEEDS, SPARSITIES, K = range(4), (0.5, 0.9), 4
 
@@ -67,11 +67,3 @@ def test_failed_members_are_left_out():
     rows = made_up()
     rows[0]["failed"] = True
     assert np.isnan(Findings(rows, epochs=2).accuracy("random")[0, 0.5])
-
-
-def test_winner():
-    rows = [{"fitness_weight": w, "fitness_gradient": g} for w, g in ((1.0, 0.0), (2.0, 5.0), (3.0, 1.0))]
-    rows = add_combined(rows)
-    assert [winner(rows, name) for name in ("weight", "gradient", "combined")] == [2, 1, 1]
-    rows[1]["fitness_combined"] = float("nan")
-    assert winner(rows, "combined") == 2

@@ -35,6 +35,12 @@ def test_other_settings_are_refused_and_nothing_is_cleared(tmp_path):
     assert RunFolder(tmp_path, "test", {"k": 2}, fresh=False).done() == {"a"}
 
 
+def test_nested_settings_are_compared_one_by_one(tmp_path):
+    RunFolder(tmp_path, "test", {"recipe": {"epochs": 2, "rate": 1}}, fresh=False)
+    with pytest.raises(ValueError, match=r"\(recipe.epochs: there 2, here 3\)"):
+        RunFolder(tmp_path, "test", {"recipe": {"epochs": 3, "rate": 1}}, fresh=False)
+
+
 def test_a_foreign_config_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not a run's config"):
@@ -45,6 +51,18 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write to the output folder"):
         RunFolder(tmp_path / "file" / "out", "test", {}, fresh=False)
+
+
+def test_killed_while_writing_the_config_it_starts_again(tmp_path):
+    (tmp_path / ".config.json.x1y2").write_text('{"sett')
+    assert RunFolder(tmp_path, "test", {}, fresh=False).done() == set()
+
+
+def test_the_config_is_of_the_run_that_began(tmp_path):
+    RunFolder(tmp_path, "test", {}, fresh=False)
+    before = (tmp_path / "config.json").stat().st_mtime_ns
+    RunFolder(tmp_path, "test", {}, fresh=False)
+    assert (tmp_path / "config.json").stat().st_mtime_ns == before
 
 
 def test_config_says_what_ran(tmp_path):

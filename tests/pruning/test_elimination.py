@@ -7,6 +7,8 @@ import pytest
 
 import pruning
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(5)
 PARAMS = {"w": jnp.arange(1.0, 9).reshape(2, 4)}
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import pruning
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(7)
 PARAMS = {
     "a": jnp.arange(1.0, 13).reshape(3, 4),
@@ -15,7 +17,7 @@ PARAMS = {
 }
 
 draw = jax.jit(lambda key, s: pruning.random_masks(key, PARAMS, s))
-FRACTIONS = (0.0, 0.1, 0.5, 1.0)
+FRACTIONS = (0.0, 0.3, 1.0)
 mutated = {f: jax.jit(lambda key, masks, f=f: pruning.mutate_masks(key, masks, f)) for f in FRACTIONS}
 crossed = jax.jit(pruning.crossover_masks)
 
@@ -76,21 +78,17 @@ def test_one_generation_is_k_starts():
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
-def test_the_best_never_gets_worse_and_the_counts_never_change(k):
-    run = jax.jit(evolve, static_argnames=("k", "generations", "mutation"))
-    best = []
-    for generations in (1, 2, 4):
-        found = run(KEY, k=k, generations=generations)
-        best.append(float(found.fitness[found.winner]))
+def test_the_best_gets_better_and_the_counts_never_change(k):
+    """Training is the same in every generation here, so the elite keeps its fitness."""
+    run = jax.jit(evolve, static_argnames=("k", "generations"))
+    start, end = (run(KEY, k=k, generations=generations) for generations in (1, 6))
+    for found in (start, end):
         assert counts(found.masks) == [6, 4]
         assert found.fitness.shape == (k,)
-    assert best == sorted(best)  # training is the same in every generation, and the elite stays
-
-
-def test_evolution_finds_better_masks_than_its_start():
-    run = jax.jit(evolve, static_argnames=("k", "generations"))
-    start, end = (run(KEY, k=8, generations=generations) for generations in (1, 8))
-    assert float(end.fitness.max()) > float(start.fitness.max())
+    if k > 2:
+        assert float(end.fitness.max()) > float(start.fitness.max())
+    else:
+        assert float(end.fitness.max()) >= float(start.fitness.max())
 
 
 @pytest.mark.parametrize(

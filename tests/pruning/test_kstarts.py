@@ -5,6 +5,8 @@ import pytest
 
 import pruning
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(3)
 PARAMS = {"w": jnp.arange(1.0, 9).reshape(2, 4), "b": jnp.zeros(4)}
 

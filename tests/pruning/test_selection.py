@@ -157,6 +157,11 @@ def test_the_largest_of_a_real_network_as_in_jaxpruner(sparsity):
     assert differing <= 1
 
 
+def test_both_zeros_are_one_score():
+    kept = pruning.global_masks({"w": jnp.array([[-0.0, 0.0, -0.0, 0.0]])}, 0.5)["w"]
+    assert kept.tolist() == [[True, True, False, False]]
+
+
 def test_one_threshold_for_the_network_or_one_for_each_layer():
     scores = {"a": jnp.array([[4.0, 3.0]]), "b": jnp.array([[2.0, 1.0]])}
     assert flat(pruning.global_masks(scores, 0.5)).tolist() == [True, True, False, False]

@@ -1,0 +1,155 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pruning
+
+PARAMS = {"w": jnp.ones((1, 2)), "b": jnp.ones(2)}
+MASKS = {"w": jnp.array([[True, False]]), "b": None}
+GRADIENTS = [{"w": jnp.array([[g, -2 * g]]), "b": jnp.ones(2)} for g in (1.0, -10.0, 100.0, -1000.0)]
+
+
+def sums_after(tx, gradients=GRADIENTS, params=PARAMS):
+    state, update = tx.init(params), jax.jit(tx.update)
+    for gradient in gradients:
+        updates, state = update(gradient, state)
+        for one, other in zip(jax.tree.leaves(updates), jax.tree.leaves(gradient), strict=True):
+            np.testing.assert_array_equal(one, other)
+    return optax.tree.get(state, "gradient_sums")
+
+
+@pytest.mark.parametrize(
+    ("window", "absolute", "signed"),
+    [
+        ({}, 1111, -909),
+        ({"first": 2}, 1110, -910),
+        ({"last": 2}, 11, -9),
+        ({"first": 2, "last": 3}, 110, 90),
+        ({"first": 3, "last": 3}, 100, 100),
+        ({"first": 5}, 0, 0),
+        ({"first": 4, "last": 9}, 1000, -1000),
+    ],
+)
+def test_sums_over_a_window_of_steps(window, absolute, signed):
+    assert sums_after(pruning.accumulate_gradients(**window))["w"].tolist() == [[absolute, 2 * absolute]]
+    assert sums_after(pruning.accumulate_signed_gradients(**window))["w"].tolist() == [
+        [signed, -2 * signed]
+    ]
+
+
+def test_only_prunable_leaves_are_summed_and_in_float32():
+    params = {"w": jnp.ones((1, 2), jnp.bfloat16), "b": jnp.ones(2, jnp.bfloat16)}
+    gradient = {"w": jnp.full((1, 2), 1.0, jnp.bfloat16), "b": params["b"]}
+    sums = sums_after(pruning.accumulate_gradients(), [gradient] * 300, params)
+    assert sums["b"] is None
+    assert sums["w"].dtype == jnp.float32
+    assert sums["w"].tolist() == [[300, 300]]  # bfloat16 stops at 256
+
+
+def test_the_sums_are_found_in_a_chain_and_are_of_raw_gradients():
+    tx = optax.chain(pruning.accumulate_gradients(), optax.adam(0.1), pruning.hold_masks(MASKS))
+    state = tx.init(PARAMS)
+    for gradient in GRADIENTS:
+        _, state = tx.update(gradient, state, PARAMS)
+    assert optax.tree.get(state, "gradient_sums")["w"].tolist() == [[1111, 2222]]
+
+
+def test_each_member_has_its_own_sum():
+    tx = pruning.accumulate_gradients()
+
+    def after_one(gradient):
+        return tx.update({"w": gradient, "b": jnp.ones(2)}, tx.init(PARAMS))[1].gradient_sums["w"]
+
+    found = jax.jit(jax.vmap(after_one))(jnp.array([[[1.0, -2.0]], [[-3.0, 4.0]]]))
+    assert found.tolist() == [[[1, 2]], [[3, 4]]]
+
+
+@pytest.mark.parametrize("form", [pruning.accumulate_gradients, pruning.accumulate_signed_gradients])
+@pytest.mark.parametrize("window", [{"first": 0}, {"first": -1}, {"first": 3, "last": 2}, {"last": 0}])
+def test_a_window_that_is_empty_is_an_error(form, window):
+    with pytest.raises(ValueError, match="1 <= first <= last"):
+        form(**window)
+
+
+def test_accumulating_needs_a_prunable_leaf():
+    with pytest.raises(ValueError, match="prunable"):
+        pruning.accumulate_gradients().init({"b": jnp.ones(2)})
+
+
+DEEP = {
+    "alone": lambda tx: tx,
+    "chain": lambda tx: optax.chain(optax.adam(0.1), tx),
+    "chains": lambda tx: optax.chain(optax.clip(1.0), optax.chain(optax.chain(optax.sgd(0.1), tx))),
+    "named": lambda tx: optax.named_chain(("sgd", optax.sgd(0.1)), ("masks", tx)),
+    "multi_steps": lambda tx: optax.MultiSteps(
+        optax.chain(optax.sgd(0.1), tx), 3
+    ).gradient_transformation(),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(optax.chain(optax.sgd(0.1), tx), 2),
+    "masked": lambda tx: optax.chain(optax.masked(optax.trace(0.9), {"w": True, "b": False}), tx),
+    "injected": lambda tx: optax.inject_hyperparams(lambda rate: optax.chain(optax.sgd(rate), tx))(
+        rate=0.1
+    ),
+}
+
+
+@pytest.mark.parametrize("wrap", DEEP.values(), ids=DEEP)
+def test_masks_are_found_however_deep(wrap):
+    masks = pruning.get_masks(wrap(pruning.hold_masks(MASKS)).init(PARAMS))
+    assert masks["b"] is None
+    np.testing.assert_array_equal(masks["w"], MASKS["w"])
+
+
+def test_masks_are_found_under_jit_and_vmap():
+    tx = optax.chain(optax.sgd(0.1), pruning.dissipate(0.1, check_every=1, stop_after=1))
+    masks = jax.jit(jax.vmap(lambda p: pruning.get_masks(tx.init(p))))({"w": jnp.ones((3, 1, 2))})
+    assert masks["w"].shape == (3, 1, 2)
+
+
+def test_no_masks_is_an_error():
+    with pytest.raises(ValueError, match=r"got none; add pruning\.hold_masks"):
+        pruning.get_masks(optax.adam(0.1).init(PARAMS))
+
+
+def test_several_masks_are_an_error_that_names_them():
+    tx = optax.chain(pruning.hold_masks(MASKS), pruning.dissipate(0.1, check_every=1, stop_after=1))
+    with pytest.raises(ValueError, match="HoldMasksState, DissipateState"):
+        pruning.get_masks(tx.init(PARAMS))
+
+
+def test_holding_asks_for_params():
+    tx = pruning.hold_masks(MASKS)
+    with pytest.raises(ValueError, match="hold_masks needs the params"):
+        tx.update(PARAMS, tx.init(PARAMS))
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"w": jnp.ones((2, 1), bool), "b": None}, r"shape \(1, 2\) at \['w'\]"),
+        ({"w": jnp.ones((1, 2)), "b": None}, r"bool mask at \['w'\]"),
+        ({"w": MASKS["w"]}, "structure"),
+        ({"w": None, "b": None}, "nothing is prunable"),
+    ],
+)
+def test_masks_that_do_not_fit_are_an_error(masks, message):
+    with pytest.raises(ValueError, match=message):
+        pruning.hold_masks(masks).init(PARAMS)
+
+
+def test_the_caller_may_donate_the_state_and_keep_the_masks():
+    masks = {"w": MASKS["w"] & True, "b": None}
+    tx = pruning.hold_masks(masks)
+    jax.jit(lambda state: state, donate_argnums=0)(tx.init(PARAMS))
+    assert masks["w"].tolist() == [[True, False]]
+    tx.init(PARAMS)
+
+
+def test_optax_can_map_over_the_states():
+    tx = optax.chain(pruning.accumulate_gradients(), optax.sgd(0.1), pruning.hold_masks(MASKS))
+    state = tx.init(PARAMS)
+    mapped = optax.tree.map_params(tx, lambda leaf: leaf, state)
+    assert jax.tree.structure(mapped) == jax.tree.structure(state)
+    kept = optax.tree.map_params(tx, lambda leaf: leaf == leaf, state)
+    assert pruning.get_masks(kept)["w"].tolist() == [[True, True]]
