@@ -95,10 +95,9 @@ def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
         )
     for name, (_, leaf) in zip(names, expected, strict=True):
         mask = masks[name]
-        if mask is not None and leaf is not None and jnp.shape(leaf) != mask.shape:
-            raise ValueError(
-                f"the mask at {name} in {path} has shape {mask.shape}, `like` has {jnp.shape(leaf)}"
-            )
+        shape = None if leaf is None else jnp.shape(leaf)
+        if mask is not None and shape != mask.shape:
+            raise ValueError(f"the mask at {name} in {path} has shape {mask.shape}, `like` has {shape}")
     return structure.unflatten([masks[name] for name in names])
 
 
@@ -154,11 +153,16 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray
             f"{path} holds no masks of this library (format {header.get('format')!r}, "
             f"expected {FORMAT!r}): write it with pruning.save_masks"
         )
-    leaves = json.loads(header["leaves"])
-    missing = {name for name, leaf in leaves.items() if leaf["shape"] is not None} ^ set(tensors)
-    if missing:
-        raise ValueError(f"{path} is inconsistent at {sorted(missing)[:4]}: save the masks again")
-    return leaves, tensors, json.loads(header["metadata"])
+    try:
+        leaves, metadata = json.loads(header["leaves"]), json.loads(header["metadata"])
+        masked = {name for name, leaf in leaves.items() if leaf["shape"] is not None}
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} has a damaged header ({error!r}): save the masks again") from error
+    if masked != set(tensors):
+        raise ValueError(
+            f"{path} is inconsistent at {sorted(masked ^ set(tensors))[:4]}: save the masks again"
+        )
+    return leaves, tensors, metadata
 
 
 def _unpack(path: Any, name: str, shape: list[int], packed: np.ndarray) -> jax.Array:

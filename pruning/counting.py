@@ -25,6 +25,8 @@ def check_sparsity(sparsity: Any, name: str = "sparsity") -> None:
     if is_traced(sparsity):
         return
     try:
+        if isinstance(sparsity, str):
+            raise TypeError("a string")
         value = float(sparsity)
     except (TypeError, ValueError) as error:
         raise ValueError(f"expected {name} to be one number, got {sparsity!r}") from error
@@ -37,9 +39,9 @@ def check_sparsity(sparsity: Any, name: str = "sparsity") -> None:
 def pruned_count(sparsity: Any, size: int) -> Any:
     r"""How many of ``size`` weights a sparsity removes: :math:`\lfloor s\,n + 10^{-6} \rfloor`.
 
-    Never more than asked for and never all of them. A *traced* float32 sparsity has been rounded to
-    24 bits and may stand for any real within half a unit in its last place; where a whole number of
-    weights lies in that range the nearest is taken, so that ``0.95 * 266200`` comes out as it does
+    Never more than asked for and never all of them. A float32 sparsity, as a traced one is, has been
+    rounded to 24 bits and may stand for any real within half a unit in its last place; where a whole
+    number of weights lies in that range the nearest is taken, so that ``0.95 * 266200`` comes out as it does
     from a concrete sparsity.
 
     Args:
@@ -59,15 +61,16 @@ def pruned_count(sparsity: Any, size: int) -> Any:
     7
     """
     check_sparsity(sparsity)
-    if not is_traced(sparsity):
-        return min(math.floor(float(sparsity) * size + TOLERANCE), size - 1)
-    if sparsity.dtype == jnp.float64:
+    if getattr(sparsity, "dtype", jnp.float64) == jnp.float64:
+        if not is_traced(sparsity):
+            return min(math.floor(float(sparsity) * size + TOLERANCE), size - 1)
         count = jnp.floor(sparsity * size + TOLERANCE).astype(jnp.int32)
     else:
         fraction = (jnp.clip(sparsity.astype(jnp.float32), 0, 1) * 2**25).astype(jnp.uint32)
         # One unit more is the upper end of what the sparsity may stand for; 256 * 2**16 is a half.
         count = jnp.minimum(_times(fraction + 1, size, 0), _times(fraction, size, 256))
-    return jnp.clip(count, 0, size - 1)
+    count = jnp.clip(count, 0, size - 1)
+    return count if is_traced(count) else int(count)
 
 
 def exponential_sparsities(sparsity: Any, rounds: int) -> Any:

@@ -63,7 +63,7 @@ def successive_elimination(
         if alive == 1:
             best = fittest(trained, masks, current)
             return best._replace(winner=survivors[best.winner], fitness=last)
-        order = jnp.argsort(jnp.where(jnp.isnan(current), jnp.inf, -current), stable=True)
+        order = jnp.argsort(jnp.where(jnp.isfinite(current), -current, jnp.inf), stable=True)
         chosen = jnp.sort(order[:alive])
         trained, masks, survivors = jax.tree.map(
             lambda leaf, chosen=chosen: leaf[chosen], (trained, masks, survivors)

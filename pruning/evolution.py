@@ -17,7 +17,7 @@ from pruning.kstarts import (
     fittest,
     train_candidates,
 )
-from pruning.masks import Prunable, PyTree, Scalar, check_masks, prunable
+from pruning.masks import Prunable, PyTree, Scalar, check_alike, prunable
 from pruning.selection import keep_highest
 
 
@@ -66,7 +66,7 @@ def crossover_masks(key: jax.Array, masks: PyTree, others: PyTree) -> PyTree:
     Raises:
         ValueError: If the parents differ in structure or shapes.
     """
-    check_masks(others, masks)
+    check_alike(others, masks)
 
     def cross(key: jax.Array, mask: jax.Array, other: jax.Array) -> jax.Array:
         kept = jnp.sum(mask, dtype=jnp.int32)
@@ -94,7 +94,7 @@ def evolve_masks(
 
     Every generation trains all k masks from the same initialization. Its fitter half (rounded up)
     survives as it is; each child crosses two survivors drawn at random and mutates. One generation
-    is ``k_starts``.
+    is ``k_starts`` with masks of another key.
 
     Args:
         key: A typed PRNG key.
@@ -144,7 +144,7 @@ def _next_generation(key: jax.Array, masks: PyTree, fitness: jax.Array, mutation
     k = len(fitness)
     survivors = math.ceil(k / 2)
     children = k - survivors
-    order = jnp.argsort(jnp.where(jnp.isnan(fitness), jnp.inf, -fitness), stable=True)
+    order = jnp.argsort(jnp.where(jnp.isfinite(fitness), -fitness, jnp.inf), stable=True)
     elite = jax.tree.map(lambda leaf: leaf[order[:survivors]], masks)
     if children == 0:
         return elite

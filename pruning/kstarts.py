@@ -96,7 +96,7 @@ def k_starts(
         k: Number of candidates, at least 1.
         sparsity: Fraction of prunable weights to remove, in [0, 1).
         fitness: ``fitness(params, gradient_sums, masks) -> (k,)`` over the stacked trees, the
-            highest wins, NaN never: ``weight_fitness``, ``gradient_fitness``, ``combined_fitness``.
+            highest finite one wins: ``weight_fitness``, ``gradient_fitness``, ``combined_fitness``.
         allocation: From the sparsity to a sparsity for each layer.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
         chunk_size: How many candidates train at once; None for all. Bounds memory.
@@ -151,7 +151,9 @@ def train_candidates(
 
 
 def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
-    """Picks the candidate of the highest fitness; NaN ranks lowest, ties go to the lower index.
+    """Picks the candidate of the highest fitness; ties go to the lower index.
+
+    A fitness that is not finite, of a candidate that has diverged, ranks below all that are.
 
     Args:
         params: Stacked params, leading axis K.
@@ -167,7 +169,7 @@ def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
     k = len(jax.tree.leaves(masks)[0])
     if jnp.shape(fitness) != (k,):
         raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
-    winner = jnp.argmax(jnp.where(jnp.isnan(fitness), -jnp.inf, fitness))
+    winner = jnp.argmax(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf))
     take = lambda leaf: leaf[winner]  # noqa: E731
     return KStarts(jax.tree.map(take, masks), jax.tree.map(take, params), winner, fitness)
 
@@ -215,7 +217,8 @@ def combined_fitness(params: PyTree, gradient_sums: PyTree, masks: PyTree) -> ja
     .. math:: f_c = \frac{a_c - \bar a}{\sigma_a} + \frac{b_c - \bar b}{\sigma_b}
 
     with a the ``weight_fitness`` and b the ``gradient_fitness``. A part that is the same for all
-    candidates adds nothing; candidates whose part is NaN are left out of mean and deviation.
+    candidates adds nothing; a candidate with a part that is not finite is left out of mean and
+    deviation and gets NaN.
 
     Args:
         params: Stacked trained params, leading axis K.
@@ -242,7 +245,7 @@ def add_standardised(first: jax.Array, second: jax.Array) -> jax.Array:
         second: Shape (K,).
 
     Returns:
-        Shape (K,); NaN where either is.
+        Shape (K,); NaN where either is not finite.
     """
     return _standardised(first) + _standardised(second)
 
@@ -265,6 +268,7 @@ def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
 
 
 def _standardised(values: jax.Array) -> jax.Array:
+    values = jnp.where(jnp.isfinite(values), values, jnp.nan)
     deviation = jnp.nanstd(values)
     centred = values - jnp.nanmean(values)
     return jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), centred * 0)

@@ -49,7 +49,7 @@ def prunable(path: Path, leaf: Any) -> bool:
 
 
 def prunable_params(params: PyTree, prunable: Prunable = prunable) -> PyTree:
-    """Replaces every leaf that is not prunable by ``None``.
+    """Replaces every leaf that is not prunable, or has no weights at all, by ``None``.
 
     Args:
         params: Any pytree of arrays.
@@ -62,7 +62,7 @@ def prunable_params(params: PyTree, prunable: Prunable = prunable) -> PyTree:
         ValueError: If no leaf is prunable.
     """
     chosen = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf if prunable(path, leaf) else None, params
+        lambda path, leaf: leaf if prunable(path, leaf) and leaf.size else None, params
     )
     if not jax.tree.leaves(chosen):
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
@@ -143,6 +143,8 @@ def check_masks(masks: PyTree, params: PyTree) -> None:
     for (path, mask), (_, leaf) in zip(found, expected, strict=True):
         if mask is None:
             continue
+        if leaf is None:
+            raise ValueError(f"expected no mask at {keystr(path)}, where the params have no array")
         dtype = getattr(mask, "dtype", type(mask).__name__)
         if dtype != jnp.bool_:
             raise ValueError(f"expected a bool mask at {keystr(path)}, got {dtype}")
@@ -152,6 +154,25 @@ def check_masks(masks: PyTree, params: PyTree) -> None:
             )
     if all(mask is None for _, mask in found):
         raise ValueError("expected at least one mask, got a tree with none: nothing is prunable")
+
+
+def check_alike(masks: PyTree, other: PyTree) -> None:
+    """Checks that masks fit another tree of masks, or scores, of the same prunable leaves.
+
+    Args:
+        masks: A tree of masks.
+        other: A tree like masks; unlike for params, ``None`` must stand at the same places.
+
+    Raises:
+        ValueError: At the first leaf that does not fit, with its path.
+    """
+    check_masks(masks, other)
+    found = jax.tree_util.tree_leaves_with_path(masks, is_leaf=is_none)
+    expected = jax.tree.leaves(other, is_leaf=is_none)
+    for (path, mask), leaf in zip(found, expected, strict=True):
+        if mask is None and leaf is not None:
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"expected a mask at {where}, where the other tree has a leaf, got None")
 
 
 def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
@@ -196,7 +217,7 @@ def intersect_masks(masks: PyTree, *others: PyTree) -> PyTree:
         ValueError: If the trees differ in structure or shapes.
     """
     for other in others:
-        check_masks(other, masks)
+        check_alike(other, masks)
         masks = map_masks(jnp.logical_and, masks, other)
     return masks
 
@@ -283,6 +304,12 @@ def layer_report(params: PyTree, masks: PyTree) -> Sequence[LayerRow]:
             raise ValueError("layer_report needs concrete masks: call it outside jit and vmap")
         kept = count_kept(mask)
         rows.append(
-            LayerRow(jax.tree_util.keystr(path), mask.shape, kept, mask.size, 1 - kept / mask.size)
+            LayerRow(
+                path=jax.tree_util.keystr(path),
+                shape=mask.shape,
+                kept=kept,
+                size=mask.size,
+                sparsity=1 - kept / mask.size if mask.size else 0.0,
+            )
         )
     return rows

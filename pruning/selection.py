@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.counting import pruned_count
-from pruning.masks import PyTree, Scalar, check_masks, count_kept, count_prunable, is_traced
+from pruning.masks import PyTree, Scalar, check_alike, count_kept, count_prunable, is_traced
 
 
 def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> PyTree:
@@ -93,7 +93,7 @@ def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree
     Returns:
         A tree of masks.
     """
-    leaves, structure = jax.tree.flatten(scores)
+    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, scores))
     before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
     wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
     ranks = [_ranks(leaf, mask, wide) for leaf, mask in zip(leaves, before, strict=True)]
@@ -131,7 +131,7 @@ def check_scores(scores: PyTree, masks: PyTree = None) -> int:
         if not is_traced(leaf) and bool(np.any(np.isnan(np.asarray(leaf, np.float64)))):
             raise ValueError(f"expected scores that can be ranked, got NaN at {where}")
     if masks is not None:
-        check_masks(masks, scores)
+        check_alike(masks, scores)
     return count_prunable(scores)
 
 

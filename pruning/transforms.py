@@ -40,10 +40,9 @@ def hold_masks(masks: PyTree) -> optax.GradientTransformationExtraArgs:
     """
 
     def init_fn(params: PyTree) -> HoldMasksState:
-        if not is_placeholder(params):
-            check_masks(masks, params)
-            return HoldMasksState(masks)
-        return HoldMasksState(params)
+        if is_placeholder(params):
+            return HoldMasksState(params)
+        return HoldMasksState(own_masks(masks, without_hidden(params)))
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
@@ -153,7 +152,9 @@ def zero_pruned(updates: PyTree, params: PyTree, masks: PyTree) -> PyTree:
         masks: A tree of masks.
 
     Returns:
-        The updates, ``-w`` where pruned.
+        The updates, ``-w`` where pruned; in the longer of the dtypes of update and weight. (Updates
+        in a shorter dtype than the weights cannot both keep it and be exact; a wrapper that
+        branches on dtypes, such as ``optax.apply_if_finite``, refuses that combination.)
     """
     return jax.tree.map(
         # Promoted, not cast: -w rounded to a shorter dtype would not take w to zero.
@@ -187,7 +188,47 @@ def is_placeholder(params: PyTree) -> bool:
     It does so with one node without children in the place of the params, and the state must hold it
     wherever it holds something shaped like the params.
     """
-    return not isinstance(params, (dict, list, tuple)) and not jax.tree.leaves(params)
+    containers = (dict, list, tuple, type(None))
+    return not isinstance(params, containers) and not jax.tree.leaves(params)
+
+
+def without_hidden(params: PyTree) -> PyTree:
+    """Puts ``None`` where ``optax.masked`` or ``optax.partition`` hides a leaf from a transformation.
+
+    Args:
+        params: What ``init`` was given.
+
+    Returns:
+        The params that are this transformation's to prune.
+    """
+
+    def is_hidden(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    return jax.tree.map(lambda leaf: None if is_hidden(leaf) else leaf, params, is_leaf=is_hidden)
+
+
+def own_masks(masks: PyTree, params: PyTree) -> PyTree:
+    """The caller's masks for a transformation's state: checked, and copied.
+
+    Copied, because a step that donates the state would otherwise delete the caller's masks.
+
+    Args:
+        masks: A tree of masks.
+        params: From ``without_hidden``; a mask of what is hidden is left out.
+
+    Returns:
+        Masks of the params.
+
+    Raises:
+        ValueError: If the masks do not fit.
+    """
+    if any(leaf is None for leaf in jax.tree.leaves(params, is_leaf=is_none)):
+        hidden = jax.tree.map(is_none, params, is_leaf=is_none)
+        if jax.tree.structure(masks, is_leaf=is_none) == jax.tree.structure(hidden):
+            masks = jax.tree.map(lambda m, h: None if h else m, masks, hidden, is_leaf=is_none)
+    check_masks(masks, params)
+    return map_masks(jnp.array, masks)
 
 
 def _accumulate(
@@ -200,7 +241,9 @@ def _accumulate(
 
     def init_fn(params: PyTree) -> AccumulateGradientsState:
         predicate = default_prunable if prunable is None else prunable
-        chosen = params if is_placeholder(params) else prunable_params(params, predicate)
+        chosen = params
+        if not is_placeholder(params):
+            chosen = prunable_params(without_hidden(params), predicate)
         return AccumulateGradientsState(
             count=jnp.zeros([], jnp.int32),
             gradient_sums=jax.tree.map(

@@ -177,9 +177,10 @@ def test_a_candidate_that_is_infinite_does_not_make_the_others_nan():
     assert np.isfinite(combined[jnp.array([0, 2])]).all()
 
 
-def test_nan_loses_even_against_minus_infinity():
-    masks = {"w": jnp.ones((2, 1, 1), bool)}
-    assert int(pruning.fittest(masks, masks, jnp.array([jnp.nan, -jnp.inf])).winner) == 1
+def test_what_has_diverged_loses_against_any_finite_fitness():
+    masks = {"w": jnp.ones((4, 1, 1), bool)}
+    fitness = jnp.array([jnp.nan, jnp.inf, -1e30, -jnp.inf])
+    assert int(pruning.fittest(masks, masks, fitness).winner) == 2
 
 
 def test_ties_go_to_the_lower_index():

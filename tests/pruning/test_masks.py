@@ -183,8 +183,8 @@ def test_intersecting_masks_of_different_leaves_is_an_error_that_names_the_path(
         pruning.intersect_masks(*(trees[side] for side in sides))
 
 
-def test_a_layer_without_weights_is_harmless():
+def test_a_layer_without_weights_is_not_prunable():
     params = {"empty": jnp.ones((0, 3)), "full": jnp.ones((2, 2))}
     masks = pruning.full_masks(params)
     assert pruning.count_prunable(masks) == 4
-    assert [row.sparsity for row in pruning.layer_report(params, masks)] == [0, 0]
+    assert [row.path for row in pruning.layer_report(params, masks)] == ["['full']"]
