@@ -41,8 +41,8 @@ def pruned_count(sparsity: Any, size: int) -> Any:
 
     Never more than asked for and never all of them. A float32 sparsity, as a traced one is, has been
     rounded to 24 bits and may stand for any real within half a unit in its last place; where a whole
-    number of weights lies in that range the nearest is taken, so that ``0.95 * 266200`` comes out as it does
-    from a concrete sparsity.
+    number of weights lies in that range the nearest is taken, so that ``0.95 * 266200`` comes out as
+    it does from a concrete sparsity.
 
     Args:
         sparsity: A number in [0, 1), or a traced scalar.
