@@ -11,7 +11,6 @@ import numpy as np
 
 from experiments.compare_search import FITNESSES
 from experiments.paired import (
-    Estimate,
     Pairs,
     differences,
     estimate,
@@ -125,10 +124,12 @@ def claims(findings: Findings, *, sparsities: Sequence[float], epochs: int) -> l
     again = estimate(
         differences(findings.accuracy("retrained"), findings.accuracy("k-starts", "combined"))
     )
-    verdict = {0: "makes no difference that these seeds can tell", 1: "helps", -1: "hurts"}
+    verdict = again.verdict(
+        above="**helps**", below="**hurts**", level="**no difference that these seeds can tell**"
+    )
     lines.append(
         "- Retraining the winner from its initial weights (in a new order of the data; in the same "
-        f"order it is the same run) {verdict[again.sign]}: {again}."
+        f"order it is the same run): {verdict}; difference {again}."
     )
     lines += _dissipation(findings, sparsities, epochs)
     return lines
@@ -140,11 +141,10 @@ def _accuracy(row: Row) -> float:
 
 def _compared(claim: str, ours: Pairs, theirs: Pairs) -> str:
     gaps = differences(ours, theirs)
-    result: Estimate = estimate(gaps)
-    if result.seeds < 2:
-        verdict = "one seed cannot tell"
-    else:
-        verdict = {1: "**yes**", 0: "**not distinguishable**", -1: "**no, it is worse**"}[result.sign]
+    result = estimate(gaps)
+    verdict = result.verdict(
+        above="**yes**", below="**no, it is worse**", level="**not distinguishable**"
+    )
     better = sum(gap > 0 for gap in gaps.values())
     return f"- {claim}: {verdict}; difference {result}, better in {better} of {len(gaps)} pairs."
 
@@ -152,7 +152,9 @@ def _compared(claim: str, ours: Pairs, theirs: Pairs) -> str:
 def _correlation(fitness: str, correlations: Pairs) -> str:
     result = estimate(correlations)
     known = sum(not np.isnan(value) for value in correlations.values())
-    verdict = {1: "**yes**", 0: "**no**", -1: "**no, it points the other way**"}[result.sign]
+    verdict = result.verdict(
+        above="**yes**", below="**no, it points the other way**", level="**not that one could tell**"
+    )
     return (
         f"- {fitness.capitalize()} fitness at search time predicts final accuracy: {verdict}; "
         f"rank correlation over the k candidates {result}, from {known} searches."

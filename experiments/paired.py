@@ -34,7 +34,24 @@ class Estimate:
         return int(np.sign(self.mean)) if abs(self.mean) > self.half_width else 0
 
     def __str__(self) -> str:
+        if self.seeds < 2:
+            return f"{self.mean:+.4f} (1 seed)" if self.seeds else "unknown"
         return f"{self.mean:+.4f} ± {self.half_width:.4f} (95 % interval, {self.seeds} seeds)"
+
+    def verdict(self, *, above: str, below: str, level: str) -> str:
+        """Which of three sentences the interval supports; with fewer than two seeds, none.
+
+        Args:
+            above: For a mean surely above zero.
+            below: For a mean surely below zero.
+            level: For an interval that holds zero.
+
+        Returns:
+            The sentence.
+        """
+        if self.seeds < 2:
+            return "too few seeds to tell"
+        return {1: above, 0: level, -1: below}[self.sign]
 
 
 def estimate(values: Pairs) -> Estimate:

@@ -51,7 +51,7 @@ def test_verdicts():
         "Gradient fitness at search time predicts final accuracy: **no, it points the other way**",
         "The combination beats K-starts (combined fitness): **yes**; difference +0.0500",
         "The combination beats dissipating gradients to the same sparsity: **no, it is worse**",
-        "makes no difference that these seeds can tell",
+        "in the same order it is the same run): **no difference that these seeds can tell**",
         "reach sparsity 0.5 2.0 epochs, 0.9 not within 2 epochs; they end at 0.800",
         "better in 8 of 8 pairs",
     ):
