@@ -28,7 +28,7 @@ import tyro
 from experiments.compare_plan import Plan, Programs, make_programs, observe_fitness
 from experiments.compare_report import write_results
 from experiments.compare_search import fitted, winner
-from experiments.run_folder import RunFolder, identity
+from experiments.run_folder import RunFolder, identity, is_finished
 from experiments.stages import Stage, run_stage
 from pruning.counting import check_sparsity
 from train.data import load_dataset
@@ -56,7 +56,7 @@ class Compare:
     fractions: tuple[float, ...] = (0.1, 0.3, 1.0)
     """bands of dissipating gradients, as fractions of the initial weight"""
     dissipate_epochs: int | None = None
-    """weights dissipate at the end of each of the first epochs; by default half of all"""
+    """weights dissipate at the end of each of so many first epochs; by default half of all"""
     recipe: str | None = None
     """a name in train.recipes.RECIPES; by default the one that fits the data set"""
     epochs: int | None = None
@@ -85,10 +85,12 @@ class Compare:
                 raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
         if any(not fraction >= 0 for fraction in self.fractions):
             raise ValueError(f"expected --fractions >= 0, got {self.fractions}")
+        if len({f"{fraction:g}" for fraction in self.fractions}) < len(self.fractions):
+            raise ValueError(f"expected different --fractions, got {self.fractions}")
         epochs, dissipate = self.resolved_recipe().epochs, self.resolved_dissipate_epochs()
         if not self.search_epochs < dissipate <= epochs:
             raise ValueError(
-                "expected search_epochs < dissipate_epochs <= epochs, got "
+                "expected --search-epochs < --dissipate-epochs <= --epochs, got "
                 f"{self.search_epochs}, {dissipate}, {epochs}: the combination dissipates after its "
                 "search and before the end"
             )
@@ -100,16 +102,22 @@ class Compare:
 
     def resolved_dissipate_epochs(self) -> int:
         """The epochs at whose end weights dissipate."""
-        half = self.resolved_recipe().epochs // 2
-        return half if self.dissipate_epochs is None else self.dissipate_epochs
+        if self.dissipate_epochs is not None:
+            return self.dissipate_epochs
+        epochs = self.resolved_recipe().epochs
+        return min(epochs, max(epochs // 2, self.search_epochs + 1))
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results."""
         fields = ("dataset", "model", "sparsities", "seeds", "k", "search_epochs", "fractions")
-        return {name: getattr(self, name) for name in fields} | {
-            "dissipate_epochs": self.resolved_dissipate_epochs(),
-            "recipe": dataclasses.asdict(self.resolved_recipe()),
-        }
+        return (
+            {"experiment": "compare"}
+            | {name: getattr(self, name) for name in fields}
+            | {
+                "dissipate_epochs": self.resolved_dissipate_epochs(),
+                "recipe": dataclasses.asdict(self.resolved_recipe()),
+            }
+        )
 
 
 def main() -> None:
@@ -133,12 +141,13 @@ def run(config: Compare) -> Path:
         ValueError: If the data set, the output folder or the config is no good.
     """
     settings = config.settings()
-    name = f"compare-{config.dataset}-{config.model}".replace(":", "-")
+    name = f"compare-{config.dataset}-{config.model}".replace(":", "-").replace("/", "-")
     path = config.out_dir or Path("runs") / f"{name}-{identity(settings)}"
-    folder = RunFolder(path, "compare", settings, fresh=config.fresh)
-    if not folder.finished():
-        plan = _plan(config)
-        programs = _programs(config, plan)
+    plan = _plan(config)
+    # The data come first: a misspelt name must not leave a folder behind.
+    programs = None if is_finished(path) and not config.fresh else _programs(config, plan)
+    folder = RunFolder(path, settings, fresh=config.fresh)
+    if programs is not None:
         _train(config, plan, programs, folder)
         write_results(config.dataset, config.model, plan, folder)
     print((path / "summary.md").read_text())
@@ -170,7 +179,7 @@ def _train(config: Compare, plan: Plan, programs: Programs, folder: RunFolder) -
     epochs, search = plan.recipe.epochs, plan.search_epochs
     observe = {search: observe_fitness}
     static, searches = plan.static(), plan.combination_searches()
-    others = plan.seeds * len(plan.sparsities) * 3 + len(bands := plan.bands())
+    others = plan.seeds * len(plan.sparsities) * 4 + len(bands := plan.bands())
     total = (len(static) + others) * epochs + len(searches) * search
     with training_progress(total) as progress:
 

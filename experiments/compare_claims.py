@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from experiments.compare_plan import Plan
 from experiments.compare_search import FITNESSES
 from experiments.paired import (
     Pairs,
     differences,
     estimate,
+    finite_deviation,
     finite_max,
     finite_mean,
     rank_correlation,
@@ -86,13 +88,12 @@ class Findings:
         ]
 
 
-def claims(findings: Findings, *, sparsities: Sequence[float], epochs: int) -> list[str]:
+def claims(findings: Findings, plan: Plan) -> list[str]:
     """The verdicts, one line each.
 
     Args:
         findings: Of the whole run.
-        sparsities: Fractions removed.
-        epochs: Length of a full training.
+        plan: What was trained.
 
     Returns:
         Markdown list items.
@@ -113,6 +114,7 @@ def claims(findings: Findings, *, sparsities: Sequence[float], epochs: int) -> l
     parts = {
         "K-starts (combined fitness)": findings.accuracy("k-starts", "combined"),
         "dissipating gradients to the same sparsity": findings.accuracy("dissipate-to"),
+        "the same dissipation from one random mask": findings.accuracy("random+dissipate-to"),
         "random pruning": findings.accuracy("random"),
     }
     for name, part in parts.items():
@@ -131,7 +133,7 @@ def claims(findings: Findings, *, sparsities: Sequence[float], epochs: int) -> l
         "- Retraining the winner from its initial weights (in a new order of the data; in the same "
         f"order it is the same run): {verdict}; difference {again}."
     )
-    lines += _dissipation(findings, sparsities, epochs)
+    lines += _dissipation(findings, plan)
     return lines
 
 
@@ -145,8 +147,22 @@ def _compared(claim: str, ours: Pairs, theirs: Pairs) -> str:
     verdict = result.verdict(
         above="**yes**", below="**no, it is worse**", level="**not distinguishable**"
     )
-    better = sum(gap > 0 for gap in gaps.values())
-    return f"- {claim}: {verdict}; difference {result}, better in {better} of {len(gaps)} pairs."
+    known = {key: gap for key, gap in gaps.items() if np.isfinite(gap)}
+    better = sum(gap > 0 for gap in known.values())
+    return (
+        f"- {claim}: {verdict}; difference {result}, better in {better} of {len(known)} pairs "
+        f"({_by_sparsity(known)})."
+    )
+
+
+def _by_sparsity(gaps: Pairs) -> str:
+    """The estimate at each sparsity alone."""
+    parts = []
+    for sparsity in sorted({sparsity for _, sparsity in gaps}):
+        found = estimate({key: gap for key, gap in gaps.items() if key[1] == sparsity})
+        width = f" ± {found.half_width:.4f}" if found.seeds > 1 else ""
+        parts.append(f"{sparsity:g}: {found.mean:+.4f}{width}")
+    return ", ".join(parts)
 
 
 def _correlation(fitness: str, correlations: Pairs) -> str:
@@ -161,17 +177,17 @@ def _correlation(fitness: str, correlations: Pairs) -> str:
     )
 
 
-def _dissipation(findings: Findings, sparsities: Sequence[float], epochs: int) -> list[str]:
+def _dissipation(findings: Findings, plan: Plan) -> list[str]:
     variants = sorted(
         {row["variant"] for row in findings.final if row["method"] == "dissipate"}, key=float
     )
     lines = []
     for variant in variants:
         reached = []
-        for sparsity in sparsities:
+        for sparsity in plan.sparsities:
             found = findings.epochs_to_reach(variant, sparsity)
             known = [epoch for epoch in found if epoch is not None]
-            text = f"{np.mean(known):.1f} epochs" if known else f"not within {epochs} epochs"
+            text = f"{np.mean(known):.1f} epochs" if known else "never"
             if known and len(known) < len(found):
                 text += f" ({len(known)} of {len(found)} seeds)"
             reached.append(f"{sparsity:g} {text}")
@@ -181,8 +197,9 @@ def _dissipation(findings: Findings, sparsities: Sequence[float], epochs: int) -
             if row["method"] == "dissipate" and row["variant"] == variant
         ]
         lines.append(
-            f"- Dissipating gradients with fraction {variant} reach sparsity {', '.join(reached)}; "
-            f"they end at {np.mean(ends):.3f} ± {np.std(ends, ddof=min(1, len(ends) - 1)):.3f} "
-            f"(mean and standard deviation of {len(ends)} seeds)."
+            f"- Dissipating gradients with fraction {variant}, checked after each of the first "
+            f"{plan.dissipate_epochs} epochs, reach sparsity {', '.join(reached)}; they end "
+            f"at {np.mean(ends):.3f} ± {finite_deviation(np.array(ends)):.3f} (mean and standard "
+            f"deviation of {len(ends)} seeds)."
         )
     return lines

@@ -10,11 +10,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from experiments.compare_claims import Findings
 from experiments.compare_search import FITNESSES
-from experiments.paired import finite_deviation, finite_mean, rank_correlation
+from experiments.paired import (
+    Pairs,
+    differences,
+    finite_deviation,
+    finite_mean,
+    rank_correlation,
+)
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 LINES = {
@@ -23,48 +29,47 @@ LINES = {
     ("k-starts", "gradient"): ("K-starts, gradient fitness", "#56B4E9", "^"),
     ("k-starts", "combined"): ("K-starts, combined fitness", "#0072B2", "D"),
     ("dissipate-to", None): ("dissipating gradients", "#009E73", "v"),
+    ("random+dissipate-to", None): ("random + dissipating gradients", "#CC79A7", "X"),
     ("k-starts+dissipate-to", None): ("K-starts + dissipating gradients", "#D55E00", "P"),
 }
 
 
 def accuracy_figure(findings: Findings, title: str) -> Figure:
-    """Final test accuracy against sparsity: mean and standard deviation over seeds.
+    """Final test accuracy against sparsity, and its difference to random pruning, paired by seed.
 
     Args:
         findings: Of the whole run.
         title: Above the axes.
 
     Returns:
-        The figure.
+        The figure: means and standard deviations over seeds.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 5), layout="constrained")
-    sparsities = sorted({sparsity for _, sparsity in findings.accuracy("random")})
-    positions = {sparsity: index for index, sparsity in enumerate(sparsities)}
-    shifts = np.linspace(-0.18, 0.18, len(LINES))
-    for shift, ((method, variant), (label, colour, marker)) in zip(shifts, LINES.items(), strict=True):
-        means, deviations = _by_sparsity(findings.accuracy(method, variant), sparsities)
-        axes.errorbar(
-            [positions[sparsity] + shift for sparsity in sparsities],
-            means,
-            deviations,
-            label=label,
-            color=colour,
-            marker=marker,
-            markersize=5,
-            capsize=2,
-            linewidth=1.3,
-        )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    random = findings.accuracy("random")
+    sparsities = sorted({sparsity for _, sparsity in random})
+    for index, ((method, variant), look) in enumerate(LINES.items()):
+        shift = 0.3 * (index / (len(LINES) - 1) - 0.5)
+        accuracies = findings.accuracy(method, variant)
+        _errorbars(left, accuracies, sparsities, shift, look)
+        if method != "random":
+            gaps = differences(accuracies, random)
+            _errorbars(right, {k: 100 * v for k, v in gaps.items()}, sparsities, shift, look)
     dense = np.array(list(findings.accuracy("dense").values()))
     mean, spread = finite_mean(dense), finite_deviation(dense)
-    axes.axhline(mean, color="black", linewidth=1, linestyle="--", label="dense")
-    axes.axhspan(mean - spread, mean + spread, color="black", alpha=0.1, linewidth=0)
-    axes.set_xticks(range(len(sparsities)), [f"{sparsity:.1%}" for sparsity in sparsities])
-    axes.set_xlabel("sparsity (weights removed)")
-    axes.set_ylabel("final test accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_title(title)
-    axes.legend(fontsize=8, loc="lower left")
+    left.axhline(mean, color="black", linewidth=1, linestyle="--", label="dense")
+    left.axhspan(mean - spread, mean + spread, color="black", alpha=0.1, linewidth=0)
+    left.set_ylabel("final test accuracy")
+    left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.legend(fontsize=8, loc="lower left")
+    right.axhline(0, color="#999999", linewidth=1)
+    right.set_ylabel("difference to random pruning (points; linear within ±1)")
+    right.set_yscale("symlog", linthresh=1)
+    right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}"))
+    for axes in (left, right):
+        axes.set_xticks(range(len(sparsities)), [f"{sparsity:.1%}" for sparsity in sparsities])
+        axes.set_xlabel("sparsity (weights removed)")
+        axes.grid(axis="y", alpha=0.3)
+    figure.suptitle(title)
     return figure
 
 
@@ -116,7 +121,9 @@ def fitness_figure(findings: Findings, title: str) -> Figure:
     Returns:
         The figure; the rank correlation in each panel is the mean over its searches.
     """
-    groups = findings.candidates()
+    groups = {
+        key: [row for row in rows if not row["failed"]] for key, rows in findings.candidates().items()
+    }
     sparsities = sorted({sparsity for _, sparsity in groups})
     figure, panels = plt.subplots(
         len(FITNESSES),
@@ -130,7 +137,7 @@ def fitness_figure(findings: Findings, title: str) -> Figure:
         for axes, sparsity in zip(line, sparsities, strict=True):
             correlations = []
             for (seed, target), rows in groups.items():
-                if target != sparsity:
+                if target != sparsity or not rows:
                     continue
                 values = np.array([row[f"fitness_{fitness}"] for row in rows])
                 accuracies = 100 * np.array([row["test_accuracy"] for row in rows])
@@ -163,9 +170,23 @@ def _curve(axes: Axes, rows: Sequence[dict], label: str | None, colour, style: s
     axes.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.2)
 
 
-def _by_sparsity(pairs, sparsities: Sequence[float]) -> tuple[list[float], list[float]]:
+def _errorbars(
+    axes: Axes, pairs: Pairs, sparsities: Sequence[float], shift: float, look: tuple[str, str, str]
+) -> None:
+    """One method's line, shifted a little so that error bars do not hide each other."""
+    label, colour, marker = look
     groups = [
         np.array([value for (_, target), value in pairs.items() if target == sparsity])
         for sparsity in sparsities
     ]
-    return [finite_mean(group) for group in groups], [finite_deviation(group) for group in groups]
+    axes.errorbar(
+        [index + shift for index in range(len(sparsities))],
+        [finite_mean(group) for group in groups],
+        [finite_deviation(group) for group in groups],
+        label=label,
+        color=colour,
+        marker=marker,
+        markersize=5,
+        capsize=2,
+        linewidth=1.3,
+    )

@@ -123,7 +123,11 @@ class Plan:
         ]
 
     def targets(self, winners: dict[tuple[int, float], int]) -> list[NamedMember]:
-        """Dissipating gradients to a sparsity, alone and after K-starts, checks at the same epochs.
+        """Dissipating gradients to a sparsity, from three starts, with checks at the same epochs.
+
+        The starts: the dense network; the winner of a K-starts search; one random mask of the
+        sparsity at which K-starts searches. The last is the control that tells what K-starts adds
+        from what an early start at a higher sparsity adds.
 
         Args:
             winners: (seed, sparsity) -> the winner of the combination's search.
@@ -136,22 +140,22 @@ class Plan:
                 data = Target(keys.random_mask, jnp.float32(0), jnp.asarray(schedule, jnp.float32))
                 members.append(self._member("dissipate-to", None, sparsity, seed, keys, data))
                 start = search_sparsity(sparsity)
-                data = Target(
-                    self._candidate_keys(keys)[winners[seed, sparsity]],
-                    jnp.float32(start),
-                    jnp.asarray(self._after_search(start, sparsity), jnp.float32),
-                )
-                members.append(
-                    self._member("k-starts+dissipate-to", "combined", sparsity, seed, keys, data)
-                )
+                schedule = jnp.asarray(self._after_search(start, sparsity), jnp.float32)
+                winner_key = self._candidate_keys(keys)[winners[seed, sparsity]]
+                for method, variant, mask_key in (
+                    ("k-starts+dissipate-to", "combined", winner_key),
+                    ("random+dissipate-to", None, keys.random_mask),
+                ):
+                    data = Target(mask_key, jnp.float32(start), schedule)
+                    members.append(self._member(method, variant, sparsity, seed, keys, data))
         return members
 
     def _after_search(self, start: float, sparsity: float) -> np.ndarray:
-        """Sparsity after each check: constant during the search, then rising to the end."""
+        """Sparsity after each check: 0 during the search (nothing more goes), then rising to the end."""
         checks = self.dissipate_epochs - self.search_epochs
         left = 1 - (1 - sparsity) / (1 - start)
         rising = 1 - (1 - start) * (1 - pruning.exponential_sparsities(left, checks))
-        return np.concatenate([np.full(self.search_epochs, start), rising[:-1], [sparsity]])
+        return np.concatenate([np.zeros(self.search_epochs), rising[:-1], [sparsity]])
 
     def _candidates(
         self, method: str, target: float, sparsity: float, seed: int, keys: SeedKeys

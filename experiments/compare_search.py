@@ -31,7 +31,7 @@ def fitted(rows: list[Row], method: str, search_epochs: int) -> list[tuple[tuple
 
 
 def winner(rows: list[Row], fitness: str) -> int:
-    """The candidate of the highest fitness; NaN never wins, ties go to the lower index.
+    """The candidate of the highest finite fitness; ties go to the lower index.
 
     Args:
         rows: Rows with their fitness, one a candidate, in order.
@@ -41,7 +41,7 @@ def winner(rows: list[Row], fitness: str) -> int:
         Its index.
     """
     values = np.array([row[f"fitness_{fitness}"] for row in rows])
-    return int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+    return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
 
 def _add_combined(rows: list[Row]) -> list[Row]:

@@ -4,13 +4,14 @@ A run is known by the hash of its settings. Members are stored as they finish, e
 at all, so an interrupted run continues and repeats only what was in flight.
 """
 
-import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,11 @@ Row = dict[str, Any]
 class RunFolder:
     """A folder with config.json, parts/ (finished members), and the results once all is done."""
 
-    def __init__(self, path: Path, experiment: str, settings: dict[str, Any], *, fresh: bool) -> None:
+    def __init__(self, path: Path, settings: dict[str, Any], *, fresh: bool) -> None:
         """Opens the folder of a run, or makes it.
 
         Args:
             path: The folder.
-            experiment: The experiment's name.
             settings: Everything that decides the results, as JSON can hold it.
             fresh: Whether to throw away what an earlier run of the same settings has left.
 
@@ -42,25 +42,31 @@ class RunFolder:
                 belongs to a run with other settings.
         """
         self.path = path
-        self.settings = json.loads(json.dumps({"experiment": experiment, **settings}))
-        try:
+        self.settings = json.loads(json.dumps(settings))
+        with _as_value_error(path):
             path.mkdir(parents=True, exist_ok=True)
-            self._adopt(fresh)
-            if fresh or not (path / "config.json").exists():
-                self.write("config.json", json.dumps(self._config(), indent=2) + "\n")
+            found = self._adopted()
+            if fresh:
+                # The summary first: without it, what a kill leaves is an unfinished run.
+                (path / "summary.md").unlink(missing_ok=True)
+                if (path / "parts").exists():
+                    shutil.rmtree(path / "parts")
+                found = None
+            # The config before anything else: a folder without one is taken for somebody else's.
+            self.write("config.json", json.dumps(self._config(found), indent=2) + "\n")
             (path / "parts").mkdir(exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"cannot write to the output folder {path}: {error}; choose another with --out-dir"
-            ) from error
 
     def done(self) -> set[str]:
         """The ids of the members that are finished."""
         return {row["member"] for row in self.rows()}
 
     def rows(self) -> list[Row]:
-        """All rows of finished members, in the order of the files' names."""
-        return [row for part in sorted(self._parts()) for row in pq.read_table(part).to_pylist()]
+        """All rows of finished members, in the order of the files' names; a member counts once."""
+        found: dict[tuple[str, int], Row] = {}
+        for part in sorted((self.path / "parts").glob("*.parquet")):
+            for row in pq.read_table(part).to_pylist():
+                found.setdefault((row["member"], row["epoch"]), row)
+        return list(found.values())
 
     def save_part(self, rows: list[Row]) -> None:
         """Stores finished members.
@@ -72,63 +78,87 @@ class RunFolder:
         name = hashlib.sha256(members.encode()).hexdigest()[:16]
         self.write(f"parts/{name}.parquet", parquet(rows))
 
-    def finished(self) -> bool:
-        """Whether the run is complete: the summary is written last."""
-        return (self.path / "summary.md").exists()
-
     def write(self, name: str, content: str | bytes) -> None:
         """Writes a file of the folder, whole or not at all.
 
         Args:
             name: Its path in the folder.
             content: Text or bytes.
+
+        Raises:
+            ValueError: If the folder cannot be written.
         """
-        write_atomically(self.path / name, content.encode() if isinstance(content, str) else content)
+        with _as_value_error(self.path):
+            write_atomically(self.path / name, content.encode() if isinstance(content, str) else content)
 
-    def _parts(self) -> Iterable[Path]:
-        return (self.path / "parts").glob("*.parquet")
-
-    def _adopt(self, fresh: bool) -> None:
-        """Checks that what the folder holds is this run's; clears it if it is to start over."""
-        config = self.path / "config.json"
-        if not config.exists():
+    def _adopted(self) -> dict[str, Any] | None:
+        """The config of the run that the folder holds, if it is this one; None for an empty folder."""
+        path = self.path / "config.json"
+        if not path.exists():
             # Hidden files are what a kill has left of a file being written.
             if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise ValueError(
                     f"the output folder {self.path} holds files, but no run (no config.json): "
                     "choose an empty one with --out-dir"
                 )
-            return
+            return None
         try:
-            found = json.loads(config.read_text())["settings"]
-        except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+            config = json.loads(path.read_text())
+            there, here = _flat(config["settings"]), _flat(self.settings)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{config} is not a run's config ({error!r}): choose another folder with --out-dir"
+                f"{path} is not a run's config ({error!r}): choose another folder with --out-dir"
             ) from error
-        if found != self.settings:
-            there, here = _flat(found), _flat(self.settings)
-            differences = "; ".join(
-                f"{key}: there {there.get(key)!r}, here {here.get(key)!r}"
-                for key in sorted(there.keys() | here.keys())
-                if there.get(key) != here.get(key)
-            )
+        differences = "; ".join(
+            f"{key}: there {there.get(key)!r}, here {here.get(key)!r}"
+            for key in sorted(there.keys() | here.keys())
+            if there.get(key) != here.get(key)
+        )
+        if differences:
             raise ValueError(
                 f"the output folder {self.path} belongs to a run with other settings "
                 f"({differences}): choose another with --out-dir, or leave it out"
             )
-        if fresh:
-            shutil.rmtree(self.path / "parts", ignore_errors=True)
-            (self.path / "summary.md").unlink(missing_ok=True)
+        return config
 
-    def _config(self) -> dict[str, Any]:
+    def _config(self, found: dict[str, Any] | None) -> dict[str, Any]:
+        """What is run, and by what: a run that others have begun keeps their entry."""
         packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+        by = {
+            "git_commit": _git_commit(),
+            "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in packages},
+            "devices": [device.device_kind for device in jax.devices()],
+            "cpu_cores": os.cpu_count(),
+        }
+        before = [] if found is None else found.get("run_by", [])
         return {
             "settings": self.settings,
             "identity": identity(self.settings),
-            "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in packages},
-            "devices": [device.device_kind for device in jax.devices()],
-            "git_commit": _git_commit(),
+            "run_by": before if by in before or is_finished(self.path) else [*before, by],
         }
+
+
+@contextmanager
+def _as_value_error(path: Path) -> Iterator[None]:
+    """Reports what the file system refuses as what it is to the user: a folder that will not do."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to the output folder {path}: {error}; choose another with --out-dir"
+        ) from error
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a folder holds a complete run: the summary is written last.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        True if nothing is left to do.
+    """
+    return (path / "summary.md").exists()
 
 
 def identity(settings: dict[str, Any]) -> str:
@@ -140,7 +170,7 @@ def identity(settings: dict[str, Any]) -> str:
     Returns:
         Eight hexadecimal digits.
     """
-    canonical = json.dumps(settings, sort_keys=True, default=_plain)
+    canonical = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
@@ -169,17 +199,11 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    raise TypeError(f"{type(value).__name__} cannot be part of a run's settings")
-
-
 def _git_commit() -> str | None:
-    """The commit of this checkout, or None outside one."""
+    """The commit of this checkout, "-dirty" if files differ from it, or None outside one."""
     try:
         result = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

@@ -88,7 +88,7 @@ def _train_chunk(
                     **named.columns,
                     "epoch": result.epoch,
                     **values,
-                    "failed": not np.isfinite(values["train_loss"]),
+                    "failed": not np.isfinite(values["train_loss"] + values["test_loss"]),
                     "seconds": seconds,
                 }
             )

@@ -16,8 +16,7 @@ weights. With SGD, weights that get no gradient (those of MNIST's border pixels)
 always go. Weight decay moves every weight by shrinkage, so the same net behaves differently with
 it.
 
-Between checks a step pays for holding the masks alone. Under ``vmap`` over members that each count
-their own steps, JAX computes both sides of the condition, so every step pays for a check.
+Between checks a step pays for holding the masks alone, under ``vmap`` over members too.
 
 Source: Haroon 2022, "What to Prune and What Not to Prune at Initialization" (arXiv 2209.02201).
 """
@@ -30,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pruning.conditions import compute_where
 from pruning.counting import check_sparsity, pruned_count
 from pruning.masks import (
     Prunable,
@@ -90,7 +90,9 @@ def dissipate(
         fraction: Half-width of the band, as a fraction of the initial weight, >= 0; may be traced.
         check_every: Steps between checks, >= 1. The paper's check is at the end of an epoch.
         stop_after: Last step that may be a check; afterwards the masks are only held.
-        masks: Where to begin, a K-starts winner's masks say; None for the dense network.
+        masks: Where to begin, a K-starts winner's masks say; None for the dense network. The initial
+            weights are those that ``init`` is given: to go on with a winner's trained params and
+            measure from its true start, call ``init`` with ``apply_masks(initial_params, masks)``.
         prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``. (A function as default
             would be taken for a schedule by ``optax.inject_hyperparams``.)
 
@@ -213,8 +215,12 @@ def dissipate_to(
 
 def _band(fraction: Any) -> Callable[[Any, Any], Any]:
     """``inside(weight, initial)``: which weights of a leaf lie in the band."""
-    if not is_traced(fraction) and not fraction >= 0:
-        raise ValueError(f"expected fraction >= 0 (of the initial weight), got {fraction}")
+    try:
+        valid = is_traced(fraction) or float(fraction) >= 0
+    except (TypeError, ValueError):
+        valid = False
+    if not valid or isinstance(fraction, str):
+        raise ValueError(f"expected fraction >= 0 (of the initial weight), got {fraction!r}")
 
     def inside(weight: Any, initial: Any) -> Any:
         dtype = jnp.promote_types(weight.dtype, jnp.float32)
@@ -274,14 +280,14 @@ def _transformation(
         if track is not None:
             renew = track
             state = state._replace(
-                initial=jax.lax.cond(
+                initial=compute_where(
                     count <= stop_after,
                     lambda: jax.tree.map(renew, weights(), state.initial),
-                    lambda: state.initial,
+                    state.initial,
                 )
             )
         is_check = (count <= stop_after) & (count % check_every == 0)
-        kept = jax.lax.cond(is_check, lambda: prune(state, weights()), lambda: state.masks)
+        kept = compute_where(is_check, lambda: prune(state, weights()), state.masks)
         return zero_pruned(updates, params, kept), state._replace(masks=kept)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -307,7 +313,8 @@ def _spare_most_displaced(mask: Any, weight: Any, initial: Any) -> Any:
 
 
 def _check_steps(check_every: Any, stop_after: Any) -> None:
-    if not is_traced(check_every) and not check_every >= 1:
-        raise ValueError(f"expected check_every >= 1 (steps), got {check_every}")
-    if stop_after is not None and not is_traced(stop_after) and not stop_after >= 0:
-        raise ValueError(f"expected stop_after >= 0 (steps), got {stop_after}")
+    for name, value, least in (("check_every", check_every, 1), ("stop_after", stop_after, 0)):
+        if value is None or is_traced(value):
+            continue
+        if not jnp.issubdtype(jnp.result_type(value), jnp.integer) or value < least:
+            raise ValueError(f"expected {name} to be an integer >= {least} (steps), got {value!r}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pruning.conditions import compute_where
 from pruning.masks import Prunable, PyTree, check_masks, is_none, map_masks, prunable_params
 from pruning.masks import prunable as default_prunable
 
@@ -135,7 +136,8 @@ def get_masks(opt_state: Any) -> PyTree:
         raise ValueError(
             f"expected one transformation that holds masks in this optimizer state, got {names}; "
             + (
-                "give dissipate(..., masks=...) the masks instead of chaining hold_masks before it"
+                "give dissipate(..., masks=...) the masks instead of chaining hold_masks before it, "
+                "or look at the state of one branch at a time"
                 if found
                 else "add pruning.hold_masks or pruning.dissipate at the end of the chain"
             )
@@ -259,7 +261,7 @@ def _accumulate(
             return map_masks(lambda s, u: s + magnitude(u.astype(s.dtype)), sums, updates)
 
         inside = count >= first if last is None else (count >= first) & (count <= last)
-        sums = jax.lax.cond(inside, add, lambda sums: sums, state.gradient_sums)
+        sums = compute_where(inside, lambda: add(state.gradient_sums), state.gradient_sums)
         return updates, AccumulateGradientsState(count, sums)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -23,17 +23,17 @@ def normalise(
     """Maps bytes to (images / 255 - mean) / std, channel by channel.
 
     Args:
-      images: uint8 of shape (..., channels).
-      mean: for each channel, a mean of pixel / 255: `Dataset.mean`.
-      std: for each channel, a standard deviation of pixel / 255, above 0: `Dataset.std`.
-      dtype: the result's floating dtype; the arithmetic is float32 (or wider) in any case.
+        images: Uint8 of shape (..., channels).
+        mean: For each channel, a mean of pixel / 255: `Dataset.mean`.
+        std: For each channel, a standard deviation of pixel / 255, above 0: `Dataset.std`.
+        dtype: The result's floating dtype; the arithmetic is float32 (or wider) in any case.
 
     Returns:
-      The normalised images, of the same shape.
+        The normalised images, of the same shape.
 
     Raises:
-      ValueError: if the images are not uint8, or mean or std do not fit the channels, or a standard
-        deviation is not positive (a constant channel cannot be normalised).
+        ValueError: If the images are not uint8, or mean or std do not fit the channels, or a standard
+            deviation is not positive (a constant channel cannot be normalised).
     """
     images = _require_bytes("normalise", images)
     channels = images.shape[-1]
@@ -57,11 +57,11 @@ def flip(key: jax.Array, images: ArrayLike) -> jax.Array:
     """Mirrors each image left to right with probability 1/2.
 
     Args:
-      key: a typed PRNG key.
-      images: shape (batch, height, width, channels), any dtype.
+        key: A typed PRNG key.
+        images: Shape (batch, height, width, channels), any dtype.
 
     Returns:
-      The images, of the same shape and dtype.
+        The images, of the same shape and dtype.
     """
     images = jnp.asarray(images)
     mirrored = jax.random.bernoulli(key, shape=(images.shape[0], 1, 1, 1))
@@ -74,15 +74,15 @@ def padded_crop(key: jax.Array, images: ArrayLike, *, pad: int) -> jax.Array:
     The (2 pad + 1)^2 offsets are equally likely, for each image on its own.
 
     Args:
-      key: a typed PRNG key.
-      images: uint8 of shape (batch, height, width, channels).
-      pad: the border on each side, in pixels, at least 0.
+        key: A typed PRNG key.
+        images: Uint8 of shape (batch, height, width, channels).
+        pad: The border on each side, in pixels, at least 0.
 
     Returns:
-      The crops, of the same shape and dtype.
+        The crops, of the same shape and dtype.
 
     Raises:
-      ValueError: if the images are not uint8 (crop before `normalise`), or pad is negative.
+        ValueError: If the images are not uint8 (crop before `normalise`), or pad is negative.
 
     Source: He et al., 2016, arXiv 1512.03385, section 4.2 (pad 4 on CIFAR-10), in the uint8 form of
       torchvision's `RandomCrop(size, padding=pad)`.

@@ -76,25 +76,25 @@ def conv_general_dilated(
     forward-over-reverse raise on CPU.
 
     Args:
-      lhs: images, (N, H, W, C).
-      rhs: kernel, (h, w, C, D), of the images' dtype.
-      window_strides: a stride for each spatial dimension.
-      padding: 'SAME', 'SAME_LOWER', 'VALID', or a (low, high) pair for each spatial dimension;
-        negative ones crop.
-      lhs_dilation: a dilation of the images for each spatial dimension; None for 1.
-      rhs_dilation: a dilation of the kernel for each spatial dimension; None for 1.
-      dimension_numbers: the layout, as jax takes it; ('NHWC', 'HWIO', 'NHWC') is the fast one.
-      feature_group_count: as in jax; 1 is the fast one.
-      batch_group_count: as in jax; 1 is the fast one.
-      precision: as in jax; it holds for the backward pass too.
-      preferred_element_type: as in jax; None is the fast one.
-      out_sharding: as in jax; None is the fast one.
+        lhs: Images, (N, H, W, C).
+        rhs: Kernel, (h, w, C, D), of the images' dtype.
+        window_strides: A stride for each spatial dimension.
+        padding: 'SAME', 'SAME_LOWER', 'VALID', or a (low, high) pair for each spatial dimension;
+            negative ones crop.
+        lhs_dilation: A dilation of the images for each spatial dimension; None for 1.
+        rhs_dilation: A dilation of the kernel for each spatial dimension; None for 1.
+        dimension_numbers: The layout, as jax takes it; ('NHWC', 'HWIO', 'NHWC') is the fast one.
+        feature_group_count: As in jax; 1 is the fast one.
+        batch_group_count: As in jax; 1 is the fast one.
+        precision: As in jax; it holds for the backward pass too.
+        preferred_element_type: As in jax; None is the fast one.
+        out_sharding: As in jax; None is the fast one.
 
     Returns:
-      The convolved images, (N, H', W', D).
+        The convolved images, (N, H', W', D).
 
     Source:
-      The two gradients: Dumoulin and Visin 2016, arXiv:1603.07285, section 4.
+        The two gradients: Dumoulin and Visin 2016, arXiv:1603.07285, section 4.
     """
     plain = functools.partial(
         lax.conv_general_dilated,

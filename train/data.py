@@ -25,8 +25,8 @@ class Split(NamedTuple):
     """Images with their labels.
 
     Attributes:
-      images: uint8 of shape (n, height, width, channels).
-      labels: int32 of shape (n,), from 0 to num_classes - 1.
+        images: Uint8 of shape (n, height, width, channels).
+        labels: Int32 of shape (n,), from 0 to num_classes - 1.
     """
 
     images: np.ndarray
@@ -38,12 +38,12 @@ class Dataset:
     """A data set on the host.
 
     Attributes:
-      name: the name it was loaded by.
-      train: the training split.
-      test: the test split.
-      num_classes: the number of classes.
-      mean: for each channel, the mean of pixel / 255 over the training split.
-      std: for each channel, the (population) standard deviation of pixel / 255, likewise.
+        name: The name it was loaded by.
+        train: The training split.
+        test: The test split.
+        num_classes: The number of classes.
+        mean: For each channel, the mean of pixel / 255 over the training split.
+        std: For each channel, the (population) standard deviation of pixel / 255, likewise.
     """
 
     name: str
@@ -58,18 +58,18 @@ def load_dataset(name: str, *, data_dir: Path | None = None) -> Dataset:
     """Loads a data set whole.
 
     Args:
-      name: 'digits' (scikit-learn's 1797 grey 8x8 images: a fixed stratified split of 1437 for
-        training and 360 for testing), or a TFDS image-classification set: 'mnist', 'cifar10',
-        'cifar10:3.0.2', 'emnist/letters', ... Its test split is 'test', else 'validation'.
-      data_dir: the folder that holds the prepared TFDS sets; by default the environment variable
-        TFDS_DATA_DIR, else ~/tensorflow_datasets. Not used for 'digits'.
+        name: 'digits' (scikit-learn's 1797 grey 8x8 images: a fixed stratified split of 1437 for
+            training and 360 for testing), or a TFDS image-classification set: 'mnist', 'cifar10',
+            'cifar10:3.0.2', 'emnist/letters', ... Its test split is 'test', else 'validation'.
+        data_dir: The folder that holds the prepared TFDS sets; by default the environment variable
+            TFDS_DATA_DIR, else ~/tensorflow_datasets. Not used for 'digits'.
 
     Returns:
-      The data set, as NumPy arrays.
+        The data set, as NumPy arrays.
 
     Raises:
-      ValueError: if the name is unknown, or the set is missing, half-copied, corrupt, or not one of
-        labelled uint8 images of one size. The message says what to do.
+        ValueError: If the name is unknown, or the set is missing, half-copied, corrupt, or not one of
+            labelled uint8 images of one size. The message says what to do.
     """
     if name == "digits":
         train, test, num_classes = _digits()
@@ -86,15 +86,15 @@ def hold_out(split: Split, size: int, *, seed: int = 0) -> tuple[Split, Split]:
     which of its images go is drawn with the seed. Both parts keep the order of the split.
 
     Args:
-      split: the split to divide, n images.
-      size: the number of images to hold out, in [1, n - 1].
-      seed: seed of the draw.
+        split: The split to divide, n images.
+        size: The number of images to hold out, in [1, n - 1].
+        seed: Seed of the draw.
 
     Returns:
-      (rest, validation), of n - size and size images.
+        (rest, validation), of n - size and size images.
 
     Raises:
-      ValueError: if size is out of range.
+        ValueError: If size is out of range.
     """
     n = len(split.labels)
     if not 1 <= size < n:
@@ -123,9 +123,15 @@ def _digits() -> tuple[Split, Split, int]:
 
 
 def _tfds(name: str, data_dir: Path) -> tuple[Split, Split, int]:
-    builder, train_name, test_name = tfds_source.open_set(name, data_dir)
-    train = Split(*tfds_source.read_split(name, builder, train_name))
-    test = Split(*tfds_source.read_split(name, builder, test_name))
+    try:
+        builder, train_name, test_name = tfds_source.open_set(name, data_dir)
+        train = Split(*tfds_source.read_split(name, builder, train_name))
+        test = Split(*tfds_source.read_split(name, builder, test_name))
+    except OSError as error:
+        raise ValueError(
+            f"data set {name!r} in {data_dir} cannot be read: {error}. Check the folder's permissions, "
+            "or copy or prepare the set again."
+        ) from error
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ValueError(
             f"data set {name!r} has images of different sizes: {train.images.shape[1:]} in "

@@ -8,9 +8,9 @@ Every hidden layer has a ReLU, as in the pruning literature. (Caffe's own LeNet 
 convolutions; LeCun's has sigmoids and trained subsampling.)
 
 Source:
-  LeNet-300-100 and LeNet-5: LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning
-  applied to document recognition", section III.C; LeNet-5 in the form of Caffe's MNIST example.
-  Conv-2/4/6: Frankle and Carbin 2019, arXiv:1803.03635, figure 2.
+    LeNet-300-100 and LeNet-5: LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning
+    applied to document recognition", section III.C; LeNet-5 in the form of Caffe's MNIST example.
+    Conv-2/4/6: Frankle and Carbin 2019, arXiv:1803.03635, figure 2.
 """
 
 import functools
@@ -40,9 +40,9 @@ class LeNet300100(nn.Module):
     """Multilayer perceptron with hidden layers of 300 and 100 units.
 
     Attributes:
-      num_classes: number of logits.
-      kernel_init: initializer of the kernels.
-      dtype: dtype of the computation; None for that of images and parameters.
+        num_classes: Number of logits.
+        kernel_init: Initializer of the kernels.
+        dtype: Dtype of the computation; None for that of images and parameters.
     """
 
     num_classes: int
@@ -66,9 +66,9 @@ class LeNet5(nn.Module):
     convolutions and pools, are first padded to 16 with zeros, evenly on both ends.
 
     Attributes:
-      num_classes: number of logits.
-      kernel_init: initializer of the kernels.
-      dtype: dtype of the computation; None for that of images and parameters.
+        num_classes: Number of logits.
+        kernel_init: Initializer of the kernels.
+        dtype: Dtype of the computation; None for that of images and parameters.
     """
 
     num_classes: int
@@ -98,11 +98,11 @@ class ConvNet(nn.Module):
     """Conv-2, Conv-4 and Conv-6: a VGG cut short, with two hidden layers of 256 units.
 
     Attributes:
-      num_classes: number of logits.
-      widths: channels of each block of two 3x3 convolutions and a pool: (64,) is Conv-2,
-        (64, 128) Conv-4, (64, 128, 256) Conv-6.
-      kernel_init: initializer of the kernels.
-      dtype: dtype of the computation; None for that of images and parameters.
+        num_classes: Number of logits.
+        widths: Channels of each block of two 3x3 convolutions and a pool: (64,) is Conv-2,
+            (64, 128) Conv-4, (64, 128, 256) Conv-6.
+        kernel_init: Initializer of the kernels.
+        dtype: Dtype of the computation; None for that of images and parameters.
     """
 
     num_classes: int
@@ -148,16 +148,16 @@ def make_model(
     """Build a model by its name.
 
     Args:
-      name: a key of `MODELS`.
-      num_classes: number of logits, at least 1.
-      kernel_init: initializer of the kernels, such as one of `INITIALIZERS`.
-      dtype: dtype of the computation; None for that of images and parameters.
+        name: A key of `MODELS`.
+        num_classes: Number of logits, at least 1.
+        kernel_init: Initializer of the kernels, such as one of `INITIALIZERS`.
+        dtype: Dtype of the computation; None for that of images and parameters.
 
     Returns:
-      The module: `module.init(key, images)["params"]`, `module.apply({"params": params}, images)`.
+        The module: `module.init(key, images)["params"]`, `module.apply({"params": params}, images)`.
 
     Raises:
-      ValueError: if there is no model of that name.
+        ValueError: If there is no model of that name.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}")

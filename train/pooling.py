@@ -13,11 +13,11 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     them, where flax gives it to the first.
 
     Args:
-      x: images, (..., H, W, C).
+        x: Images, (..., H, W, C).
 
     Returns:
-      The pooled images, (..., H // 2, W // 2, C). The last row or column of an odd side is dropped;
-      a side of length 1 stays as it is.
+        The pooled images, (..., H // 2, W // 2, C). The last row or column of an odd side is dropped;
+        a side of length 1 stays as it is.
     """
     *batch, height, width, channels = x.shape
     down = min(2, max(1, height))

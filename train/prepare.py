@@ -18,16 +18,16 @@ def prepare(name: str, *, data_dir: Path | None = None) -> Path:
     """Downloads a set and writes it as ArrayRecord files; a set that is there already stays.
 
     Args:
-      name: a TFDS name: 'mnist', 'cifar10:3.0.2', 'emnist/letters', ...
-      data_dir: the folder to write to; by default the environment variable TFDS_DATA_DIR, else
-        ~/tensorflow_datasets.
+        name: A TFDS name: 'mnist', 'cifar10:3.0.2', 'emnist/letters', ...
+        data_dir: The folder to write to; by default the environment variable TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
 
     Returns:
-      The folder of the prepared set, checked as `load_dataset` checks it.
+        The folder of the prepared set, checked as `load_dataset` checks it.
 
     Raises:
-      ValueError: if the set is unknown, is 'digits', or is not one for image classification.
-      ModuleNotFoundError: if TensorFlow is not installed.
+        ValueError: If the set is unknown, is 'digits', or is not one for image classification.
+        ModuleNotFoundError: If TensorFlow is not installed.
     """
     tfds_source.parse_name(name)
     if name == "digits":
@@ -51,9 +51,9 @@ def main(name: tyro.conf.Positional[str], data_dir: Path | None = None) -> None:
     """Prepares a TFDS image-classification set for `train.data.load_dataset`.
 
     Args:
-      name: a TFDS name: mnist, cifar10:3.0.2, emnist/letters, ...
-      data_dir: the folder to write to; by default the environment variable TFDS_DATA_DIR, else
-        ~/tensorflow_datasets.
+        name: A TFDS name: mnist, cifar10:3.0.2, emnist/letters, ...
+        data_dir: The folder to write to; by default the environment variable TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
     """
     try:
         folder = prepare(name, data_dir=data_dir)

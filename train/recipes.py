@@ -30,7 +30,7 @@ class Recipe:
             params.
         drop_epochs: After these epochs the learning rate is multiplied by ``drop_factor``.
         drop_factor: See above.
-        warmup_epochs: The learning rate rises linearly over these.
+        warmup_epochs: The learning rate rises linearly over these, from 1 / (their steps) of itself.
         initializer: A name in ``INITIALIZERS``, for every kernel; biases start at 0.
         flip: Whether training images are flipped horizontally at random.
         crop_padding: Pixels of zero padding from which training images are cropped at random.
@@ -236,9 +236,9 @@ def default_recipe(dataset: str) -> str:
         dataset: The data set's name.
 
     Returns:
-        A name in ``RECIPES``: the small one for digits, the CIFAR one for colour sets, else LeNet's.
+        A name in ``RECIPES``: the small one for digits, the CIFAR one for CIFAR, else LeNet's.
     """
     name = dataset.split(":")[0]
     if name == "digits":
         return "digits"
-    return "assessed-cifar" if name.startswith(("cifar", "svhn")) else "assessed-lenet"
+    return "assessed-cifar" if name.startswith("cifar") else "assessed-lenet"

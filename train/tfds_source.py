@@ -38,14 +38,14 @@ def parse_name(name: str) -> SetName:
     """Splits a TFDS name such as 'mnist', 'cifar10:3.0.2' or 'emnist/letters:3.1.0'.
 
     Args:
-      name: the name.
+        name: The name.
 
     Returns:
-      Its parts.
+        Its parts.
 
     Raises:
-      ValueError: if the name has another form; for 'mnist/3.0.1', which TFDS would read as a
-        configuration called '3.0.1', the error says to write 'mnist:3.0.1'.
+        ValueError: If the name has another form; for 'mnist/3.0.1', which TFDS would read as a
+            configuration called '3.0.1', the error says to write 'mnist:3.0.1'.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -86,14 +86,14 @@ def find_folder(name: str, data_dir: Path) -> Path:
     """Finds the version folder of a prepared set.
 
     Args:
-      name: a TFDS name; without a version the highest one in the folder is taken.
-      data_dir: the folder that holds the prepared sets.
+        name: A TFDS name; without a version the highest one in the folder is taken.
+        data_dir: The folder that holds the prepared sets.
 
     Returns:
-      `data_dir/set[/config]/version`.
+        `data_dir/set[/config]/version`.
 
     Raises:
-      ValueError: if the folder or the set is missing, or if the name is unknown.
+        ValueError: If the folder or the set is missing, or if the name is unknown.
     """
     parts = parse_name(name)
     parent = data_dir / parts.set / (parts.config or "")
@@ -140,15 +140,15 @@ def open_set(name: str, data_dir: Path) -> OpenSet:
     """Opens a prepared set after checking that its training and test splits are there whole.
 
     Args:
-      name: a TFDS name, see `parse_name`.
-      data_dir: the folder that holds the prepared sets.
+        name: A TFDS name, see `parse_name`.
+        data_dir: The folder that holds the prepared sets.
 
     Returns:
-      The builder, and the names of the splits: 'train', and 'test', else 'validation'.
+        The builder, and the names of the splits: 'train', and 'test', else 'validation'.
 
     Raises:
-      ValueError: if the set is missing, half-copied, corrupt, not in the ArrayRecord format, not
-        for image classification or without such splits.
+        ValueError: If the set is missing, half-copied, corrupt, not in the ArrayRecord format, not
+            for image classification or without such splits.
     """
     import tensorflow_datasets as tfds
 
@@ -184,15 +184,15 @@ def read_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndar
     """Reads one split whole.
 
     Args:
-      name: the set's name, for the errors.
-      builder: the set's TFDS builder.
-      split: the split's name.
+        name: The set's name, for the errors.
+        builder: The set's TFDS builder.
+        split: The split's name.
 
     Returns:
-      images, uint8 of shape (n, height, width, channels), and labels, int32 of shape (n,).
+        images, uint8 of shape (n, height, width, channels), and labels, int32 of shape (n,).
 
     Raises:
-      ValueError: if a record cannot be read, the images differ in size, or a label is out of range.
+        ValueError: If a record cannot be read, the images differ in size, or a label is out of range.
     """
     count = builder.info.splits[split].num_examples
     classes = builder.info.features["label"].num_classes

@@ -18,7 +18,7 @@ import pruning
 from experiments import compare
 from experiments.compare import Compare
 from experiments.compare_plan import Plan, make_programs, seed_keys
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RunFolder, is_finished
 from train.data import load_dataset
 from train.models import make_model
 from train.population import stack_members
@@ -44,6 +44,7 @@ METHODS = {
     "dissipate": 2,
     "dissipate-to": 4,
     "k-starts+dissipate-to": 4,
+    "random+dissipate-to": 4,
 }
 
 
@@ -132,7 +133,7 @@ def test_summary_figures_and_config(finished):
         assert (finished / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (finished / f"{name}.svg").read_text()
     config = (finished / "config.json").read_text()
-    assert all(word in config for word in ("settings", "versions", "devices", "git_commit"))
+    assert all(word in config for word in ("settings", "versions", "devices", "git_commit", "cpu_cores"))
 
 
 def test_a_second_run_trains_nothing(finished, monkeypatch, capsys):
@@ -230,7 +231,8 @@ def test_the_population_searches_as_k_starts_does():
         ({"k": 0}, "--k >= 1"),
         ({"chunk_size": 0}, "--chunk-size >= 1"),
         ({"fractions": (-0.1,)}, "fractions >= 0"),
-        ({"search_epochs": 10}, "search_epochs < dissipate_epochs <= epochs"),
+        ({"search_epochs": 20}, "--search-epochs < --dissipate-epochs <= --epochs"),
+        ({"fractions": (0.1, 0.1)}, "different --fractions"),
         ({"model": "lenet"}, "unknown model 'lenet'.*lenet-300-100"),
         ({"recipe": "best"}, "unknown recipe 'best'"),
     ],
@@ -244,6 +246,13 @@ def test_the_command_line_reports_errors_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["compare", "--dataset", "mnist", "--data-dir", str(tmp_path), "--out-dir", str(tmp_path / "out")])  # fmt: skip  # noqa: E501
     with pytest.raises(SystemExit, match=r"error: .*mnist"):
         compare.main()
+    assert not (tmp_path / "out").exists()  # a misspelt name leaves no folder behind
+
+
+def test_a_short_run_needs_no_other_option():
+    assert Compare(epochs=3).resolved_dissipate_epochs() == 3
+    assert Compare(epochs=4).resolved_dissipate_epochs() == 3
+    assert Compare(epochs=10).resolved_dissipate_epochs() == 5
 
 
 def test_a_folder_of_another_run_is_refused(finished):
@@ -262,12 +271,12 @@ def test_networks_that_diverge_are_reported_and_the_run_ends(tmp_path, monkeypat
 
 
 def test_fresh_starts_over(tmp_path):
-    folder = RunFolder(tmp_path / "out", "compare", {"a": 1}, fresh=False)
+    folder = RunFolder(tmp_path / "out", {"a": 1}, fresh=False)
     folder.save_part([{"member": "x", "epoch": 1}])
     folder.write("summary.md", "done")
-    again = RunFolder(tmp_path / "out", "compare", {"a": 1}, fresh=False)
+    again = RunFolder(tmp_path / "out", {"a": 1}, fresh=False)
     assert again.done() == {"x"}
-    assert again.finished()
-    fresh = RunFolder(tmp_path / "out", "compare", {"a": 1}, fresh=True)
+    assert is_finished(tmp_path / "out")
+    fresh = RunFolder(tmp_path / "out", {"a": 1}, fresh=True)
     assert fresh.done() == set()
-    assert not fresh.finished()
+    assert not is_finished(tmp_path / "out")

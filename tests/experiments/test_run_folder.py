@@ -4,14 +4,15 @@ import json
 
 import pytest
 
+from experiments import run_folder
 from experiments.run_folder import RunFolder, identity
 
 
 def test_rows_come_back(tmp_path):
-    folder = RunFolder(tmp_path, "test", {"seeds": 1}, fresh=False)
+    folder = RunFolder(tmp_path, {"seeds": 1}, fresh=False)
     folder.save_part([{"member": "a", "epoch": 1, "fitness": 0.5}, {"member": "a", "epoch": 2}])
     folder.save_part([{"member": "b", "epoch": 1}])
-    rows = RunFolder(tmp_path, "test", {"seeds": 1}, fresh=False).rows()
+    rows = RunFolder(tmp_path, {"seeds": 1}, fresh=False).rows()
     assert sorted((row["member"], row["epoch"]) for row in rows) == [("a", 1), ("a", 2), ("b", 1)]
     assert {row.get("fitness") for row in rows} == {0.5, None}
 
@@ -24,49 +25,95 @@ def test_identity_depends_on_the_settings_alone():
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="holds files, but no run"):
-        RunFolder(tmp_path, "test", {}, fresh=True)
+        RunFolder(tmp_path, {}, fresh=True)
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_other_settings_are_refused_and_nothing_is_cleared(tmp_path):
-    RunFolder(tmp_path, "test", {"k": 2}, fresh=False).save_part([{"member": "a"}])
+    RunFolder(tmp_path, {"k": 2}, fresh=False).save_part([{"member": "a", "epoch": 1}])
     with pytest.raises(ValueError, match="k: there 2, here 3"):
-        RunFolder(tmp_path, "test", {"k": 3}, fresh=True)
-    assert RunFolder(tmp_path, "test", {"k": 2}, fresh=False).done() == {"a"}
+        RunFolder(tmp_path, {"k": 3}, fresh=True)
+    assert RunFolder(tmp_path, {"k": 2}, fresh=False).done() == {"a"}
 
 
 def test_nested_settings_are_compared_one_by_one(tmp_path):
-    RunFolder(tmp_path, "test", {"recipe": {"epochs": 2, "rate": 1}}, fresh=False)
+    RunFolder(tmp_path, {"recipe": {"epochs": 2, "rate": 1}}, fresh=False)
     with pytest.raises(ValueError, match=r"\(recipe.epochs: there 2, here 3\)"):
-        RunFolder(tmp_path, "test", {"recipe": {"epochs": 3, "rate": 1}}, fresh=False)
+        RunFolder(tmp_path, {"recipe": {"epochs": 3, "rate": 1}}, fresh=False)
 
 
-def test_a_foreign_config_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"settings": 5}'])
+def test_a_foreign_config_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="not a run's config"):
-        RunFolder(tmp_path, "test", {}, fresh=False)
+        RunFolder(tmp_path, {}, fresh=False)
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write to the output folder"):
-        RunFolder(tmp_path / "file" / "out", "test", {}, fresh=False)
+        RunFolder(tmp_path / "file" / "out", {}, fresh=False)
 
 
 def test_killed_while_writing_the_config_it_starts_again(tmp_path):
     (tmp_path / ".config.json.x1y2").write_text('{"sett')
-    assert RunFolder(tmp_path, "test", {}, fresh=False).done() == set()
+    assert RunFolder(tmp_path, {}, fresh=False).done() == set()
 
 
-def test_the_config_is_of_the_run_that_began(tmp_path):
-    RunFolder(tmp_path, "test", {}, fresh=False)
-    before = (tmp_path / "config.json").stat().st_mtime_ns
-    RunFolder(tmp_path, "test", {}, fresh=False)
-    assert (tmp_path / "config.json").stat().st_mtime_ns == before
+def config_of(path):
+    return json.loads((path / "config.json").read_text())
 
 
-def test_config_says_what_ran(tmp_path):
-    RunFolder(tmp_path, "test", {"k": 2}, fresh=False)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["settings"] == {"experiment": "test", "k": 2}
-    assert {"jax", "flax", "python"} <= set(config["versions"])
+def test_config_says_what_ran_and_on_what(tmp_path):
+    RunFolder(tmp_path, {"k": 2}, fresh=False)
+    config = config_of(tmp_path)
+    assert config["settings"] == {"k": 2}
+    assert config["identity"] == identity({"k": 2})
+    (by,) = config["run_by"]
+    assert {"git_commit", "versions", "devices", "cpu_cores"} == set(by)
+    assert {"jax", "flax", "python"} <= set(by["versions"])
+
+
+def test_who_continues_a_run_is_noted_and_who_reads_it_is_not(tmp_path, monkeypatch):
+    for commit in ("a", "a", "b"):
+        monkeypatch.setattr(run_folder, "_git_commit", lambda commit=commit: commit)
+        folder = RunFolder(tmp_path, {}, fresh=False)
+    folder.write("summary.md", "done")
+    monkeypatch.setattr(run_folder, "_git_commit", lambda: "c")
+    RunFolder(tmp_path, {}, fresh=False)
+    assert [by["git_commit"] for by in config_of(tmp_path)["run_by"]] == ["a", "b"]
+
+
+def test_a_member_stored_twice_counts_once(tmp_path):
+    folder = RunFolder(tmp_path, {}, fresh=False)
+    folder.save_part([{"member": "a", "epoch": 1}])
+    folder.save_part([{"member": "a", "epoch": 1}, {"member": "b", "epoch": 1}])
+    assert sorted(row["member"] for row in folder.rows()) == ["a", "b"]
+
+
+def test_killed_while_starting_over_it_is_not_finished(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path, {}, fresh=False)
+    folder.write("summary.md", "old")
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        RunFolder(tmp_path, {}, fresh=True)
+    assert not run_folder.is_finished(tmp_path)
+
+
+def test_a_folder_that_turns_read_only(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path, {}, fresh=False)
+
+    def refused(path, content):
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr(run_folder, "write_atomically", refused)
+    for attempt in (
+        lambda: folder.save_part([{"member": "a", "epoch": 1}]),
+        lambda: RunFolder(tmp_path, {}, fresh=False),
+    ):
+        with pytest.raises(ValueError, match="cannot write to the output folder"):
+            attempt()

@@ -397,3 +397,12 @@ def test_cifar10():
     assert np.round(cifar.mean, 4).tolist() == [0.4914, 0.4822, 0.4465]
     assert np.round(cifar.std, 4).tolist() == [0.2470, 0.2435, 0.2616]
     assert np.bincount(cifar.train.labels).tolist() == [5000] * 10
+
+
+def test_a_folder_that_may_not_be_read(monkeypatch, tmp_path):
+    def refused(name, data_dir):
+        raise PermissionError(13, "Permission denied", str(data_dir))
+
+    monkeypatch.setattr("train.tfds_source.open_set", refused)
+    with pytest.raises(ValueError, match=r"'mnist' in .* cannot be read: .*Permission denied"):
+        load_dataset("mnist", data_dir=tmp_path)

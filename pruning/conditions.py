@@ -1,0 +1,42 @@
+"""A condition that is cheap under ``vmap`` too.
+
+Under ``vmap`` over members that each have their own condition, ``jax.lax.cond`` becomes a selection:
+both sides are computed at every step. Here the work is done only when the condition holds for some
+member, and selected per member then.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pruning.masks import PyTree
+
+
+def compute_where(condition: jax.Array, compute: Callable[[], PyTree], default: PyTree) -> PyTree:
+    """``compute()`` where the condition holds, else ``default``; computed only where it is needed.
+
+    Args:
+        condition: A bool scalar, maybe batched by ``vmap``.
+        compute: Returns a tree like ``default``.
+        default: What holds otherwise.
+
+    Returns:
+        One of the two.
+    """
+
+    def chosen() -> PyTree:
+        return jax.tree.map(lambda new, old: jnp.where(condition, new, old), compute(), default)
+
+    return jax.lax.cond(_for_any_member(condition), chosen, lambda: default)
+
+
+@jax.custom_batching.custom_vmap
+def _for_any_member(condition: jax.Array) -> jax.Array:
+    return condition
+
+
+@_for_any_member.def_vmap
+def _any_over_members(axis_size: int, in_batched: list, condition: jax.Array):
+    del axis_size, in_batched
+    return jnp.any(condition, axis=0) if condition.ndim else condition, False
