@@ -317,4 +317,4 @@ def _check_steps(check_every: Any, stop_after: Any) -> None:
         if value is None or is_traced(value):
             continue
         if not jnp.issubdtype(jnp.result_type(value), jnp.integer) or value < least:
-            raise ValueError(f"expected {name} to be an integer >= {least} (steps), got {value!r}")
+            raise ValueError(f"expected {name} >= {least}, a whole number of steps, got {value!r}")

@@ -330,6 +330,9 @@ def test_the_update_asks_for_params_in_any_chain():
         (0.1, 0, 1, "check_every >= 1"),
         (0.1, -3, 1, "check_every >= 1"),
         (0.1, 1, -1, "stop_after >= 0"),
+        (0.1, 2.5, 5, "check_every >= 1, a whole number"),
+        ("0.1", 1, 1, "fraction >= 0"),
+        (lambda step: 0.1, 1, 1, "fraction >= 0"),
     ],
 )
 def test_bad_knobs(form, fraction, check_every, stop_after, message):
