@@ -2,7 +2,7 @@
 
     python -m experiments.compare
     python -m experiments.compare --dataset mnist --model lenet-300-100 --data-dir DIR \
-        --sparsities 0.8 0.9 0.95 0.98 0.99 --seeds 10 --k 16
+        --sparsities 0.8 0.9 0.95 0.98 0.99 --seeds 10 --k 16 --epochs 10
 
 Expected: the first in about a minute on 2 CPU cores, digits with LeNet-300-100; the second and its
 result: docs/results/compare-mnist. Interrupted, the same command goes on where it was; finished, it
