@@ -116,6 +116,20 @@ def test_the_winner_is_the_candidate_of_the_highest_fitness(finished):
             assert chosen["test_loss"] == best["test_loss"]
 
 
+def test_the_combination_goes_on_from_its_searchs_winner(finished):
+    rows = table(finished)
+    for seed in range(SMALL["seeds"]):
+        for sparsity in SMALL["sparsities"]:
+            here = [
+                r for r in rows if (r["seed"], r["sparsity_target"], r["epoch"]) == (seed, sparsity, 1)
+            ]
+            searched = [row for row in here if row["method"] == "search"]
+            best = max(searched, key=lambda row: row["fitness_combined"])
+            (combined,) = [row for row in here if row["method"] == "k-starts+dissipate-to"]
+            assert combined["test_loss"] == pytest.approx(best["test_loss"], rel=1e-6)
+            assert combined["sparsity"] == best["sparsity"]
+
+
 def test_summary_figures_and_config(finished):
     summary = (finished / "summary.md").read_text()
     for claim in (

@@ -153,3 +153,17 @@ def test_optax_can_map_over_the_states():
     assert jax.tree.structure(mapped) == jax.tree.structure(state)
     kept = optax.tree.map_params(tx, lambda leaf: leaf == leaf, state)
     assert pruning.get_masks(kept)["w"].tolist() == [[True, True]]
+
+
+def test_accumulated_gradients_of_a_callers_own_prunable_leaves():
+    everything = lambda path, leaf: True  # noqa: E731
+    params = {"w": jnp.ones((1, 2)), "b": jnp.ones(2)}
+    for make in (pruning.accumulate_gradients, pruning.accumulate_signed_gradients):
+        tx = make(prunable=everything)
+        _, state = tx.update({"w": -params["w"], "b": -params["b"]}, tx.init(params))
+        sums = optax.tree.get(state, "gradient_sums")
+        masks = pruning.full_masks(params, prunable=everything)
+        stack = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)  # noqa: E731
+        fitness = pruning.gradient_fitness(stack(params), stack(sums), stack(masks))
+        np.testing.assert_allclose(fitness, [1.0])
+    assert optax.tree.get(pruning.accumulate_gradients().init(params), "gradient_sums")["b"] is None
