@@ -133,4 +133,6 @@ def _cell(values: Any) -> str:
     percent = 100 * np.array(list(values))
     if not np.any(np.isfinite(percent)):
         return "diverged"
+    if len(percent) == 1:
+        return f"{percent[0]:.2f}"
     return f"{finite_mean(percent):.2f} ± {finite_deviation(percent):.2f}"

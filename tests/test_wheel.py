@@ -15,9 +15,3 @@ def test_the_library_needs_four_packages():
     names = [line.split(">=")[0] for line in PROJECT["project"]["dependencies"]]
     assert sorted(names) == ["jax", "numpy", "optax", "safetensors"]
     assert any("!=0.10.2" in line for line in PROJECT["project"]["dependencies"])
-
-
-def test_nothing_else_lies_at_the_top():
-    allowed = {"pruning", "train", "experiments", "tests", "docs", "runs", "build", "dist"}
-    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != "."}
-    assert {name for name in folders if not name.endswith(".egg-info")} <= allowed | {"__pycache__"}
