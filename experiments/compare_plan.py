@@ -4,7 +4,7 @@ A member is a few numbers: keys, a sparsity, a schedule. Its masks are drawn ins
 program from its own key, so every sparsity and seed shares the program.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -233,8 +233,10 @@ def make_programs(model: nn.Module, dataset: Dataset, plan: Plan) -> Programs:
         dissipate = pruning.dissipate_to(data.sparsities, check_every=steps, masks=masks)
         return optax.chain(optimizer, dissipate)
 
+    # Once, for all three: a population leaves arrays that are on the device where they are.
+    shared = replace(dataset, train=jax.device_put(dataset.train), test=jax.device_put(dataset.test))
     make = lambda method: Population(  # noqa: E731
-        model=model, dataset=dataset, recipe=plan.recipe, method=method
+        model=model, dataset=shared, recipe=plan.recipe, method=method
     )
     return Programs(make(static), make(band), make(target))
 

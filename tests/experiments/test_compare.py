@@ -189,6 +189,26 @@ def test_three_programs_serve_everything(printed_and_finished):
     assert "training programs compiled: 3" in printed_and_finished[0]
 
 
+def test_the_programs_share_one_copy_of_the_data():
+    for held_out in (0, 100):
+        recipe = dataclasses.replace(RECIPES["digits"], validation_examples=held_out)
+        plan = Plan(
+            sparsities=(0.9,),
+            seeds=1,
+            k=1,
+            search_epochs=1,
+            fractions=(),
+            dissipate_epochs=2,
+            recipe=recipe,
+        )
+        programs = make_programs(
+            make_model("lenet-300-100", num_classes=10), load_dataset("digits"), plan
+        )
+        assert [len(p.train_split.labels) for p in programs] == [1437 - held_out] * 3
+        places = {p.evaluation_splits["test"].images.unsafe_buffer_pointer() for p in programs}
+        assert len(places) == 1
+
+
 def test_the_population_searches_as_k_starts_does():
     """The library's ``k_starts`` with the same key and training finds the same winner."""
     plan = Plan(
