@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ import pruning
 from pruning.artifacts import write_atomically
 from train.augment import normalise
 from train.data import Dataset, Split
+from train.members import in_turn, map_members, side_by_side
 from train.models import make_model
-from train.population import Member, Population, stack_members
+from train.population import EpochResult, Member, Population, stack_members
 from train.recipes import RECIPES, lookup, make_optimizer
 
 
@@ -102,35 +103,13 @@ def training(model_name: str, image_shape: tuple[int, int, int], steps: int) -> 
     Returns:
         The comparison.
     """
-    recipe = RECIPES["assessed-lenet"]
+    population = synthetic_population(model_name, image_shape, steps, map_members)
+    recipe, dataset, model = population.recipe, population.dataset, population.model
     rng = np.random.default_rng(0)
-
-    def split(size: int) -> Split:
-        images = rng.integers(0, 256, (size, *image_shape), np.uint8)
-        return Split(images, rng.integers(0, 10, size).astype(np.int32))
-
-    channels = image_shape[-1]
-    dataset = Dataset(
-        name="synthetic",
-        train=split(steps * recipe.batch_size),
-        test=split(recipe.batch_size),
-        num_classes=10,
-        mean=(0.5,) * channels,
-        std=(0.25,) * channels,
-    )
-    model = make_model(model_name, num_classes=10)
-
-    def method(optimizer: optax.GradientTransformation, masks: Any):
-        return optax.chain(optimizer, pruning.hold_masks(masks))
-
-    population = Population(model=model, dataset=dataset, recipe=recipe, method=method)
     key = jax.random.key(0)
     initial = population.initial_params(key)
     masks = pruning.random_masks(key, initial, 0.9)
-    rates = (jnp.float32(recipe.learning_rate), jnp.float32(0))
-    members = stack_members([Member(key, key, *rates, masks)])
-    # Many epochs of one generator: what is measured is an epoch, not the start of a run.
-    epochs = population.train(members, epochs=10_000)
+    epochs = endless_epochs(population, 1)
 
     def ours() -> None:
         jax.block_until_ready(next(epochs).metrics)
@@ -165,10 +144,114 @@ def training(model_name: str, image_shape: tuple[int, int, int], steps: int) -> 
     )
 
 
+def execution(model_name: str, image_shape: tuple[int, int, int], members: int, steps: int) -> Comparison:
+    """Members one after another inside one program against members vmapped.
+
+    Args:
+        model_name: A name in ``train.models.MODELS``.
+        image_shape: Height, width, channels of synthetic images.
+        members: How many train together.
+        steps: Training steps of each in one call.
+
+    Returns:
+        The comparison.
+    """
+    in_turns, vmapped = (
+        endless_epochs(synthetic_population(model_name, image_shape, steps, execute), members)
+        for execute in (in_turn, side_by_side)
+    )
+    return Comparison(
+        ours=lambda: jax.block_until_ready(next(in_turns).metrics),
+        theirs=lambda: jax.block_until_ready(next(vmapped).metrics),
+        against="the members vmapped",
+        unit="training steps of a member",
+        amount=members * steps,
+    )
+
+
+def selection(size: int) -> Comparison:
+    """Exact global selection against a full argsort.
+
+    Args:
+        size: How many scores.
+
+    Returns:
+        The comparison.
+    """
+    scores = {"kernel": jax.random.normal(jax.random.key(0), (size // 1000, 1000))}
+    select = jax.jit(lambda scores: pruning.global_masks(scores, 0.9))
+    sort = jax.jit(lambda scores: jnp.argsort(scores["kernel"].ravel()))
+    return Comparison(
+        ours=lambda: jax.block_until_ready(select(scores)),
+        theirs=lambda: jax.block_until_ready(sort(scores)),
+        against="a full argsort",
+        unit="million scores",
+        amount=size // 1_000_000,
+    )
+
+
+def synthetic_population(
+    model_name: str, image_shape: tuple[int, int, int], steps: int, execute: Callable[..., Any]
+) -> Population:
+    """A population whose members hold a mask, on synthetic images.
+
+    Args:
+        model_name: A name in ``train.models.MODELS``.
+        image_shape: Height, width, channels.
+        steps: Training steps in an epoch.
+        execute: How its members are executed.
+
+    Returns:
+        The population; its test split is one batch.
+    """
+    recipe = RECIPES["assessed-lenet"]
+    rng = np.random.default_rng(0)
+
+    def split(size: int) -> Split:
+        images = rng.integers(0, 256, (size, *image_shape), np.uint8)
+        return Split(images, rng.integers(0, 10, size).astype(np.int32))
+
+    channels = image_shape[-1]
+    return Population(
+        model=make_model(model_name, num_classes=10),
+        dataset=Dataset(
+            name="synthetic",
+            train=split(steps * recipe.batch_size),
+            test=split(recipe.batch_size),
+            num_classes=10,
+            mean=(0.5,) * channels,
+            std=(0.25,) * channels,
+        ),
+        recipe=recipe,
+        method=lambda optimizer, masks: optax.chain(optimizer, pruning.hold_masks(masks)),
+        execute=execute,
+    )
+
+
+def endless_epochs(population: Population, members: int) -> Iterator[EpochResult]:
+    """Many epochs of one start: what is measured is an epoch, not the start of a run.
+
+    Args:
+        population: From ``synthetic_population``.
+        members: How many train; all alike.
+
+    Returns:
+        An iterator over epochs.
+    """
+    key = jax.random.key(0)
+    masks = pruning.random_masks(key, population.initial_params(key), 0.9)
+    rates = (jnp.float32(population.recipe.learning_rate), jnp.float32(0))
+    one = Member(key, key, *rates, masks)
+    return population.train(stack_members([one] * members), epochs=10_000)
+
+
 ROWS: dict[str, Callable[[], Comparison]] = {
     "train-lenet-300-100": lambda: training("lenet-300-100", (28, 28, 1), 200),
     "train-lenet-5": lambda: training("lenet-5", (28, 28, 1), 20),
     "train-conv-2": lambda: training("conv-2", (32, 32, 3), 4),
+    "members-lenet-300-100": lambda: execution("lenet-300-100", (28, 28, 1), 8, 100),
+    "members-lenet-5": lambda: execution("lenet-5", (28, 28, 1), 4, 4),
+    "selection": lambda: selection(25_000_000),
 }
 
 

@@ -84,6 +84,7 @@ class Population:
         recipe: How a member is trained.
         method: ``method(optimizer, data)`` wraps the recipe's optimizer with the pruning method, for
             one member's ``data`` (traced); its state must hold masks (``pruning.get_masks``).
+        execute: How members are executed; by default as suits the platform (``train.members``).
         compilations: How many training programs it has compiled so far.
     """
 
@@ -91,6 +92,7 @@ class Population:
     dataset: Dataset
     recipe: Recipe
     method: Method
+    execute: Callable[..., PyTree] = map_members
     compilations: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -139,13 +141,13 @@ class Population:
         return self.model.init(init_key, image)["params"]
 
     def _start_members(self, members: Member, count: jax.Array) -> MemberState:
-        return map_members(self._start_member, count, members)
+        return self.execute(self._start_member, count, members)
 
     def _train_members(
         self, states: MemberState, members: Member, count: jax.Array, train: Split, evaluated: Any
     ) -> tuple[MemberState, dict[str, jax.Array]]:
         self.compilations += 1  # Python runs this line only when JAX traces the program anew.
-        return map_members(partial(self._train_member, train, evaluated), count, states, members)
+        return self.execute(partial(self._train_member, train, evaluated), count, states, members)
 
     def _transformation(self, member: Member) -> optax.GradientTransformationExtraArgs:
         optimizer = make_optimizer(

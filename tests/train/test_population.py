@@ -72,11 +72,10 @@ def test_a_member_alone_equals_the_same_member_in_a_population():
     assert_close(pick(together.metrics, 1), pick(alone.metrics, 0))
 
 
-def test_members_in_turn_and_side_by_side_give_the_same_numbers(monkeypatch):
+def test_members_in_turn_and_side_by_side_give_the_same_numbers():
     results = []
-    for mapping in (in_turn, side_by_side):
-        monkeypatch.setattr("train.population.map_members", mapping)
-        pop = population()
+    for execute in (in_turn, side_by_side):
+        pop = Population(model=MODEL, dataset=dataset(), recipe=RECIPE, method=hold, execute=execute)
         results.append(last(pop.train(stack_members([member(pop, s) for s in range(3)]))))
     assert_close(results[0].metrics, results[1].metrics, rtol=1e-4)
     assert_close(results[0].states.params, results[1].states.params, rtol=1e-4)
