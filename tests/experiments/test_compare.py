@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pyarrow.parquet as pq
 import pytest
 
@@ -207,6 +208,42 @@ def test_the_programs_share_one_copy_of_the_data():
         assert [len(p.train_split.labels) for p in programs] == [1437 - held_out] * 3
         places = {p.evaluation_splits["test"].images.unsafe_buffer_pointer() for p in programs}
         assert len(places) == 1
+
+
+def test_the_gradient_sum_is_of_the_searchs_last_epoch_alone():
+    """One run: the sum over epoch 1, the sum over epoch 2, and what a sum over both must be."""
+    dataset, model = load_dataset("digits"), make_model("lenet-300-100", num_classes=10)
+    plan = Plan(
+        sparsities=(0.5,),
+        seeds=1,
+        k=1,
+        search_epochs=1,
+        fractions=(),
+        dissipate_epochs=3,
+        recipe=RECIPES["digits"],
+    )
+    first = make_programs(model, dataset, plan).static
+    second = make_programs(model, dataset, dataclasses.replace(plan, search_epochs=2)).static
+
+    def both(optimizer, data):
+        masked = first.method(optimizer, data)
+        return optax.chain(pruning.accumulate_gradients(), masked)
+
+    members = stack_members([plan.static()[0].member])
+
+    def sums(population):
+        *_, result = population.train(members, epochs=2)
+        state = result.states.opt_state
+        found = optax.tree.get_all_with_path(state, "gradient_sums")
+        return found[0][1]
+
+    whole = sums(dataclasses.replace(first, method=both))
+    jax.tree.map(
+        lambda one, two, total: np.testing.assert_allclose(one + two, total, rtol=1e-4),
+        sums(first),
+        sums(second),
+        whole,
+    )
 
 
 def test_the_population_searches_as_k_starts_does():

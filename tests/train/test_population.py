@@ -146,8 +146,9 @@ def test_members_beyond_the_size_do_not_count():
     np.testing.assert_allclose(part.metrics["test_loss"][:2], whole.metrics["test_loss"][:2], rtol=1e-5)
 
 
-def test_a_shared_order_key_is_every_members_order_key():
-    pop = population()
+@pytest.mark.parametrize("execute", [in_turn, side_by_side])
+def test_a_shared_order_key_is_every_members_order_key(execute):
+    pop = Population(model=MODEL, dataset=dataset(), recipe=RECIPE, method=hold, execute=execute)
     shared = jax.random.key(7)
     members = stack_members([member(pop, seed)._replace(order_key=shared) for seed in range(2)])
     own = last(pop.train(members))
@@ -155,6 +156,16 @@ def test_a_shared_order_key_is_every_members_order_key():
     assert_close(own.metrics, together.metrics)
     other = last(pop.train(members._replace(order_key=jax.random.key(8))))
     assert not np.allclose(own.metrics["test_loss"], other.metrics["test_loss"])
+
+
+def test_what_fills_up_the_last_evaluation_batch_does_not_count(monkeypatch):
+    """20 examples in batches of 8: the last batch holds 4 and is filled up with 4 that were seen."""
+    whole = population()
+    members = stack_members([member(whole, 0)])
+    expected = last(whole.train(members, epochs=1)).metrics
+    monkeypatch.setattr("train.population.EVALUATION_BATCH", 8)
+    found = last(population().train(members, epochs=1)).metrics
+    assert_close(found, expected)
 
 
 def test_a_recipe_may_hold_out_validation_examples():
