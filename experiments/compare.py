@@ -25,16 +25,17 @@ from typing import Any
 
 import tyro
 
-from experiments.compare_plan import Plan, Programs, make_programs, observe_fitness
+from experiments.compare_plan import Plan, Programs, make_programs
 from experiments.compare_report import write_results
 from experiments.compare_search import fitted, winner
+from experiments.programs import observe_fitness
 from experiments.run_folder import RunFolder, identity, is_finished
 from experiments.stages import Stage, run_stage
 from pruning.counting import check_sparsity
 from train.data import load_dataset
-from train.models import INITIALIZERS, MODELS, make_model
+from train.models import find_model
 from train.progress import training_progress
-from train.recipes import RECIPES, Recipe, default_recipe, lookup
+from train.recipes import RECIPES, Recipe, build_model, default_recipe, lookup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class Compare:
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
-        lookup(MODELS, self.model, "model")
+        find_model(self.model)
         if not self.sparsities:
             raise ValueError("expected at least one sparsity in --sparsities")
         for sparsity in self.sparsities:
@@ -98,7 +99,7 @@ class Compare:
     def resolved_recipe(self) -> Recipe:
         """The recipe with its overrides."""
         recipe = lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
-        return recipe if self.epochs is None else dataclasses.replace(recipe, epochs=self.epochs)
+        return recipe if self.epochs is None else recipe.of_length(self.epochs)
 
     def resolved_dissipate_epochs(self) -> int:
         """The epochs at whose end weights dissipate."""
@@ -169,8 +170,7 @@ def _plan(config: Compare) -> Plan:
 
 def _programs(config: Compare, plan: Plan) -> Programs:
     dataset = load_dataset(config.dataset, data_dir=config.data_dir)
-    initializer = INITIALIZERS[plan.recipe.initializer]
-    model = make_model(config.model, num_classes=dataset.num_classes, kernel_init=initializer)
+    model = build_model(config.model, plan.recipe, num_classes=dataset.num_classes)
     return make_programs(model, dataset, plan)
 
 

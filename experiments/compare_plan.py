@@ -5,7 +5,7 @@ program from its own key, so every sparsity and seed shares the program.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,41 +14,25 @@ import numpy as np
 import optax
 
 import pruning
+from experiments.programs import (
+    RandomMask,
+    SeedKeys,
+    Target,
+    dissipating_to,
+    held_random_masks,
+    param_shapes,
+    seed_keys,
+)
 from experiments.stages import NamedMember
 from train.data import Dataset
-from train.population import Member, MemberState, Population
+from train.population import Member, Population
 from train.recipes import Recipe
-
-
-class RandomMask(NamedTuple):
-    """A member that keeps one random mask; sparsity 0 is the dense network."""
-
-    mask_key: jax.Array
-    sparsity: jax.Array
 
 
 class Band(NamedTuple):
     """A member from which weights within a fraction of their initial value dissipate."""
 
     fraction: jax.Array
-
-
-class Target(NamedTuple):
-    """A member that starts from a random mask and dissipates along a schedule of sparsities."""
-
-    mask_key: jax.Array
-    start: jax.Array
-    sparsities: jax.Array
-
-
-class SeedKeys(NamedTuple):
-    """The keys of one seed; whatever is compared in pairs shares init and order."""
-
-    init: jax.Array
-    order: jax.Array
-    retrain_order: jax.Array
-    random_mask: jax.Array
-    candidates: jax.Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,25 +196,12 @@ def make_programs(model: nn.Module, dataset: Dataset, plan: Plan) -> Programs:
         The programs, not compiled yet.
     """
     steps = plan.recipe.steps_per_epoch(len(dataset.train.labels) - plan.recipe.validation_examples)
-    image = jnp.zeros((1, *dataset.train.images.shape[1:]))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image)["params"])
-
-    def draw(mask_key: jax.Array, sparsity: jax.Array) -> Any:
-        return pruning.random_masks(mask_key, shapes, sparsity)
-
-    def static(optimizer: optax.GradientTransformation, data: RandomMask):
-        last = plan.search_epochs * steps
-        sums = pruning.accumulate_gradients(first=last - steps + 1, last=last)
-        return optax.chain(sums, optimizer, pruning.hold_masks(draw(*data)))
+    shapes = param_shapes(model, dataset)
+    last = plan.search_epochs * steps
 
     def band(optimizer: optax.GradientTransformation, data: Band):
         window = plan.dissipate_epochs * steps
         dissipate = pruning.dissipate(data.fraction, check_every=steps, stop_after=window)
-        return optax.chain(optimizer, dissipate)
-
-    def target(optimizer: optax.GradientTransformation, data: Target):
-        masks = draw(data.mask_key, data.start)
-        dissipate = pruning.dissipate_to(data.sparsities, check_every=steps, masks=masks)
         return optax.chain(optimizer, dissipate)
 
     # Once, for all three: a population leaves arrays that are on the device where they are.
@@ -238,25 +209,8 @@ def make_programs(model: nn.Module, dataset: Dataset, plan: Plan) -> Programs:
     make = lambda method: Population(  # noqa: E731
         model=model, dataset=shared, recipe=plan.recipe, method=method
     )
-    return Programs(make(static), make(band), make(target))
-
-
-@jax.jit
-def observe_fitness(states: MemberState) -> dict[str, jax.Array]:
-    """The two fitnesses of every member at the end of its search, shape (N,) each.
-
-    Args:
-        states: States of the static program, leading axis N.
-
-    Returns:
-        fitness_weight and fitness_gradient.
-    """
-    masks = pruning.get_masks(states.opt_state)
-    sums = optax.tree.get(states.opt_state, "gradient_sums")
-    return {
-        "fitness_weight": pruning.weight_fitness(states.params, sums, masks),
-        "fitness_gradient": pruning.gradient_fitness(states.params, sums, masks),
-    }
+    static = held_random_masks(shapes, first=last - steps + 1, last=last)
+    return Programs(make(static), make(band), make(dissipating_to(shapes, check_every=steps)))
 
 
 def search_sparsity(sparsity: float) -> float:
@@ -269,15 +223,3 @@ def search_sparsity(sparsity: float) -> float:
         ``1 - sqrt(1 - s)``.
     """
     return 1 - (1 - sparsity) ** 0.5
-
-
-def seed_keys(seed: int) -> SeedKeys:
-    """The keys of one seed.
-
-    Args:
-        seed: Counting from 0.
-
-    Returns:
-        Typed keys.
-    """
-    return SeedKeys(*jax.random.split(jax.random.key(seed), len(SeedKeys._fields)))

@@ -41,8 +41,12 @@ class Stage:
         name: For the progress.
         population: The program that trains them.
         members: Who.
-        epochs: How long.
+        epochs: The epoch after which they end.
         observe: Epoch -> what to read from the states after it; arrays of shape (N,).
+        first_step: The step at which they begin.
+        start: A member's state at that step; None for its initialization.
+        stops: Steps after which ``at_stop`` sees the members.
+        at_stop: Called with a member, the step, and the member's state.
     """
 
     name: str
@@ -50,6 +54,20 @@ class Stage:
     members: Sequence[NamedMember]
     epochs: int
     observe: Mapping[int, Observe] = field(default_factory=dict)
+    first_step: int = 0
+    start: Callable[[NamedMember], MemberState] | None = None
+    stops: Sequence[int] = ()
+    at_stop: Callable[[NamedMember, int, MemberState], None] | None = None
+
+    @property
+    def member_epochs(self) -> int:
+        """Epochs, begun ones included, of all members."""
+        return len(self.members) * self.epochs_each
+
+    @property
+    def epochs_each(self) -> int:
+        """Epochs, begun ones included, of one member."""
+        return self.epochs - self.first_step // self.population.steps_per_epoch
 
 
 def run_stage(stage: Stage, folder: RunFolder, progress: TrainingProgress, *, chunk_size: int) -> None:
@@ -63,7 +81,7 @@ def run_stage(stage: Stage, folder: RunFolder, progress: TrainingProgress, *, ch
     """
     done = folder.done()
     waiting = [member for member in stage.members if member.name not in done]
-    progress.skip((len(stage.members) - len(waiting)) * stage.epochs)
+    progress.skip((len(stage.members) - len(waiting)) * stage.epochs_each)
     for begin in range(0, len(waiting), chunk_size):
         chunk = waiting[begin : begin + chunk_size]
         folder.save_part(_train_chunk(stage, chunk, chunk_size, progress))
@@ -73,11 +91,24 @@ def _train_chunk(
     stage: Stage, chunk: Sequence[NamedMember], size: int, progress: TrainingProgress
 ) -> list[Row]:
     """Trains one chunk, filled up to the common size, and returns a row per member and epoch."""
-    filled = [*chunk, *[chunk[-1]] * (size - len(chunk))]
-    members = stack_members([named.member for named in filled])
+    members = _stack_filled([named.member for named in chunk], size)
     rows: list[Row] = []
     start = time.perf_counter()
-    for result in stage.population.train(members, epochs=stage.epochs, size=len(chunk)):
+    results = stage.population.train(
+        members,
+        states=None if stage.start is None else _stack_filled([stage.start(n) for n in chunk], size),
+        first_step=stage.first_step,
+        epochs=stage.epochs,
+        stops=stage.stops,
+        size=len(chunk),
+    )
+    for result in results:
+        if stage.at_stop is not None and result.step in stage.stops:
+            states = jax.device_get(result.states)
+            for index, named in enumerate(chunk):
+                stage.at_stop(named, result.step, jax.tree.map(lambda leaf, i=index: leaf[i], states))
+        if not result.complete:
+            continue
         columns = _columns(stage, result)
         seconds = (time.perf_counter() - start) / len(chunk)
         for index, named in enumerate(chunk):
@@ -95,6 +126,11 @@ def _train_chunk(
         progress.advance(stage.name, len(chunk), result.epoch, stage.epochs)
         start = time.perf_counter()
     return rows
+
+
+def _stack_filled(trees: list[Any], size: int) -> Any:
+    """Stacks trees, the last one repeated up to the common size."""
+    return stack_members([*trees, *[trees[-1]] * (size - len(trees))])
 
 
 def _columns(stage: Stage, result: EpochResult) -> dict[str, Any]:

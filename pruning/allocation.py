@@ -3,16 +3,20 @@
 All have the signature ``allocation(params, sparsity, *, prunable)`` and return a tree shaped like
 masks with a float in [0, 1) where a leaf is prunable. They differ in who bears the sparsity:
 ``uniform`` treats all layers alike, ``erdos_renyi`` spares layers with few connections per unit,
-``erdos_renyi_kernel`` counts a convolution's kernel among the connections.
+``erdos_renyi_kernel`` counts a convolution's kernel among the connections,
+``ideal_gas_quotas`` spares small layers, ``smart_ratios`` spares the layers near the input (and must be
+told which those are). ``layer_sparsities`` reads the sparsities of masks that are there already.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 
 from pruning.counting import check_sparsity
-from pruning.masks import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
+from pruning.masks import Prunable, PyTree, Scalar, is_traced, map_masks, prunable, prunable_params
+from pruning.masks import sparsity as sparsity_of
 
 
 def uniform(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
@@ -89,6 +93,124 @@ def erdos_renyi_kernel(params: PyTree, sparsity: Scalar, *, prunable: Prunable =
     return _proportional(params, sparsity, lambda shape: shape, prunable)
 
 
+def ideal_gas_quotas(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
+    r"""IGQ: density :math:`1 / (F n_l + 1)`, with F such that the total sparsity is kept.
+
+    Small layers stay dense, large ones are left with nearly equal *numbers* of weights as the sparsity
+    grows. F is found by bisection.
+
+    Args:
+        params: Any pytree of arrays.
+        sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        A tree of sparsities.
+
+    Raises:
+        ValueError: If the sparsity is outside [0, 1) or traced, or no leaf is prunable.
+
+    Source: Vysogorets and Kempe 2021 (arXiv 2107.02306), section 4.
+
+    >>> import jax.numpy as jnp
+    >>> sparsities = ideal_gas_quotas({"a": jnp.ones((10, 10)), "b": jnp.ones((1, 10))}, 0.5)
+    >>> round(sparsities["a"], 3), round(sparsities["b"], 3)
+    (0.54, 0.105)
+    """
+    _check_concrete(sparsity)
+    leaves, structure = jax.tree.flatten(prunable_params(params, prunable))
+    sizes = np.array([math.prod(leaf.shape) for leaf in leaves], np.float64)
+    kept = (1 - float(sparsity)) * sizes.sum()
+
+    def quotas(force: float) -> np.ndarray:
+        return 1 / (force * sizes + 1)
+
+    # The sum of n_l / (F n_l + 1) falls from n to below L / F.
+    low, high = 0.0, len(sizes) / kept
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if quotas(middle) @ sizes > kept else (low, middle)
+    return structure.unflatten((1 - quotas((low + high) / 2)).tolist())
+
+
+def smart_ratios(
+    params: PyTree,
+    sparsity: Scalar,
+    *,
+    layers: Sequence[str],
+    last_density: float = 0.3,
+    prunable: Prunable = prunable,
+) -> PyTree:
+    r"""Density proportional to :math:`(L - l + 1)^2 + (L - l + 1)` for the l-th of L layers.
+
+    The last layer, the classifier, has a density of its own and does not count among the L. Densities
+    above 1 are set to 1 and the rest is solved again, so that the total sparsity is kept.
+
+    Args:
+        params: Any pytree of arrays.
+        sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
+        layers: The prunable leaves' paths (as ``layer_report`` writes them) from input to output: a
+            pytree does not know its order.
+        last_density: Density of the last layer, in (0, 1].
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        A tree of sparsities. As an ``allocation``: ``functools.partial(smart_ratios, layers=...)``.
+
+    Raises:
+        ValueError: If the sparsity is outside [0, 1) or traced, ``layers`` are not the prunable
+            leaves, or the last layer alone keeps more than there is to keep.
+
+    Source: Su et al. 2020 (arXiv 2009.11094), section 4.
+    """
+    _check_concrete(sparsity)
+    tree = prunable_params(params, prunable)
+    sizes = {
+        jax.tree_util.keystr(path): math.prod(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    if sorted(layers) != sorted(sizes):
+        raise ValueError(
+            f"expected layers to name each prunable leaf once ({', '.join(sizes)}), "
+            f"got {', '.join(layers)}"
+        )
+    *early, last = layers
+    if not 0 < last_density <= 1:
+        raise ValueError(f"expected last_density in (0, 1], got {last_density}")
+    kept = (1 - float(sparsity)) * sum(sizes.values()) - last_density * sizes[last]
+    if kept <= 0 or not early:
+        raise ValueError(
+            f"sparsity {sparsity} leaves nothing to the other layers where {last} keeps {last_density} "
+            f"of its {sizes[last]} weights: ask for a lower sparsity or a lower last_density"
+        )
+    places = range(len(early), 0, -1)
+    densities = _capped(kept, [sizes[path] for path in early], [n * n + n for n in places])
+    of_path = dict(zip(layers, [*densities, last_density], strict=True))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: 1 - of_path[jax.tree_util.keystr(path)], tree
+    )
+
+
+def layer_sparsities(masks: PyTree) -> PyTree:
+    """The sparsity of each layer of given masks.
+
+    With ``layerwise_masks(random_scores(key, params), layer_sparsities(masks))`` as many weights are
+    kept in each layer as by the masks, at random places.
+
+    Args:
+        masks: A tree of masks.
+
+    Returns:
+        A tree of sparsities: floats, or float32 scalars where the masks are traced. A layer without
+        any kept weight has 1, which no selection takes.
+
+    >>> import jax.numpy as jnp
+    >>> layer_sparsities({"kernel": jnp.array([[True, False, False, False]]), "bias": None})
+    {'bias': None, 'kernel': 0.75}
+    """
+    return map_masks(sparsity_of, masks)
+
+
 def _proportional(
     params: PyTree,
     sparsity: Scalar,
@@ -99,16 +221,19 @@ def _proportional(
 
     The number of weights to remove is rounded down (``floor(s * n)``), as the reference does.
     """
-    check_sparsity(sparsity)
-    if is_traced(sparsity):
-        raise ValueError("Erdos-Renyi allocations need a concrete sparsity: call them outside jit")
+    _check_concrete(sparsity)
     leaves, structure = jax.tree.flatten(prunable_params(params, prunable))
     sizes = [math.prod(leaf.shape) for leaf in leaves]
     ratios = [sum(dimensions(leaf.shape)) / math.prod(dimensions(leaf.shape)) for leaf in leaves]
     kept = sum(sizes) - math.floor(float(sparsity) * sum(sizes))
+    return structure.unflatten([1 - density for density in _capped(kept, sizes, ratios)])
+
+
+def _capped(kept: float, sizes: Sequence[int], ratios: Sequence[float]) -> list[float]:
+    """Densities ``min(1, eps * ratio_l)`` that keep ``kept`` weights: the largest ratios first dense."""
     dense: set[int] = set()
     while True:
-        sparse = [i for i in range(len(leaves)) if i not in dense]
+        sparse = [i for i in range(len(sizes)) if i not in dense]
         if not sparse:
             scale = 0.0
             break
@@ -118,6 +243,10 @@ def _proportional(
         if scale * largest <= 1:
             break
         dense |= {i for i in sparse if ratios[i] == largest}
-    return structure.unflatten(
-        [0.0 if i in dense else 1 - scale * ratio for i, ratio in enumerate(ratios)]
-    )
+    return [1.0 if i in dense else scale * ratio for i, ratio in enumerate(ratios)]
+
+
+def _check_concrete(sparsity: Scalar) -> None:
+    check_sparsity(sparsity)
+    if is_traced(sparsity):
+        raise ValueError("this allocation needs a concrete sparsity: call it outside jit")

@@ -74,6 +74,31 @@ def prunable_params(params: PyTree, prunable: Prunable = prunable) -> PyTree:
     return chosen
 
 
+def split_prunable(
+    params: PyTree, prunable: Prunable = prunable
+) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+    """Takes the prunable leaves out, and says how to put others in their place.
+
+    Args:
+        params: Any pytree of arrays.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        The prunable leaves, a tree shaped like masks, and ``merge(weights) -> params`` with such a tree
+        in the place of the prunable leaves.
+
+    Raises:
+        ValueError: If no leaf is prunable.
+    """
+
+    def merge(weights: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda weight, leaf: leaf if weight is None else weight, weights, params, is_leaf=is_none
+        )
+
+    return prunable_params(params, prunable), merge
+
+
 def map_masks(function: Callable[..., Any], masks: PyTree, *trees: PyTree) -> PyTree:
     """Maps ``function`` over the masks that are there, and keeps ``None`` where there is none.
 

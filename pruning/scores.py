@@ -74,15 +74,71 @@ def displacement_scores(
         ValueError: If the two trees do not match, or no leaf is prunable.
 
     Source: Haroon 2022 (arXiv 2209.02201), "within a fraction of their initial value". Unlike
-    Zhou et al. 2019's "movement" (arXiv 1905.01067), relative to the initial weight.
+    ``movement_scores``, relative to the initial weight.
     """
+    now, initial = _both(params, initial_params, prunable)
+    return jax.tree.map(relative_displacement, now, initial)
+
+
+def movement_scores(params: PyTree, initial_params: PyTree, *, prunable: Prunable = prunable) -> PyTree:
+    r"""How far a weight has moved: :math:`z_i = |w_i - w^0_i|`.
+
+    ``displacement_scores`` are these relative to the initial weight.
+
+    Args:
+        params: Any pytree of arrays, as they are now.
+        initial_params: The same tree at the start.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        A tree of scores in the dtype of the params.
+
+    Raises:
+        ValueError: If the two trees do not match, or no leaf is prunable.
+
+    Source: Zhou et al. 2019 (arXiv 1905.01067), criterion "movement".
+    """
+    now, initial = _both(params, initial_params, prunable)
+    return jax.tree.map(lambda w, w0: jnp.abs(w - w0), now, initial)
+
+
+def magnitude_increase_scores(
+    params: PyTree, initial_params: PyTree, *, prunable: Prunable = prunable
+) -> PyTree:
+    r"""How much larger a weight has become: :math:`z_i = |w_i| - |w^0_i|`, of either sign.
+
+    Args:
+        params: Any pytree of arrays, as they are now.
+        initial_params: The same tree at the start.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        A tree of scores in the dtype of the params.
+
+    Raises:
+        ValueError: If the two trees do not match, or no leaf is prunable.
+
+    Source: Zhou et al. 2019 (arXiv 1905.01067), criterion "magnitude increase".
+    """
+    now, initial = _both(params, initial_params, prunable)
+    return jax.tree.map(lambda w, w0: jnp.abs(w) - jnp.abs(w0), now, initial)
+
+
+def _both(params: PyTree, initial_params: PyTree, prunable: Prunable) -> tuple[PyTree, PyTree]:
+    """The prunable leaves of two trees that must match."""
     now, initial = (prunable_params(tree, prunable) for tree in (params, initial_params))
     if jax.tree.structure(now) != jax.tree.structure(initial):
         raise ValueError(
             "expected params and initial_params of one structure, got "
             f"{jax.tree.structure(now)} and {jax.tree.structure(initial)}"
         )
-    return jax.tree.map(relative_displacement, now, initial)
+    for (path, leaf), start in zip(
+        jax.tree_util.tree_leaves_with_path(now), jax.tree.leaves(initial), strict=True
+    ):
+        if leaf.shape != start.shape:
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"expected weights of shape {start.shape} at {where}, got {leaf.shape}")
+    return now, initial
 
 
 def relative_displacement(weights: jax.Array, initial: jax.Array) -> jax.Array:

@@ -1,20 +1,20 @@
 """Selection: from scores and sparsities to masks, with exact counts.
 
 The highest scores are kept. Of equal scores the one with the lower flat index is kept. NaN ranks
-below every number. Nothing is sorted: the threshold is found bit by bit on integers that are
-ordered as the scores are, which takes a fixed number of passes over the scores, no copy of them
+below every number. Nothing is sorted: the threshold is searched for (``threshold.py``) among
+integers that are ordered as the scores are, which takes a few passes over them, no copy of the scores
 beyond those integers, and works on any tree under ``jit`` and ``vmap`` with a traced sparsity.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.counting import pruned_count
-from pruning.masks import PyTree, Scalar, check_alike, count_kept, count_prunable, is_traced
+from pruning.counting import check_sparsity, pruned_count
+from pruning.masks import PyTree, Scalar, check_alike, count_kept, count_prunable, is_traced, map_masks
+from pruning.threshold import lowest
 
 
 def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> PyTree:
@@ -71,9 +71,10 @@ def layerwise_masks(scores: PyTree, sparsities: PyTree, *, masks: PyTree = None)
     for (path, leaf), sparsity, mask in zip(
         paths_scores, jax.tree.leaves(sparsities), layers, strict=True
     ):
+        where = jax.tree_util.keystr(path)
+        check_sparsity(sparsity, f"the sparsity of {where}")
         pruned = pruned_count(sparsity, leaf.size)
         if mask is not None:
-            where = jax.tree_util.keystr(path)
             _check_reachable(mask, pruned, f"sparsity {sparsity} at {where}")
         kept.append(keep_highest(leaf, pruned, masks=mask))
     return structure.unflatten(kept)
@@ -97,17 +98,8 @@ def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree
     before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
     wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
     ranks = [_ranks(leaf, mask, wide) for leaf, mask in zip(leaves, before, strict=True)]
-    pruned = jnp.asarray(pruned, jnp.int32)
-    threshold = _search(_threshold_bit, ranks[0].dtype, ranks, pruned)
-    spared = jnp.maximum(_count([rank <= threshold for rank in ranks]) - pruned, 0)
-    kept = []
-    for rank, mask in zip(ranks, before, strict=True):
-        tied = rank == threshold
-        end = _search(_end_bit, jnp.uint32, tied, spared)
-        chosen = (rank > threshold) | (tied & (_flat_index(tied) < end))
-        spared = jnp.maximum(spared - _count([tied]), 0)
-        kept.append(chosen if mask is None else chosen & mask)
-    return structure.unflatten(kept)
+    kept = structure.unflatten([~low for low in lowest(ranks, jnp.asarray(pruned, jnp.int32))])
+    return kept if masks is None else map_masks(jnp.logical_and, kept, masks)
 
 
 def check_scores(scores: PyTree, masks: PyTree = None) -> int:
@@ -154,44 +146,3 @@ def _ranks(scores: jax.Array, mask: jax.Array | None, wide: bool) -> jax.Array:
     ranks = jnp.where(bits >= sign, ~bits, bits | sign)
     ranks = jnp.where(jnp.isnan(scores), jnp.array(1, unsigned), ranks)
     return ranks if mask is None else jnp.where(mask, ranks, jnp.array(0, unsigned))
-
-
-def _count(chosen: list[jax.Array]) -> jax.Array:
-    return sum((jnp.sum(leaf, dtype=jnp.int32) for leaf in chosen), start=jnp.int32(0))
-
-
-def _flat_index(leaf: jax.Array) -> jax.Array:
-    return jnp.arange(leaf.size, dtype=jnp.uint32).reshape(leaf.shape)
-
-
-def _search(step: Callable[..., Any], dtype: Any, over: Any, number: jax.Array) -> jax.Array:
-    """Finds the largest unsigned integer that fits, from its highest bit to its lowest.
-
-    The steps are module-level functions and the arrays travel in the loop's state, so that JAX
-    knows the loop again and calls outside ``jit`` compile once.
-    """
-    start = (jnp.array(0, dtype), over, number)
-    return jax.lax.fori_loop(0, jnp.iinfo(dtype).bits, step, start)[0]
-
-
-def _with_bit(i: jax.Array, value: jax.Array) -> jax.Array:
-    bits = jnp.iinfo(value.dtype).bits
-    return value | (jnp.array(1, value.dtype) << (bits - 1 - i).astype(value.dtype))
-
-
-def _threshold_bit(i: jax.Array, state: Any) -> Any:
-    """Raises the threshold while no more than ``number`` ranks lie below it."""
-    value, ranks, number = state
-    larger = _with_bit(i, value)
-    return jnp.where(_count([r < larger for r in ranks]) <= number, larger, value), ranks, number
-
-
-def _end_bit(i: jax.Array, state: Any) -> Any:
-    """Moves the end on while no more than ``number`` tied entries lie before it."""
-    value, tied, number = state
-    larger = _with_bit(i, value)
-    return (
-        jnp.where(_count([tied & (_flat_index(tied) < larger)]) <= number, larger, value),
-        tied,
-        number,
-    )

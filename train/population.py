@@ -3,13 +3,13 @@
 Everything that tells two members apart is data: the key of their weights, the key of their data
 order, their hyperparameters, their masks and what else their pruning method needs. So all members of
 one model, recipe and kind of method share one program, whatever their sparsity and seed, and a
-single run is a population of one. The compiled unit is one epoch: run lengths do not recompile, and
-between epochs the caller sees every member.
+single run is a population of one. The compiled unit is an epoch or a part of one: run lengths do not
+recompile, between epochs the caller sees every member, and a run may begin and stop at any step.
 
 Shapes: N members on the leading axis of every stacked tree; B examples in a batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -50,26 +50,38 @@ class Member(NamedTuple):
 
 
 class MemberState(NamedTuple):
-    """A network in training; stacked, every leaf has a leading axis N."""
+    """A network in training; stacked, every leaf has a leading axis N.
+
+    Attributes:
+        params: The Flax params, masked.
+        batch_stats: The running statistics of batch normalisation; empty for models without.
+        opt_state: The optimizer's state, with the method's masks in it.
+        step: Training steps taken; it decides the place in the data.
+    """
 
     params: PyTree
+    batch_stats: PyTree
     opt_state: PyTree
-    epoch: jax.Array
+    step: jax.Array
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch leaves behind.
+    """What an epoch, or the part of one up to a stop, leaves behind.
 
     Attributes:
         epoch: Which, counting from 1.
+        step: Training steps taken since initialization.
+        complete: Whether the epoch is at its end.
         states: The members' states, leading axis N; their buffers are handed on to the next epoch,
             so read them before it.
-        metrics: Arrays of shape (N,): train_loss (mean over the epoch's steps), test_loss,
-            test_accuracy (fraction), sparsity (fraction), and the same of a validation split.
+        metrics: Arrays of shape (N,): train_loss (mean over the steps since the last result),
+            test_loss, test_accuracy (fraction), sparsity (fraction), and the same of a validation split.
     """
 
     epoch: int
+    step: int
+    complete: bool
     states: MemberState
     metrics: dict[str, jax.Array]
 
@@ -79,7 +91,8 @@ class Population:
     """A compiled training program: a model, a data set, a recipe and a kind of method.
 
     Attributes:
-        model: A Linen module from images to logits, without mutable collections.
+        model: A Linen module, ``model(images, train=...)`` giving logits, whose only collections are
+            params and, where it normalises batches, batch_stats.
         dataset: Lives on the device as uint8, whole.
         recipe: How a member is trained.
         method: ``method(optimizer, data)`` wraps the recipe's optimizer with the pruning method, for
@@ -106,27 +119,66 @@ class Population:
         self._start = jax.jit(self._start_members)
         self._epoch = jax.jit(self._train_members, donate_argnums=0)
 
-    def train(
-        self, members: Member, *, epochs: int | None = None, size: int | None = None
-    ) -> Iterator[EpochResult]:
-        """Trains members from initialization, an epoch at a time.
+    def start(self, members: Member) -> MemberState:
+        """The states of members at initialization, under their masks.
 
         Args:
             members: Stacked members, N of them.
-            epochs: How many; None for the recipe's. The learning-rate schedule is the recipe's.
+
+        Returns:
+            Stacked states at step 0.
+        """
+        return self._start(members, jnp.int32(len(members.init_key)))
+
+    def train(
+        self,
+        members: Member,
+        *,
+        states: MemberState | None = None,
+        first_step: int = 0,
+        epochs: int | None = None,
+        stops: Sequence[int] = (),
+        size: int | None = None,
+    ) -> Iterator[EpochResult]:
+        """Trains members, an epoch at a time.
+
+        Args:
+            members: Stacked members, N of them.
+            states: Where they begin, all at ``first_step``; None for their initialization. Their
+                buffers are handed on: they cannot be used again.
+            first_step: The step of ``states``.
+            epochs: The epoch after which training ends; None for the recipe's last. The learning-rate
+                schedule is the recipe's.
+            stops: Further steps, in the middle of epochs, after which there is a result.
             size: How many of the N count; the others fill up the shape and their results are
                 meaningless. None for all. Fixed shapes keep to one compilation.
 
         Yields:
-            The result of each epoch. A diverged member has NaN losses; the others go on.
+            The result of each epoch, and of each stop. A diverged member has NaN losses; the others go
+            on.
+
+        Raises:
+            ValueError: If ``first_step`` or a stop lies outside the training.
         """
         count = jnp.int32(len(members.init_key) if size is None else size)
-        states = self._start(members, count)
-        for epoch in range(1, (self.recipe.epochs if epochs is None else epochs) + 1):
-            states, metrics = self._epoch(
-                states, members, count, self.train_split, self.evaluation_splits
+        per_epoch, epochs = self.steps_per_epoch, self.recipe.epochs if epochs is None else epochs
+        for step in (first_step, *stops):
+            if not 0 <= step <= epochs * per_epoch:
+                raise ValueError(
+                    f"expected a step of the training, 0 to {epochs * per_epoch} ({epochs} epochs of "
+                    f"{per_epoch} steps), got {step}"
+                )
+        ends = sorted({*stops, *range(0, epochs * per_epoch + 1, per_epoch)})
+        current: MemberState = self._start(members, count) if states is None else states
+        begin = first_step
+        for end in (end for end in ends if end > first_step):
+            epoch = -(-end // per_epoch)
+            within = jnp.int32(begin - (epoch - 1) * per_epoch), jnp.int32(end - (epoch - 1) * per_epoch)
+            current, metrics = self._epoch(
+                current, members, count, within, self.train_split, self.evaluation_splits
             )
-            yield EpochResult(epoch, states, metrics)
+            yield EpochResult(epoch, end, end % per_epoch == 0, current, metrics)
+            begin = end
 
     def initial_params(self, init_key: jax.Array) -> PyTree:
         """The params that a member of this key begins with, before any mask.
@@ -137,17 +189,26 @@ class Population:
         Returns:
             The Flax params.
         """
-        image = jnp.zeros((1, *self.train_split.images.shape[1:]))
-        return self.model.init(init_key, image)["params"]
+        return self._initial_variables(init_key)["params"]
+
+    def _initial_variables(self, init_key: jax.Array) -> Any:
+        return self.model.init(init_key, jnp.zeros((1, *self.train_split.images.shape[1:])))
 
     def _start_members(self, members: Member, count: jax.Array) -> MemberState:
         return self.execute(self._start_member, count, members)
 
     def _train_members(
-        self, states: MemberState, members: Member, count: jax.Array, train: Split, evaluated: Any
+        self,
+        states: MemberState,
+        members: Member,
+        count: jax.Array,
+        within: tuple[jax.Array, jax.Array],
+        train: Split,
+        evaluated: Any,
     ) -> tuple[MemberState, dict[str, jax.Array]]:
         self.compilations += 1  # Python runs this line only when JAX traces the program anew.
-        return self.execute(partial(self._train_member, train, evaluated), count, states, members)
+        train_member = partial(self._train_member, within, train, evaluated)
+        return self.execute(train_member, count, states, members)
 
     def _transformation(self, member: Member) -> optax.GradientTransformationExtraArgs:
         optimizer = make_optimizer(
@@ -157,40 +218,49 @@ class Population:
 
     def _start_member(self, member: Member) -> MemberState:
         transformation = self._transformation(member)
-        params = self.initial_params(member.init_key)
+        variables = self._initial_variables(member.init_key)
+        params = variables["params"]
         # The masks decide the weights and the optimizer's state is made from those weights.
         masks = pruning.get_masks(transformation.init(params))
         params = pruning.apply_masks(params, masks)
-        return MemberState(params, transformation.init(params), jnp.int32(0))
+        batch_stats = variables.get("batch_stats", {})
+        return MemberState(params, batch_stats, transformation.init(params), jnp.int32(0))
 
     def _train_member(
-        self, train: Split, evaluated: dict[str, Split], state: MemberState, member: Member
+        self,
+        within: tuple[jax.Array, jax.Array],
+        train: Split,
+        evaluated: dict[str, Split],
+        state: MemberState,
+        member: Member,
     ) -> tuple[MemberState, dict[str, jax.Array]]:
-        """One epoch of one member: shuffled steps, then evaluation."""
+        """The steps ``within`` one epoch (first, end) of one member, shuffled; then evaluation."""
         transformation = self._transformation(member)
-        key = jax.random.fold_in(member.order_key, state.epoch)
+        key = jax.random.fold_in(member.order_key, state.step // self.steps_per_epoch)
         order_key, augment_key = jax.random.split(key)
         order = _batches(order_key, len(train.labels), self.recipe.batch_size)
 
-        def step(carry: Any, batch: Any) -> tuple[Any, jax.Array]:
-            params, opt_state = carry
-            number, indices = batch
-            images = self._augment(jax.random.fold_in(augment_key, number), train.images[indices])
-            loss, gradients = jax.value_and_grad(self._loss)(params, images, train.labels[indices])
-            updates, opt_state = transformation.update(gradients, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), loss
+        def step(number: jax.Array, carry: Any) -> Any:
+            state, total = carry
+            images = train.images[order[number]]
+            images = self._augment(jax.random.fold_in(augment_key, number), images)
+            batch = (images, train.labels[order[number]])
+            differentiate = jax.value_and_grad(self._loss, has_aux=True)
+            (loss, batch_stats), gradients = differentiate(state.params, state.batch_stats, *batch)
+            updates, opt_state = transformation.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            return MemberState(params, batch_stats, opt_state, state.step + 1), total + loss
 
-        (params, opt_state), losses = jax.lax.scan(
-            step, (state.params, state.opt_state), (jnp.arange(len(order)), order)
-        )
+        first, end = within
+        state, total = jax.lax.fori_loop(first, end, step, (state, jnp.float32(0)))
         metrics = {
-            "train_loss": jnp.mean(losses),
-            "sparsity": pruning.sparsity(pruning.get_masks(opt_state)),
+            "train_loss": total / (end - first),
+            "sparsity": pruning.sparsity(pruning.get_masks(state.opt_state)),
         }
         for name, split in evaluated.items():
-            loss, accuracy = self._evaluate(params, split)
+            loss, accuracy = self._evaluate(state, split)
             metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
-        return MemberState(params, opt_state, state.epoch + 1), metrics
+        return state, metrics
 
     def _augment(self, key: jax.Array, images: Any) -> jax.Array:
         flip_key, crop_key = jax.random.split(key)
@@ -205,14 +275,14 @@ class Population:
         std = self.dataset.std if self.recipe.std is None else self.recipe.std
         return normalise(images, mean, std)
 
-    def _loss(self, params: PyTree, images: jax.Array, labels: Any) -> jax.Array:
-        logits = self._logits(params, images)
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+    def _loss(
+        self, params: PyTree, batch_stats: PyTree, images: jax.Array, labels: Any
+    ) -> tuple[jax.Array, PyTree]:
+        """The mean loss of a batch in training mode, and the statistics after it."""
+        logits, updated = apply_model(self.model, params, batch_stats, images, train=True)
+        return jnp.mean(cross_entropy(logits, labels)), updated
 
-    def _logits(self, params: PyTree, images: jax.Array) -> jax.Array:
-        return jnp.asarray(self.model.apply({"params": params}, images))
-
-    def _evaluate(self, params: PyTree, split: Split) -> tuple[jax.Array, jax.Array]:
+    def _evaluate(self, state: MemberState, split: Split) -> tuple[jax.Array, jax.Array]:
         """Mean loss and accuracy over a split, in batches; what fills up the last one is ignored."""
         size = len(split.labels)
         batch = min(EVALUATION_BATCH, size)
@@ -221,8 +291,9 @@ class Population:
         def evaluate(totals: Any, position: jax.Array) -> tuple[Any, None]:
             indices, counted = position % size, position < size
             labels = split.labels[indices]
-            logits = self._logits(params, self._normalise(split.images[indices]))
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            images = self._normalise(split.images[indices])
+            logits, _ = apply_model(self.model, state.params, state.batch_stats, images, train=False)
+            losses = cross_entropy(logits, labels)
             right = jnp.argmax(logits, -1) == labels
             sums = (jnp.sum(jnp.where(counted, losses, 0)), jnp.sum(right & counted))
             return jax.tree.map(jnp.add, totals, sums), None
@@ -232,8 +303,8 @@ class Population:
         return loss / size, right / size
 
 
-def stack_members(members: list[Member]) -> Member:
-    """Stacks single members along a leading axis.
+def stack_members(members: Sequence[Any]) -> Any:
+    """Stacks single members, or their states, along a leading axis.
 
     Args:
         members: At least one, all of the same structure and shapes.
@@ -242,6 +313,31 @@ def stack_members(members: list[Member]) -> Member:
         The stacked members.
     """
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+
+
+def apply_model(
+    model: nn.Module, params: PyTree, batch_stats: PyTree, images: jax.Array, *, train: bool
+) -> tuple[jax.Array, PyTree]:
+    """Runs a model.
+
+    Args:
+        model: As in ``Population``.
+        params: Its params.
+        batch_stats: Its running statistics; empty where it has none.
+        images: Normalised, shape (B, H, W, C).
+        train: Whether batches are normalised by their own statistics, which also moves the running
+            ones.
+
+    Returns:
+        The logits, float32 at least, and the statistics after it.
+    """
+    variables = {"params": params, "batch_stats": batch_stats}
+    logits, updated = model.apply(variables, images, train=train, mutable=["batch_stats"])
+    logits = jnp.asarray(logits)
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), updated.get("batch_stats", {})
+
+
+cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
 def _batches(key: jax.Array, examples: int, batch_size: int) -> jax.Array:

@@ -8,11 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import flax.linen as nn
+import jax.numpy as jnp
 import optax
 
-from train.models import INITIALIZERS
+from train.models import INITIALIZERS, SCALE_INITIALIZERS, make_model
 
 Mean = tuple[float, ...]
+
+# None computes in the dtype of images and params.
+COMPUTE_DTYPES: dict[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,11 @@ class Recipe:
         drop_factor: See above.
         warmup_epochs: The learning rate rises linearly over these, from 1 / (their steps) of itself.
         initializer: A name in ``INITIALIZERS``, for every kernel; biases start at 0.
+        scale_initializer: A name in ``SCALE_INITIALIZERS``, for the scales of batch normalisation.
+        compute_dtype: A name in ``COMPUTE_DTYPES``: what the network computes in. Params, statistics
+            and the optimizer stay float32.
+        score_in_train_mode: Whether a pruning score that sees data normalises batches as training does
+            (by their own statistics) or as inference does.
         flip: Whether training images are flipped horizontally at random.
         crop_padding: Pixels of zero padding from which training images are cropped at random.
         mean: Per channel, of pixel / 255; None for the data set's own.
@@ -50,6 +60,9 @@ class Recipe:
     drop_factor: float = 0.1
     warmup_epochs: int = 0
     initializer: str = "kaiming-normal"
+    scale_initializer: str = "ones"
+    compute_dtype: str = "float32"
+    score_in_train_mode: bool = True
     flip: bool = False
     crop_padding: int = 0
     mean: Mean | None = None
@@ -60,6 +73,8 @@ class Recipe:
         """Raises a ValueError that names the field that is wrong."""
         lookup(OPTIMIZERS, self.optimizer, "optimizer")
         lookup(INITIALIZERS, self.initializer, "initializer")
+        lookup(SCALE_INITIALIZERS, self.scale_initializer, "scale initializer")
+        lookup(COMPUTE_DTYPES, self.compute_dtype, "compute dtype")
         positive = {"epochs": self.epochs, "batch_size": self.batch_size}
         positive |= {"learning_rate": self.learning_rate, "drop_factor": self.drop_factor}
         for name, value in positive.items():
@@ -73,6 +88,20 @@ class Recipe:
                 raise ValueError(f"expected {name} >= 0, got {value}")
         if list(self.drop_epochs) != sorted(set(self.drop_epochs)):
             raise ValueError(f"expected drop_epochs in rising order, got {self.drop_epochs}")
+
+    def of_length(self, epochs: int) -> "Recipe":
+        """The same recipe, longer or shorter: drops and warm-up keep their place in proportion.
+
+        Args:
+            epochs: Length of the run.
+
+        Returns:
+            The recipe.
+        """
+        scaled = tuple(round(epoch * epochs / self.epochs) for epoch in self.drop_epochs)
+        warmup = round(self.warmup_epochs * epochs / self.epochs)
+        drops = tuple(sorted({epoch for epoch in scaled if epoch > 0}))
+        return replace(self, epochs=epochs, drop_epochs=drops, warmup_epochs=warmup)
 
     def steps_per_epoch(self, examples: int) -> int:
         """Steps in which an epoch sees every one of ``examples`` at least once."""
@@ -96,6 +125,29 @@ def lookup(table: dict[str, Any], name: str, what: str) -> Any:
     if name not in table:
         raise ValueError(f"unknown {what} {name!r}; the valid names are: {', '.join(table)}")
     return table[name]
+
+
+def build_model(name: str, recipe: Recipe, *, num_classes: int) -> nn.Module:
+    """A model as a recipe initializes and computes it.
+
+    Args:
+        name: A model's name (``train.models.find_model``).
+        recipe: Says how its weights are drawn and in which dtype it computes.
+        num_classes: Number of logits.
+
+    Returns:
+        The Linen module.
+
+    Raises:
+        ValueError: If there is no model of that name.
+    """
+    return make_model(
+        name,
+        num_classes=num_classes,
+        kernel_init=INITIALIZERS[recipe.initializer],
+        scale_init=SCALE_INITIALIZERS[recipe.scale_initializer],
+        dtype=COMPUTE_DTYPES[recipe.compute_dtype],
+    )
 
 
 def make_schedule(recipe: Recipe, learning_rate: Any, steps_per_epoch: int) -> optax.Schedule:
@@ -173,6 +225,7 @@ _ASSESSED_CIFAR = Recipe(
     momentum=0.9,
     weight_decay=1e-4,
     drop_epochs=(80, 120),
+    scale_initializer="uniform",
     flip=True,
     crop_padding=4,
     mean=(0.485, 0.456, 0.406),
@@ -192,6 +245,8 @@ RECIPES: dict[str, Recipe] = {
     "digits": Recipe(epochs=20, batch_size=64, learning_rate=0.01, momentum=0.9),
     "assessed-lenet": Recipe(epochs=16, batch_size=128, learning_rate=0.1),
     "assessed-cifar": _ASSESSED_CIFAR,
+    "assessed-cifar-eval-scores": replace(_ASSESSED_CIFAR, score_in_train_mode=False),
+    "assessed-cifar-bfloat16": replace(_ASSESSED_CIFAR, compute_dtype="bfloat16"),
     "assessed-tinyimagenet": replace(
         _ASSESSED_CIFAR,
         epochs=200,
@@ -214,7 +269,13 @@ RECIPES: dict[str, Recipe] = {
     "lottery-conv-4": replace(_LOTTERY_LENET, epochs=30, learning_rate=3e-4),
     "lottery-conv-6": replace(_LOTTERY_LENET, epochs=36, learning_rate=3e-4),
     "rewinding-cifar": replace(
-        _ASSESSED_CIFAR, epochs=182, weight_decay=2e-4, drop_epochs=(91, 136), mean=None, std=None
+        _ASSESSED_CIFAR,
+        epochs=182,
+        weight_decay=2e-4,
+        drop_epochs=(91, 136),
+        scale_initializer="ones",
+        mean=None,
+        std=None,
     ),
     "continuous-cifar": replace(
         _ASSESSED_CIFAR,
@@ -222,6 +283,7 @@ RECIPES: dict[str, Recipe] = {
         nesterov=True,
         drop_epochs=(56, 71),
         initializer="glorot-normal",
+        scale_initializer="ones",
         mean=None,
         std=None,
         validation_examples=5000,

@@ -188,6 +188,42 @@ def report(result, params):
     assert all(isinstance(row.path, str) and row.path for row in result)
 
 
+def effective(result, params):
+    """Of every other weight; the row of pixels never meets the second row of the 2x2 kernel."""
+    masks_like(result, params)
+    for mask in jax.tree.leaves(result):
+        flat = np.asarray(mask).ravel()
+        used = flat.size if mask.ndim == 2 else flat.size // 2
+        np.testing.assert_array_equal(
+            flat, (np.arange(flat.size) % 2 == 0) & (np.arange(flat.size) < used)
+        )
+
+
+def convolution_alone(result, params):
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    assert result == tuple(jax.tree_util.keystr(path) for path, leaf in paths if leaf.ndim == 4)
+
+
+def first_unit(result, params):
+    """One bool a unit, True for the first one of each layer."""
+    assert structure(result) == structure(params)
+    for dead, leaf in zip(leaves(result), leaves(params), strict=True):
+        assert (dead is not None) == is_prunable(leaf)
+        if dead is not None:
+            assert dead.dtype == bool
+            assert dead.tolist() == [True] + [False] * (leaf.shape[-1] - 1)
+
+
+def network_rows(result, params):
+    """Half of each layer is kept; each weight is used once, in the convolution at 5 positions."""
+    report(result, params)
+    for row in result:
+        uses, connected = (1, 10) if len(row.shape) == 2 else (5, 3)
+        assert (row.dense_flops, row.sparse_flops) == (2 * uses * row.size, 2 * uses * row.kept)
+        assert row.effective_kept == connected
+        assert row.effective_sparsity == 1 - connected / row.size
+
+
 def equal(expected):
     def check(result, params):
         if isinstance(expected, dict) or expected is None:

@@ -99,6 +99,42 @@ def scores(params):
     return pruning.magnitude_scores(params)
 
 
+def loss(params, batch):
+    """A mean loss whose gradient and Hessian are nowhere zero."""
+    wide = [leaf.astype(np.promote_types(np.float32, leaf.dtype)) for leaf in jax.tree.leaves(params)]
+    return jnp.mean(batch) * (sum(jnp.sum(leaf**3) for leaf in wide) + jnp.sum(wide[0]) ** 2)
+
+
+BATCHES = [jnp.ones((3, 1)), jnp.full((1, 1), 2.0)]
+
+
+def output(params):
+    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params)) ** 2
+
+
+def prunable_paths(params):
+    return [row.path for row in pruning.layer_report(params, pruning.full_masks(params))]
+
+
+def network(params):
+    """Ones through A, the bias and a ReLU; the five units are a row of pixels that meets B."""
+    leaves = {leaf.shape: leaf for leaf in jax.tree.leaves(params)}
+    dense, bias, conv = leaves[4, 5], leaves[5,], leaves[2, 2, 1, 3]
+    hidden = jax.nn.relu(jnp.ones((1, 4), dense.dtype) @ dense + bias[None])
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        hidden[:, None, :, None], conv, (1, 1), "SAME", dimension_numbers=numbers
+    )
+
+
+def without_first_units(params):
+    return jax.tree.map(lambda mask: mask.at[..., 0].set(False), pruning.full_masks(params))
+
+
+def without_convolution(params):
+    return jax.tree.map(lambda mask: mask & (mask.ndim < 4), pruning.full_masks(params))
+
+
 ROWS = {
     # Masks
     "full_masks": Row(run=lambda key, params: pruning.full_masks(params), check=checks.masks(0, 0)),
@@ -149,6 +185,18 @@ ROWS = {
     "erdos_renyi_kernel": Row(
         run=lambda key, params: pruning.erdos_renyi_kernel(params, 0.5), check=checks.sparsities(0.5)
     ),
+    "ideal_gas_quotas": Row(
+        run=lambda key, params: pruning.ideal_gas_quotas(params, 0.5), check=checks.sparsities(0.5)
+    ),
+    "smart_ratios": Row(
+        run=lambda key, params: pruning.smart_ratios(params, 0.5, layers=prunable_paths(params)),
+        check=checks.sparsities(0.5),
+        traced=False,
+    ),
+    "layer_sparsities": Row(
+        run=lambda key, params: pruning.layer_sparsities(every_other(params)),
+        check=checks.sparsities(0.5),
+    ),
     # Scores and selection
     "random_scores": Row(run=pruning.random_scores, check=checks.scores(jnp.float32), keyed=True),
     "magnitude_scores": Row(
@@ -159,6 +207,58 @@ ROWS = {
             jax.tree.map(lambda p: p * 3, params), params
         ),
         check=checks.scores("wide"),
+    ),
+    "movement_scores": Row(
+        run=lambda key, params: pruning.movement_scores(jax.tree.map(lambda p: p * 3, params), params),
+        check=checks.scores(None),
+    ),
+    "magnitude_increase_scores": Row(
+        run=lambda key, params: pruning.magnitude_increase_scores(
+            jax.tree.map(lambda p: p * 3, params), params
+        ),
+        check=checks.scores(None),
+    ),
+    "snip_scores": Row(
+        run=lambda key, params: pruning.snip_scores(loss, params, BATCHES), check=checks.scores(None)
+    ),
+    "force_scores": Row(
+        run=lambda key, params: pruning.force_scores(
+            loss, params, pruning.apply_masks(params, every_other(params)), BATCHES
+        ),
+        check=checks.scores(None),
+    ),
+    "grasp_scores": Row(
+        run=lambda key, params: pruning.grasp_scores(loss, params, BATCHES), check=checks.scores(None)
+    ),
+    "grasp_absolute_scores": Row(
+        run=lambda key, params: pruning.grasp_absolute_scores(loss, params, BATCHES),
+        check=checks.scores(None),
+    ),
+    "synflow_scores": Row(
+        run=lambda key, params: pruning.synflow_scores(output, params), check=checks.scores(None)
+    ),
+    "iterative_masks": Row(
+        run=lambda key, params: pruning.iterative_masks(
+            lambda masked: pruning.snip_scores(loss, masked, BATCHES), params, 0.7, rounds=3
+        ),
+        check=checks.masks(None, 0.7),
+    ),
+    # Ablations
+    "shuffle_masks": Row(
+        run=lambda key, params: pruning.shuffle_masks(key, every_other(params)),
+        check=checks.masks(0.5, 0.5),
+        keyed=True,
+    ),
+    "invert_scores": Row(
+        run=lambda key, params: pruning.invert_scores(scores(params)), check=checks.scores(None)
+    ),
+    "reinitialise": Row(
+        run=lambda key, params: (
+            pruning.reinitialise(key, lambda key: redrawn(key, params), every_other(params)),
+            every_other(params),
+        ),
+        check=checks.trained_to(0.5),
+        keyed=True,
     ),
     "random_masks": Row(
         run=lambda key, params: pruning.random_masks(key, params, 0.3),
@@ -232,6 +332,24 @@ ROWS = {
         check=checks.masks(0.5, 0.5),
         keyed=True,
     ),
+    # Connectivity
+    "effective_masks": Row(
+        run=lambda key, params: pruning.effective_masks(network, params, every_other(params)),
+        check=checks.effective,
+    ),
+    "collapsed_layers": Row(
+        run=lambda key, params: pruning.collapsed_layers(without_convolution(params)),
+        check=checks.convolution_alone,
+        traced=False,
+    ),
+    "dead_units": Row(
+        run=lambda key, params: pruning.dead_units(without_first_units(params)), check=checks.first_unit
+    ),
+    "network_report": Row(
+        run=lambda key, params: pruning.network_report(network, params, every_other(params)),
+        check=checks.network_rows,
+        traced=False,
+    ),
     # Optax transformations
     "dissipate": Row(
         run=pruned_by(lambda params: pruning.dissipate(0.3, check_every=2, stop_after=2)),
@@ -294,7 +412,18 @@ ROWS = {
         check=checks.record("path shape kept size sparsity"),
         traced=False,
     ),
+    "NetworkRow": Row(
+        run=lambda key, params: pruning.NetworkRow("['a']", (2, 2), 4, 2, 0.5, 1, 0.75, 8, 4),
+        check=checks.record(
+            "path shape size kept sparsity effective_kept effective_sparsity dense_flops sparse_flops"
+        ),
+        traced=False,
+    ),
 }
+
+
+def redrawn(key, params):
+    return jax.tree.map(lambda p: jax.random.uniform(key, p.shape, p.dtype, 1, 2), params)
 
 
 def every_zeroed(params):

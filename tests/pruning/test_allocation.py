@@ -1,10 +1,12 @@
+import functools
+import itertools
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pruning
@@ -149,3 +151,192 @@ def test_random_masks_take_any_allocation():
 def test_a_layer_without_weights_is_harmless(allocation):
     found = allocation({"empty": jnp.ones((0, 3)), "full": jnp.ones((2, 2))}, 0.5)
     assert found["full"] == pytest.approx(0.5)
+
+
+def test_ideal_gas_quotas_by_hand():
+    # 4 and 12 weights, F = 1/4: densities 1 / (1 + 1) and 1 / (3 + 1) keep 2 + 3 of 16.
+    found = pruning.ideal_gas_quotas(network({"a": (2, 2), "b": (3, 4)}), 11 / 16)
+    np.testing.assert_allclose(kernels(found), [1 / 2, 3 / 4], rtol=1e-12)
+
+
+@given(shapes=shapes, thousandths=st.integers(0, 999))
+def test_ideal_gas_quotas_keep_the_total_and_spare_small_layers(shapes, thousandths):
+    params = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    found = pruning.ideal_gas_quotas(params, thousandths / 1000)
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    assert all(0 <= sparsity < 1 for sparsity in found)
+    removed = float(np.dot(found, sizes))
+    assert removed == pytest.approx(thousandths / 1000 * sum(sizes), abs=1e-9 * sum(sizes))
+    by_size = sorted(zip(sizes, found, strict=True))
+    for (small, spared), (large, other) in itertools.pairwise(by_size):
+        # Also in how much smaller: the density is 1 / (F n + 1) with one F for all.
+        assert spared * (1 - other) * large == pytest.approx(other * (1 - spared) * small, abs=1e-9)
+        assert spared < other or small == large or thousandths == 0
+
+
+def test_ideal_gas_quotas_leave_layers_of_any_size_nearly_equal_numbers():
+    found = kernels(pruning.ideal_gas_quotas(network({"a": (100, 100), "b": (1000, 1000)}), 0.9999))
+    # Of 1,010,000 weights 101 are left: nearly half to each.
+    np.testing.assert_allclose((1 - np.array(found)) * [1e4, 1e6], [50.5, 50.5], rtol=0.01)
+
+
+@pytest.mark.parametrize("shapes", [{"a": (2, 3)}, {"a": (2, 3), "b": (100, 100)}])
+def test_ideal_gas_quotas_without_sparsity_are_dense(shapes):
+    assert set(kernels(pruning.ideal_gas_quotas(network(shapes), 0.0))) == {0.0}
+
+
+def test_one_layer_bears_the_whole_sparsity():
+    np.testing.assert_allclose(kernels(pruning.ideal_gas_quotas(network({"a": (2, 3)}), 0.9)), [0.9])
+
+
+# Two layers before the last: weights 2^2 + 2 = 6 and 1^2 + 1 = 2.
+THREE = {"a": (10, 10), "b": (10, 10), "c": (10, 2)}
+IN_ORDER = [f"['{layer}']['kernel']" for layer in THREE]
+
+
+@pytest.mark.parametrize(
+    ("layers", "sparsity", "knobs", "expected"),
+    [
+        # 44 of 220 are left, 6 to the last: 38 = eps (600 + 200), densities 0.285 and 0.095.
+        ("abc", 0.8, {}, [0.715, 0.905, 0.7]),
+        ("bac", 0.8, {}, [0.905, 0.715, 0.7]),
+        # 24 = eps 800 where the last keeps all of its 20; 43 where it keeps 1.
+        ("abc", 0.8, {"last_density": 1.0}, [0.82, 0.94, 0]),
+        ("abc", 0.8, {"last_density": 0.05}, [1 - 6 * 43 / 800, 1 - 2 * 43 / 800, 0.95]),
+        # a last: 44 - 30 = 14 to b, 100 weights and ratio 6, and c, 20 and ratio 2; eps = 14 / 640.
+        ("bca", 0.8, {}, [0.7, 1 - 6 * 14 / 640, 1 - 2 * 14 / 640]),
+        # 148 = eps 800 would be a density of 1.11 for a: dense, and 48 of 100 are left to b.
+        ("abc", 0.3, {}, [0, 0.52, 0.7]),
+    ],
+)
+def test_smart_ratios_by_hand(layers, sparsity, knobs, expected):
+    order = [f"['{layer}']['kernel']" for layer in layers]
+    found = pruning.smart_ratios(network(THREE), sparsity, layers=order, **knobs)
+    np.testing.assert_allclose(kernels(found), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_smart_ratios_of_five_layers():
+    # Ratios 20, 12, 6, 2 over layers of 100; 500 * 0.1 - 30 = 20 are left to them: eps = 20 / 4000.
+    shapes = dict.fromkeys("abcde", (10, 10))
+    order = [f"['{layer}']['kernel']" for layer in shapes]
+    found = kernels(pruning.smart_ratios(network(shapes), 0.9, layers=order))
+    np.testing.assert_allclose(found, [0.9, 0.94, 0.97, 0.99, 0.7], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        (
+            {"layers": IN_ORDER[:2]},
+            r"name each prunable leaf once \(\['a'\]\['kernel'\], .*\), got \['a'\]",
+        ),
+        ({"layers": [*IN_ORDER, "['d']['kernel']"]}, r"name each .* got .*, \['d'\]\['kernel'\]$"),
+        ({"layers": ["a", "b", "c"]}, "name each prunable leaf once .* got a, b, c$"),
+        ({"layers": [*IN_ORDER, IN_ORDER[0]]}, "name each prunable leaf once"),
+        ({"layers": []}, "name each prunable leaf once"),
+        ({"last_density": 0.0}, r"last_density in \(0, 1\], got 0.0"),
+        ({"last_density": 1.1}, r"last_density in \(0, 1\], got 1.1"),
+        ({"last_density": float("nan")}, r"last_density in \(0, 1\], got nan"),
+        ({"sparsity": 1.0}, r"expected sparsity in \[0, 1\)"),
+        # 6.6 are left and the last keeps 6 of its 20; at 0.973, 5.94.
+        (
+            {"sparsity": 0.973},
+            r"0.973 leaves nothing to the other layers where \['c'\].* keeps 0.3 of its 20",
+        ),
+        ({"sparsity": 0.95, "last_density": 0.9}, "ask for a lower sparsity or a lower last_density"),
+    ],
+)
+def test_what_smart_ratios_cannot_do_is_named(knobs, message):
+    call = {"sparsity": 0.5, "layers": IN_ORDER, **knobs}
+    with pytest.raises(ValueError, match=message):
+        pruning.smart_ratios(network(THREE), call.pop("sparsity"), **call)
+
+
+def test_smart_ratios_up_to_what_the_last_layer_leaves():
+    found = kernels(pruning.smart_ratios(network(THREE), 0.97, layers=IN_ORDER))
+    np.testing.assert_allclose(found, [1 - 6 * 0.6 / 800, 1 - 2 * 0.6 / 800, 0.7], rtol=1e-12)
+
+
+def test_smart_ratios_are_an_allocation():
+    params = {layer: jnp.ones(shape) for layer, shape in THREE.items()}
+    allocation = functools.partial(pruning.smart_ratios, layers=[f"['{layer}']" for layer in THREE])
+    masks = pruning.random_masks(jax.random.key(0), params, 0.8, allocation=allocation)
+    # Of 28.5 and 9.5 weights that are not removed, the whole ones above.
+    assert [int(masks[layer].sum()) for layer in THREE] == [29, 10, 6]
+
+
+QUOTAS = [
+    pruning.ideal_gas_quotas,
+    functools.partial(pruning.smart_ratios, layers=["['a']", "['b']"]),
+]
+
+
+@pytest.mark.parametrize("allocation", QUOTAS)
+def test_a_traced_sparsity_is_an_error_for_these_two(allocation):
+    with pytest.raises(ValueError, match="concrete sparsity: call it outside jit"):
+        jax.jit(lambda s: allocation({"a": jnp.ones((2, 2)), "b": jnp.ones((2, 2))}, s))(0.5)
+
+
+@pytest.mark.parametrize("allocation", QUOTAS)
+def test_a_predicate_of_the_caller_is_asked_by_these_two(allocation):
+    params = {"a": jnp.ones(100), "b": jnp.ones(10), "kernel": jnp.ones((2, 2))}
+    found = allocation(params, 0.5, prunable=lambda path, leaf: leaf.ndim == 1)
+    assert found["kernel"] is None
+    assert 100 * found["a"] + 10 * found["b"] == pytest.approx(55)
+
+
+PLACES = {"a": jnp.ones((7, 11)), "b": jnp.ones((3, 2, 4, 5)), "c": jnp.ones(6)}
+counts = st.fixed_dictionaries({"a": st.integers(1, 77), "b": st.integers(1, 120)})
+
+
+def first_of(counts):
+    """Masks that keep so many weights in each layer."""
+    return {
+        **{
+            layer: jnp.arange(PLACES[layer].size).reshape(PLACES[layer].shape) < n
+            for layer, n in counts.items()
+        },
+        "c": None,
+    }
+
+
+def elsewhere(masks):
+    """As many weights in each layer at random places."""
+    scores = pruning.random_scores(jax.random.key(0), PLACES)
+    return pruning.layerwise_masks(scores, pruning.layer_sparsities(masks))
+
+
+elsewhere_under_jit = jax.jit(elsewhere)
+
+
+@settings(deadline=None)
+@given(counts)
+def test_the_sparsities_of_masks_give_as_many_weights_in_each_layer_under_jit(counts):
+    masks = elsewhere_under_jit(first_of(counts))
+    assert {layer: int(masks[layer].sum()) for layer in counts} == counts
+    assert masks["c"] is None
+
+
+@settings(deadline=None, max_examples=5)
+@given(counts)
+def test_the_sparsities_of_masks_give_as_many_weights_in_each_layer(counts):
+    sparsities = pruning.layer_sparsities(first_of(counts))
+    assert sparsities == {"a": (77 - counts["a"]) / 77, "b": (120 - counts["b"]) / 120, "c": None}
+    masks = elsewhere(first_of(counts))
+    assert {layer: int(masks[layer].sum()) for layer in counts} == counts
+
+
+@pytest.mark.parametrize("kept", [1, 2, 77_777, 235_198, 235_199, 235_200])
+def test_the_sparsity_of_a_large_mask_is_exact_under_jit(kept):
+    @jax.jit
+    def again(mask):
+        return pruning.layerwise_masks([mask.astype(jnp.float32)], pruning.layer_sparsities([mask]))
+
+    assert int(again(jnp.arange(235_200).reshape(784, 300) < kept)[0].sum()) == kept
+
+
+def test_an_empty_layer_is_named_where_a_mask_is_asked_for():
+    sparsities = pruning.layer_sparsities({"a": jnp.ones((1, 2), bool), "b": jnp.zeros((1, 2), bool)})
+    assert sparsities == {"a": 0.0, "b": 1.0}
+    with pytest.raises(ValueError, match=r"expected the sparsity of \['b'\] in \[0, 1\) .*, got 1.0"):
+        pruning.layerwise_masks({"a": jnp.ones((1, 2)), "b": jnp.ones((1, 2))}, sparsities)

@@ -82,5 +82,29 @@ def test_counts_are_exact_in_each_layer_at_every_sparsity(seed, thousandths):
 def test_displacement_of_trees_that_do_not_match_is_an_error():
     with pytest.raises(ValueError, match="one structure"):
         pruning.displacement_scores(PARAMS, {"v": PARAMS["w"], "b": PARAMS["b"]})
-    with pytest.raises(ValueError, match=r"shape \(2, 1\), got \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 1\) at \['w'\], got \(2, 2\)"):
         pruning.displacement_scores(PARAMS, {"w": jnp.ones((2, 1)), "b": PARAMS["b"]})
+
+
+NOW = {"w": jnp.array([[3.0, -1.0], [-2.0, 0.5]]), "b": jnp.zeros(2)}
+START = {"w": jnp.array([[1.0, 1.0], [-3.0, 0.5]]), "b": jnp.ones(2)}
+
+
+def test_movement_by_hand():
+    scores = pruning.movement_scores(NOW, START)
+    assert scores["w"].tolist() == [[2, 2], [1, 0]]
+    assert scores["b"] is None
+
+
+def test_magnitude_increase_by_hand():
+    scores = pruning.magnitude_increase_scores(NOW, START)
+    assert scores["w"].tolist() == [[2, 0], [-1, 0]]
+    assert scores["b"] is None
+
+
+@pytest.mark.parametrize("criterion", [pruning.movement_scores, pruning.magnitude_increase_scores])
+def test_criteria_of_change_need_two_trees_that_match(criterion):
+    with pytest.raises(ValueError, match="one structure"):
+        criterion(NOW, {"v": START["w"]})
+    with pytest.raises(ValueError, match=r"at \['w'\]"):
+        criterion(NOW, {"w": jnp.ones((2, 1)), "b": START["b"]})

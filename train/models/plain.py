@@ -1,7 +1,6 @@
 """Small models without normalisation, as Flax Linen modules.
 
-Every model maps images (batch, H, W, C) of any size to logits (batch, num_classes). Convolutions
-go through `train.convolution`, whose gradients are fast in loops on CPU; pools are
+Convolutions go through `train.convolution`, whose gradients are fast in loops on CPU; pools are
 `train.pooling.max_pool_2x2`. Kernels are drawn by `kernel_init`, biases start at zero.
 
 Every hidden layer has a ReLU, as in the pruning literature. (Caffe's own LeNet has none after its
@@ -14,7 +13,6 @@ Source:
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -23,16 +21,9 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from train.convolution import conv_general_dilated
+from train.models.initializers import KAIMING_NORMAL
 from train.pooling import max_pool_2x2
 
-INITIALIZERS: dict[str, Initializer] = {
-    "kaiming-normal": jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
-    "glorot-normal": jax.nn.initializers.variance_scaling(1.0, "fan_avg", "normal"),
-}
-"""Kernel initializers by name. Plain normals: jax's own of these names cut the tails at two
-standard deviations, PyTorch's and the papers' do not."""
-
-_KAIMING = INITIALIZERS["kaiming-normal"]
 _LENET5_SIDE = 16
 
 
@@ -46,12 +37,13 @@ class LeNet300100(nn.Module):
     """
 
     num_classes: int
-    kernel_init: Initializer = _KAIMING
+    kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
+        del train
         dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         x = _flatten(images)
         x = nn.relu(dense(300, name="dense1")(x))
@@ -72,12 +64,13 @@ class LeNet5(nn.Module):
     """
 
     num_classes: int
-    kernel_init: Initializer = _KAIMING
+    kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
+        del train
         conv = functools.partial(
             nn.Conv,
             kernel_size=(5, 5),
@@ -107,12 +100,13 @@ class ConvNet(nn.Module):
 
     num_classes: int
     widths: tuple[int, ...] = (64,)
-    kernel_init: Initializer = _KAIMING
+    kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
+        del train
         conv = functools.partial(
             nn.Conv,
             kernel_size=(3, 3),
@@ -130,38 +124,6 @@ class ConvNet(nn.Module):
         x = nn.relu(dense(256, name="dense1")(_flatten(x)))
         x = nn.relu(dense(256, name="dense2")(x))
         return dense(self.num_classes, name="dense3")(x)
-
-
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "lenet-300-100": LeNet300100,
-    "lenet-5": LeNet5,
-    "conv-2": functools.partial(ConvNet, widths=(64,)),
-    "conv-4": functools.partial(ConvNet, widths=(64, 128)),
-    "conv-6": functools.partial(ConvNet, widths=(64, 128, 256)),
-}
-"""Models by the name that a command line takes; each is called with the fields as keywords."""
-
-
-def make_model(
-    name: str, *, num_classes: int, kernel_init: Initializer = _KAIMING, dtype: Any = None
-) -> nn.Module:
-    """Build a model by its name.
-
-    Args:
-        name: A key of `MODELS`.
-        num_classes: Number of logits, at least 1.
-        kernel_init: Initializer of the kernels, such as one of `INITIALIZERS`.
-        dtype: Dtype of the computation; None for that of images and parameters.
-
-    Returns:
-        The module: `module.init(key, images)["params"]`, `module.apply({"params": params}, images)`.
-
-    Raises:
-        ValueError: If there is no model of that name.
-    """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}")
-    return MODELS[name](num_classes=num_classes, kernel_init=kernel_init, dtype=dtype)
 
 
 def _flatten(x: jax.Array) -> jax.Array:

@@ -1,0 +1,196 @@
+"""The figures of ``experiments.missing_the_mark``."""
+
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from experiments.mark_claims import Findings
+from experiments.mark_plan import AFTER_TRAINING, METHODS, Plan
+from experiments.paired import Pairs, finite_deviation, finite_mean
+
+# Okabe and Ito's palette, told apart by colour-blind readers, and a few more.
+LOOKS = {
+    "random": ("#999999", "o"),
+    "magnitude": ("#E69F00", "s"),
+    "snip": ("#56B4E9", "^"),
+    "snip-second-draw": ("#88CCEE", "<"),
+    "snip-iterative": ("#004488", ">"),
+    "force": ("#332288", "1"),
+    "grasp": ("#CC79A7", "v"),
+    "grasp-absolute": ("#882255", "x"),
+    "synflow": ("#009E73", "D"),
+    "k-starts": ("#806000", "P"),
+    "dissipating-gradients": ("#D55E00", "*"),
+    "magnitude-after-training": ("#000000", "h"),
+    "lottery-ticket-rewinding": ("#0072B2", "p"),
+}
+VARIANTS = {
+    "none": ("unmodified", "#000000", "o"),
+    "shuffle": ("shuffled in layers", "#E69F00", "s"),
+    "reinit": ("other weights", "#56B4E9", "^"),
+    "invert": ("inverted", "#CC79A7", "v"),
+}
+
+
+def methods_figure(found: Findings, plan: Plan, title: str) -> Figure:
+    """Final test accuracy against sparsity, a line a method.
+
+    Args:
+        found: Of the whole run.
+        plan: What was trained.
+        title: Above the axes.
+
+    Returns:
+        The figure: means and standard deviations over seeds.
+    """
+    figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
+    _dense(axes, found)
+    for method in _in_order(plan):
+        colour, marker = LOOKS[method]
+        style = "--" if method in AFTER_TRAINING else "-"
+        _line(axes, found.accuracy(method), plan.sparsities, (method, colour, marker), style)
+    _finish(axes, plan.sparsities)
+    axes.legend(fontsize=8, ncols=2, loc="lower left")
+    figure.suptitle(title)
+    return figure
+
+
+def ablations_figure(found: Findings, plan: Plan, title: str) -> Figure:
+    """One panel a method, with its ablations and random pruning.
+
+    Args:
+        found: Of the whole run.
+        plan: What was trained.
+        title: Above the panels.
+
+    Returns:
+        The figure.
+    """
+    methods = [m for m in _in_order(plan) if any(found.accuracy(m, v) for v in plan.ablations)]
+    columns = max(1, min(4, len(methods)))
+    lines = max(1, -(-len(methods) // columns))
+    figure, panels = plt.subplots(
+        lines,
+        columns,
+        figsize=(4 * columns + 0.5, 3.4 * lines + 0.6),
+        layout="constrained",
+        sharey=True,
+        squeeze=False,
+    )
+    for axes, method in zip(panels.flat, methods, strict=False):
+        _dense(axes, found)
+        if found.has("random"):
+            look = ("random pruning", "#999999", ".")
+            _line(axes, found.accuracy("random"), plan.sparsities, look, ":")
+        for variant, look in VARIANTS.items():
+            _line(axes, found.accuracy(method, variant), plan.sparsities, look, "-")
+        axes.set_title(method, fontsize=10)
+        _finish(axes, plan.sparsities)
+    for axes in panels.flat[len(methods) :]:
+        axes.set_visible(False)
+    if methods:
+        panels.flat[0].legend(fontsize=7, loc="lower left")
+    figure.suptitle(title)
+    return figure
+
+
+def steps_figure(found: Findings, plan: Plan, title: str) -> Figure:
+    """Final accuracy against the step at which a method prunes, a panel a sparsity.
+
+    Args:
+        found: Of the whole run.
+        plan: What was trained.
+        title: Above the panels.
+
+    Returns:
+        The figure; the step axis is linear below the first step above 0, then logarithmic.
+    """
+    count = len(plan.step_sparsities)
+    figure, panels = plt.subplots(
+        1, count, figsize=(5.5 * count, 4.5), layout="constrained", squeeze=False
+    )
+    steps = [0, *plan.steps]
+    for axes, sparsity in zip(panels.flat, plan.step_sparsities, strict=True):
+        _dense(axes, found)
+        for method in (m for m in _in_order(plan) if found.accuracy(m, step=plan.steps[0])):
+            colour, marker = LOOKS[method]
+            groups = [_at(found.accuracy(method, step=step), sparsity) for step in steps]
+            axes.errorbar(
+                steps,
+                [finite_mean(group) for group in groups],
+                [finite_deviation(group) for group in groups],
+                label=method,
+                color=colour,
+                marker=marker,
+                capsize=2,
+            )
+        for method in (m for m in AFTER_TRAINING if found.has(m)):
+            mean = finite_mean(_at(found.accuracy(method), sparsity))
+            axes.axhline(mean, color=LOOKS[method][0], linestyle="--", linewidth=1, label=method)
+        axes.set_xscale("symlog", linthresh=plan.steps[0])
+        axes.set_xticks(steps, [str(step) for step in steps])
+        axes.minorticks_off()
+        axes.set_xlabel("training step at which weights are pruned")
+        axes.set_ylabel("final test accuracy")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(alpha=0.3)
+        axes.set_title(f"sparsity {sparsity:.1%}", fontsize=10)
+    panels.flat[0].legend(fontsize=7)
+    figure.suptitle(title)
+    return figure
+
+
+def _in_order(plan: Plan) -> list[str]:
+    return [method for method in METHODS if method in plan.methods]
+
+
+def _at(pairs: Pairs, sparsity: float) -> np.ndarray:
+    return np.array([value for (_, target), value in pairs.items() if target == sparsity])
+
+
+def _dense(axes: Axes, found: Findings) -> None:
+    mean = finite_mean(np.array(list(found.accuracy("dense").values())))
+    axes.axhline(mean, color="#999999", linewidth=1, linestyle="-.", label="dense")
+
+
+def _line(
+    axes: Axes, pairs: Pairs, sparsities: Sequence[float], look: tuple[str, str, str], style: str
+) -> None:
+    """A method over the grid; the axis is logarithmic in what is kept."""
+    if not pairs:
+        return
+    label, colour, marker = look
+    groups = [_at(pairs, sparsity) for sparsity in sparsities]
+    axes.errorbar(
+        [1 - sparsity for sparsity in sparsities],
+        [finite_mean(group) for group in groups],
+        [finite_deviation(group) for group in groups],
+        label=label,
+        color=colour,
+        marker=marker,
+        markersize=4,
+        linestyle=style,
+        linewidth=1.2,
+        elinewidth=0.7,
+    )
+
+
+def _finish(axes: Axes, sparsities: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(1.1, min(1 - sparsity for sparsity in sparsities) / 1.1)
+    shown = sparsities[:: max(1, len(sparsities) // 7)]
+    axes.set_xticks([1 - sparsity for sparsity in shown], [f"{sparsity:.1%}" for sparsity in shown])
+    axes.minorticks_off()
+    axes.tick_params(axis="x", labelsize=7, rotation=30)
+    axes.set_xlabel("sparsity (weights removed)")
+    axes.set_ylabel("final test accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(alpha=0.3)

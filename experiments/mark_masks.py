@@ -1,0 +1,252 @@
+"""The static masks of ``experiments.missing_the_mark``: which method sees what, and its ablations.
+
+A method is a function from what it may see to scores, and a number of rounds. Data, where a method
+sees any, are 10 examples a class, without augmentation, in one batch; batch normalisation is in the
+mode that the recipe names, but for SynFlow, which scores in inference mode with all params and running
+means made positive, in float64.
+
+Source: Frankle et al. 2021 (arXiv 2009.08576), section 3 and appendix A.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import pruning
+from train.augment import normalise
+from train.data import Dataset, Split
+from train.population import MemberState, apply_model, cross_entropy
+from train.recipes import Recipe, lookup
+
+PyTree = Any
+EXAMPLES_PER_CLASS = 10
+GRASP_TEMPERATURE = 200
+
+
+class Seen(NamedTuple):
+    """What a score may look at."""
+
+    key: jax.Array
+    params: PyTree
+    other_params: PyTree
+    batch_stats: PyTree
+    images: jax.Array
+    labels: jax.Array
+
+
+class Losses(NamedTuple):
+    """What a score may differentiate, for one network's statistics and examples."""
+
+    loss: Callable[[PyTree, Any], jax.Array]
+    cooled_loss: Callable[[PyTree, Any], jax.Array]
+    output: Callable[[PyTree], jax.Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreMethod:
+    """A method that decides the masks at one moment.
+
+    Attributes:
+        scores: ``scores(losses, seen, masked_params)``.
+        rounds: In how many rounds it prunes.
+        may_return: Whether a pruned weight may return in a later round.
+        in_float64: Whether it is computed in float64.
+        at_init_only: Whether it can only prune before training.
+    """
+
+    scores: Callable[[Losses, Seen, PyTree], PyTree]
+    rounds: int = 1
+    may_return: bool = False
+    in_float64: bool = False
+    at_init_only: bool = False
+
+
+def _batches(seen: Seen) -> list[Any]:
+    return [(seen.images, seen.labels)]
+
+
+SCORE_METHODS: dict[str, ScoreMethod] = {
+    "random": ScoreMethod(scores=lambda losses, seen, params: pruning.random_scores(seen.key, params)),
+    "magnitude": ScoreMethod(scores=lambda losses, seen, params: pruning.magnitude_scores(params)),
+    "snip": ScoreMethod(
+        scores=lambda losses, seen, params: pruning.snip_scores(losses.loss, params, _batches(seen))
+    ),
+    # Lee et al. 2019 score one draw of weights and train another.
+    "snip-second-draw": ScoreMethod(
+        scores=lambda losses, seen, params: pruning.snip_scores(
+            losses.loss, seen.other_params, _batches(seen)
+        ),
+        at_init_only=True,
+    ),
+    "snip-iterative": ScoreMethod(
+        scores=lambda losses, seen, params: pruning.snip_scores(losses.loss, params, _batches(seen)),
+        rounds=100,
+    ),
+    "force": ScoreMethod(
+        scores=lambda losses, seen, params: pruning.force_scores(
+            losses.loss, seen.params, params, _batches(seen)
+        ),
+        rounds=100,
+        may_return=True,
+    ),
+    "grasp": ScoreMethod(
+        scores=lambda losses, seen, params: pruning.grasp_scores(
+            losses.cooled_loss, params, _batches(seen)
+        )
+    ),
+    "grasp-absolute": ScoreMethod(
+        scores=lambda losses, seen, params: pruning.grasp_absolute_scores(
+            losses.cooled_loss, params, _batches(seen)
+        )
+    ),
+    "synflow": ScoreMethod(
+        scores=lambda losses, seen, params: pruning.synflow_scores(losses.output, params),
+        rounds=100,
+        in_float64=True,
+    ),
+}
+
+
+class MaskMaker:
+    """Makes the masks of one model, recipe and data set; compiles each method once."""
+
+    def __init__(self, model: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
+        """Prepares the methods; nothing is compiled yet.
+
+        Args:
+            model: From images to logits.
+            dataset: Whose training split is scored.
+            recipe: Says how images are normalised and in which mode batches are.
+        """
+        self.model, self.dataset, self.recipe = model, dataset, recipe
+        self._select = jax.jit(pruning.global_masks)
+        self._scores = lru_cache(maxsize=None)(self._compile_scores)
+        self._rounds = lru_cache(maxsize=None)(self._compile_rounds)
+        self._last: tuple[str, Seen | None, PyTree] = ("", None, None)
+
+    def seen(self, seed: int, key: jax.Array, state: MemberState, other_params: PyTree) -> Seen:
+        """What a method may see of a network and of the data.
+
+        Args:
+            seed: Of the choice of examples.
+            key: Of the method's own randomness.
+            state: The network.
+            other_params: Another draw of its initial weights.
+
+        Returns:
+            The network, and 10 examples a class.
+        """
+        split = balanced_examples(self.dataset.train, EXAMPLES_PER_CLASS, seed=seed)
+        mean = self.dataset.mean if self.recipe.mean is None else self.recipe.mean
+        std = self.dataset.std if self.recipe.std is None else self.recipe.std
+        images = normalise(split.images, mean, std)
+        return Seen(key, state.params, other_params, state.batch_stats, images, jnp.asarray(split.labels))
+
+    def masks(self, name: str, seen: Seen, sparsity: float, *, invert: bool = False) -> PyTree:
+        """Masks of an exact sparsity.
+
+        Args:
+            name: A name in ``SCORE_METHODS``.
+            seen: What the method may see; where it is the same object as in the call before, scores of
+                a method with one round are not computed again.
+            sparsity: Fraction removed.
+            invert: Whether the other end of the ranking is kept, in every round.
+
+        Returns:
+            The masks.
+
+        Raises:
+            ValueError: If there is no method of that name, or scores are not finite.
+        """
+        method = lookup(SCORE_METHODS, name, "method")
+        with jax.enable_x64(method.in_float64):
+            scores = self._dense_scores(name, seen, method.in_float64)
+            if method.rounds == 1:
+                return self._select(pruning.invert_scores(scores) if invert else scores, sparsity)
+            seen = _cast(seen, in_float64=method.in_float64)
+            return self._rounds(name, invert)(seen, np.float64(sparsity))
+
+    def _dense_scores(self, name: str, seen: Seen, in_float64: bool) -> PyTree:
+        """The scores of the network as it is, checked; computed once for what is seen."""
+        if self._last[0] != name or self._last[1] is not seen:
+            scores = self._scores(name)(_cast(seen, in_float64=in_float64))
+            for path, leaf in jax.tree_util.tree_leaves_with_path(scores):
+                if not bool(jnp.all(jnp.isfinite(leaf))):
+                    where = jax.tree_util.keystr(path)
+                    raise ValueError(
+                        f"the scores of {name} are not finite at {where}: the network's output or its "
+                        "gradient overflows or is NaN; try another initializer or a smaller network"
+                    )
+            self._last = name, seen, scores
+        return self._last[2]
+
+    def _losses(self, seen: Seen) -> Losses:
+        def logits(params: PyTree, images: jax.Array) -> jax.Array:
+            train = self.recipe.score_in_train_mode
+            return apply_model(self.model, params, seen.batch_stats, images, train=train)[0]
+
+        def output(params: PyTree) -> jax.Array:
+            positive = jax.tree.map(jnp.abs, seen.batch_stats)
+            ones = jnp.ones((1, *seen.images.shape[1:]), seen.images.dtype)
+            return apply_model(self.model, params, positive, ones, train=False)[0]
+
+        return Losses(
+            loss=lambda params, batch: cross_entropy(logits(params, batch[0]), batch[1]).mean(),
+            cooled_loss=lambda params, batch: cross_entropy(
+                logits(params, batch[0]) / GRASP_TEMPERATURE, batch[1]
+            ).mean(),
+            output=output,
+        )
+
+    def _compile_scores(self, name: str) -> Callable[[Seen], PyTree]:
+        method = SCORE_METHODS[name]
+        return jax.jit(lambda seen: method.scores(self._losses(seen), seen, seen.params))
+
+    def _compile_rounds(self, name: str, invert: bool) -> Callable[[Seen, Any], PyTree]:
+        method = SCORE_METHODS[name]
+
+        @jax.jit
+        def masks(seen: Seen, sparsity: jax.Array) -> PyTree:
+            def score(params: PyTree) -> PyTree:
+                scores = method.scores(self._losses(seen), seen, params)
+                return pruning.invert_scores(scores) if invert else scores
+
+            return pruning.iterative_masks(
+                score, seen.params, sparsity, rounds=method.rounds, may_return=method.may_return
+            )
+
+        return masks
+
+
+def balanced_examples(split: Split, per_class: int, *, seed: int) -> Split:
+    """A few examples of each class, drawn without replacement.
+
+    Args:
+        split: Labelled images.
+        per_class: How many of each class, or all of a class that has fewer.
+        seed: Of the draw.
+
+    Returns:
+        The examples, class by class.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.asarray(split.labels)
+    chosen = np.concatenate(
+        [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
+    )
+    return Split(np.asarray(split.images)[chosen], labels[chosen])
+
+
+def _cast(seen: Seen, *, in_float64: bool) -> Seen:
+    def cast(leaf: Any) -> Any:
+        if in_float64 and jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.asarray(leaf, jnp.float64)
+        return leaf
+
+    return jax.tree.map(cast, seen)

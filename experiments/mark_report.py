@@ -1,0 +1,138 @@
+"""The results of ``experiments.missing_the_mark``: the tidy table, the figures, the summary."""
+
+from collections.abc import Iterable
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from experiments.mark_claims import (
+    MARGIN,
+    Findings,
+    findings_table,
+    of_the_first_system,
+    of_the_paper,
+)
+from experiments.mark_figures import ablations_figure, methods_figure, steps_figure
+from experiments.mark_plan import METHODS, Plan
+from experiments.paired import finite_deviation, finite_mean
+from experiments.run_folder import Row, RunFolder, parquet
+
+
+def write_results(dataset: str, model: str, plan: Plan, steps_per_epoch: int, folder: RunFolder) -> None:
+    """Writes table, figures, and last of all the summary, which says that the run is complete.
+
+    Args:
+        dataset: The data set's name.
+        model: The model's name.
+        plan: What was trained.
+        steps_per_epoch: Of the recipe on the data set.
+        folder: With all members finished.
+    """
+    rows = tidy(dataset, model, folder.rows())
+    folder.write("results.parquet", parquet(rows))
+    found = Findings([row for row in rows if row["method"] != "search"], epochs=plan.recipe.epochs)
+    seeds = "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
+    title = f"{model} on {dataset}, {seeds}, {plan.recipe.epochs} epochs"
+    spread = "\n(mean, standard deviation over seeds)"
+    figures = {"accuracy": methods_figure(found, plan, title + spread)}
+    if plan.ablations:
+        figures["ablations"] = ablations_figure(found, plan, title + spread)
+    if plan.steps:
+        figures["steps"] = steps_figure(found, plan, title + spread)
+    for name, figure in figures.items():
+        for suffix in ("png", "svg"):
+            figure.savefig(folder.path / f"{name}.{suffix}", dpi=150)
+        plt.close(figure)
+    folder.write("summary.md", _summary(title, plan, steps_per_epoch, found))
+
+
+def tidy(dataset: str, model: str, rows: list[Row]) -> list[Row]:
+    """The result table: a row per network and epoch, in a fixed order.
+
+    Args:
+        dataset: The data set's name.
+        model: The model's name.
+        rows: All rows of the run.
+
+    Returns:
+        The rows.
+    """
+    head = {"experiment": "missing_the_mark", "dataset": dataset, "model": model}
+    names = ("method", "variant", "pruned_at_step", "sparsity_target", "seed")
+    key = lambda row: (*(row[name] for name in names), row["candidate"] or 0, row["epoch"])  # noqa: E731
+    return sorted(({**head, **row} for row in rows), key=key)
+
+
+def emptied_layers(rows: Iterable[Row]) -> list[str]:
+    """Where whole layers have been removed, by name.
+
+    Args:
+        rows: Final rows, with the weights that each layer keeps.
+
+    Returns:
+        A line for each method, variant and layer: the sparsities at which it is empty in some seed.
+    """
+    empty: dict[tuple[str, str, str], set[float]] = {}
+    for row in rows:
+        for column, kept in row.items():
+            if column.startswith("kept[") and kept == 0:
+                key = (row["method"], row["variant"], column.removeprefix("kept"))
+                empty.setdefault(key, set()).add(row["sparsity_target"])
+    return [
+        f"- {method} ({variant}): {layer} is empty at sparsity "
+        f"{', '.join(f'{sparsity:g}' for sparsity in sorted(sparsities))}"
+        for (method, variant, layer), sparsities in sorted(empty.items())
+    ]
+
+
+def _summary(title: str, plan: Plan, steps_per_epoch: int, found: Findings) -> str:
+    methods = [method for method in METHODS if method in plan.methods]
+    dense = _cell(found.accuracy("dense").values())
+    lines = [
+        f"# missing_the_mark: {title}",
+        "",
+        f"Final test accuracy in percent, mean ± standard deviation over seeds; dense: {dense}. "
+        f"An epoch is {steps_per_epoch} steps; lottery tickets are rewound to step {plan.rewind_step}; "
+        f"K-starts has k = {plan.k} and chooses after {plan.search_epochs} epochs; gradients dissipate "
+        f"in the first {plan.dissipate_epochs} epochs.",
+        "",
+        "| sparsity | " + " | ".join(methods) + " |",
+        "|---" * (len(methods) + 1) + "|",
+    ]
+    for sparsity in plan.sparsities:
+        cells = [
+            _cell(v for (_, target), v in found.accuracy(method).items() if target == sparsity)
+            for method in methods
+        ]
+        lines.append(f"| {sparsity:g} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## The paper's findings, in this run",
+        "",
+        "Differences in accuracy points (ours minus theirs, ablated minus not), paired by seed and "
+        "averaged over the sparsities of a band, with 95 % intervals over seeds, not corrected for their "
+        f'number. "Hardly hurts" means by less than {100 * MARGIN:g} points, for the whole interval.',
+        "",
+        *findings_table(of_the_paper(found, plan), plan),
+        "",
+        "## K-starts and dissipating gradients on the same grid",
+        "",
+        *findings_table(of_the_first_system(found), plan),
+        "",
+        "## Emptied layers",
+        "",
+        *(emptied_layers(found.final) or ["None."]),
+    ]
+    failed = sorted({row["member"] for row in found.final if row["failed"]})
+    if failed:
+        lines += ["", f"**Diverged** (left out of the means): {', '.join(failed)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: Iterable[float]) -> str:
+    percent = 100 * np.array(list(values))
+    if not np.any(np.isfinite(percent)):
+        return "diverged"
+    if len(percent) == 1:
+        return f"{percent[0]:.2f}"
+    return f"{finite_mean(percent):.2f} ± {finite_deviation(percent):.2f}"

@@ -1,0 +1,387 @@
+"""Pruning at initialization, assessed: every method, its ablations, and the baselines after training.
+
+    python -m experiments.missing_the_mark
+    python -m experiments.missing_the_mark --dataset mnist --model lenet-300-100 --data-dir DIR
+
+Expected: the first within three minutes on 2 CPU cores, digits with LeNet-300-100; the second and its
+result: docs/results. Interrupted, the same command goes on where it was; finished, it prints the stored
+summary.
+
+All members of a seed share initial weights and data order. A static mask is data, so every method,
+ablation, pruning step, sparsity and seed is a member of one compiled program; K-starts' searches and
+dissipating gradients are two more.
+
+- Methods at initialization see the initial weights and 10 examples a class. With ``--steps`` they also
+  prune the same network at later steps of its training, which then goes on.
+- ``magnitude-after-training`` prunes the trained network by magnitude, in one shot, and trains it again
+  with the whole schedule (learning-rate rewinding). ``lottery-ticket-rewinding`` puts the same mask on
+  the weights of an early step and goes on from there.
+- ``shuffle`` permutes each layer's mask, ``reinit`` trains other initial weights under the same mask
+  (from step 0), ``invert`` keeps the other end of the ranking.
+
+Source: Frankle et al. 2021 (arXiv 2009.08576); K-starts and dissipating gradients: Haroon 2022
+(arXiv 2209.02201).
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+
+import pruning
+from experiments.compare_search import fitted, winner
+from experiments.mark_masks import MaskMaker
+from experiments.mark_plan import ABLATIONS, METHODS, Plan
+from experiments.mark_report import write_results
+from experiments.mark_states import StartingStates
+from experiments.programs import (
+    dissipating_to,
+    held_masks,
+    held_random_masks,
+    observe_fitness,
+    param_shapes,
+)
+from experiments.run_folder import RunFolder, identity, is_finished
+from experiments.snapshots import Snapshots
+from experiments.stages import NamedMember, Stage, run_stage
+from pruning.counting import check_sparsity
+from train.data import Dataset, load_dataset
+from train.models import find_model
+from train.population import MemberState, Population, stack_members
+from train.progress import training_progress
+from train.recipes import RECIPES, Recipe, build_model, default_recipe, lookup
+
+GRID = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
+DEFAULT_METHODS = tuple(
+    name for name in METHODS if name not in ("snip-second-draw", "snip-iterative", "force")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingTheMark:
+    """Assess methods that prune at initialization, their ablations, and baselines after training."""
+
+    dataset: str = "digits"
+    """digits (embedded), or any TFDS image-classification set, such as mnist or cifar10:3.0.2"""
+    model: str = "lenet-300-100"
+    """a name of train.models, such as lenet-5, resnet-20 or vgg-16"""
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    """who prunes; also snip-second-draw, snip-iterative and force"""
+    ablations: tuple[str, ...] = ABLATIONS
+    """sanity checks of every method but random, K-starts and dissipating gradients"""
+    sparsities: tuple[float, ...] = GRID
+    """fractions of the prunable weights to remove; by default 1 - 0.8^n"""
+    seeds: int = 2
+    """independent repetitions: initial weights, data order, examples that are scored"""
+    steps: tuple[int, ...] | None = None
+    """steps after initialization at which methods prune as well; by default the end of the first epoch,
+    a quarter and half of the training"""
+    step_sparsities: tuple[float, ...] | None = None
+    """sparsities for --steps; by default those of --sparsities nearest to 0.9 and to 0.97"""
+    rewind_step: int | None = None
+    """where lottery-ticket rewinding goes back to; by default a fortieth of the training"""
+    k: int = 8
+    """candidates of each K-starts search"""
+    search_epochs: int = 2
+    """epochs after which the fittest candidate is chosen"""
+    dissipate_epochs: int | None = None
+    """weights dissipate at the end of each of so many first epochs; by default half of all"""
+    recipe: str | None = None
+    """a name in train.recipes.RECIPES; by default the one that fits the data set"""
+    epochs: int | None = None
+    """length of a training, its schedule in proportion; by default the recipe's"""
+    data_dir: Path | None = None
+    """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
+    out_dir: Path | None = None
+    """where results go; by default runs/missing-the-mark-DATASET-MODEL-HASH"""
+    fresh: bool = False
+    """start over instead of continuing what the output folder holds"""
+    chunk_size: int = 32
+    """networks that train together; a killed run repeats at most these"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        find_model(self.model)
+        for option, names, valid in (
+            ("methods", self.methods, METHODS),
+            ("ablations", self.ablations, ABLATIONS),
+        ):
+            for name in names:
+                lookup(dict.fromkeys(valid), name, option.removesuffix("s"))
+            if len(set(names)) < len(names):
+                raise ValueError(f"expected different --{option}, got {', '.join(names)}")
+        if not self.methods or not self.sparsities:
+            raise ValueError("expected at least one of --methods and one of --sparsities")
+        for option in ("sparsities", "step_sparsities"):
+            values = getattr(self, option) or ()
+            for sparsity in values:
+                check_sparsity(sparsity, f"every one of --{option.replace('_', '-')}")
+            if len(set(values)) < len(values):
+                raise ValueError(f"expected different --{option.replace('_', '-')}, got {values}")
+        for name in ("seeds", "k", "search_epochs", "chunk_size"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
+        epochs = self.resolved_recipe().epochs
+        if not 1 <= self.resolved_dissipate_epochs() <= epochs:
+            raise ValueError(
+                f"expected 1 <= --dissipate-epochs <= --epochs ({epochs}), got {self.dissipate_epochs}"
+            )
+        if "k-starts" in self.methods and self.search_epochs > epochs:
+            raise ValueError(f"expected --search-epochs <= --epochs ({epochs}), got {self.search_epochs}")
+
+    def resolved_recipe(self) -> Recipe:
+        """The recipe with its overrides."""
+        recipe = lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
+        return recipe if self.epochs is None else recipe.of_length(self.epochs)
+
+    def resolved_dissipate_epochs(self) -> int:
+        """The epochs at whose end weights dissipate."""
+        if self.dissipate_epochs is not None:
+            return self.dissipate_epochs
+        return max(1, self.resolved_recipe().epochs // 2)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the results; None stands for a default that depends on the data's size."""
+        left_out = ("data_dir", "out_dir", "fresh", "chunk_size", "recipe", "epochs", "dissipate_epochs")
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in left_out
+        }
+        return (
+            {"experiment": "missing_the_mark"}
+            | fields
+            | {
+                "dissipate_epochs": self.resolved_dissipate_epochs(),
+                "recipe": dataclasses.asdict(self.resolved_recipe()),
+            }
+        )
+
+    def plan(self, steps_per_epoch: int) -> Plan:
+        """What is trained on a data set of a given size.
+
+        Args:
+            steps_per_epoch: Of the recipe on it.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: If a pruning step lies outside the training.
+        """
+        recipe = self.resolved_recipe()
+        last = recipe.epochs * steps_per_epoch
+        steps = (steps_per_epoch, last // 4, last // 2) if self.steps is None else self.steps
+        rewind_step = last // 40 if self.rewind_step is None else self.rewind_step
+        for option, step in (*(("--steps", step) for step in steps), ("--rewind-step", rewind_step)):
+            if not 0 <= step < last:
+                raise ValueError(
+                    f"expected {option} from 0 to below the end of the training, step {last} "
+                    f"({recipe.epochs} epochs of {steps_per_epoch} steps), got {step}"
+                )
+        near = tuple(
+            {min(self.sparsities, key=lambda s, goal=goal: abs(s - goal)): 0 for goal in (0.9, 0.97)}
+        )
+        return Plan(
+            methods=self.methods,
+            ablations=self.ablations,
+            sparsities=self.sparsities,
+            seeds=self.seeds,
+            steps=tuple(sorted({step for step in steps if step > 0})),
+            step_sparsities=near if self.step_sparsities is None else self.step_sparsities,
+            rewind_step=rewind_step,
+            k=self.k,
+            search_epochs=self.search_epochs,
+            dissipate_epochs=self.resolved_dissipate_epochs(),
+            recipe=recipe,
+        )
+
+
+def main() -> None:
+    """Runs the assessment that the command line asks for."""
+    try:
+        run(tyro.cli(MissingTheMark, description=__doc__))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(config: MissingTheMark) -> Path:
+    """Trains what is not trained yet, writes the results and prints the summary.
+
+    Args:
+        config: What to assess.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        ValueError: If the data set, the output folder or the config is no good.
+    """
+    settings = config.settings()
+    name = f"missing-the-mark-{config.dataset}-{config.model}".replace(":", "-").replace("/", "-")
+    path = config.out_dir or Path("runs") / f"{name}-{identity(settings)}"
+    if config.fresh or not is_finished(path):
+        # The data come first: a misspelt name must not leave a folder behind.
+        dataset = load_dataset(config.dataset, data_dir=config.data_dir)
+        run = Run(config, dataset)
+        folder = RunFolder(path, settings, fresh=config.fresh)
+        run.train(folder)
+        write_results(config.dataset, config.model, run.plan, run.static.steps_per_epoch, folder)
+    else:
+        RunFolder(path, settings, fresh=False)
+    print((path / "summary.md").read_text())
+    print(f"results in {path}")
+    return path
+
+
+class Run:
+    """The programs of one assessment, and the stages in which they train its members."""
+
+    def __init__(self, config: MissingTheMark, dataset: Dataset) -> None:
+        """Puts the data on the device.
+
+        Args:
+            config: What to assess.
+            dataset: What is learned.
+
+        Raises:
+            ValueError: If a pruning step lies outside the training.
+        """
+        recipe = config.resolved_recipe()
+        steps = recipe.steps_per_epoch(len(dataset.train.labels) - recipe.validation_examples)
+        self.config, self.plan = config, config.plan(steps)
+        self.model = build_model(config.model, recipe, num_classes=dataset.num_classes)
+        shapes = param_shapes(self.model, dataset)
+        self.dataset = dataclasses.replace(
+            dataset, train=jax.device_put(dataset.train), test=jax.device_put(dataset.test)
+        )
+        last = config.search_epochs * steps
+        self.static = self._population(held_masks(shapes))
+        self.search = self._population(held_random_masks(shapes, first=last - steps + 1, last=last))
+        self.dissipating = self._population(dissipating_to(shapes, check_every=steps))
+
+    def train(self, folder: RunFolder) -> None:
+        """Trains all that is not trained yet, in the order in which stages need each other.
+
+        Args:
+            folder: Where finished members and the dense networks' snapshots are kept.
+
+        Raises:
+            ValueError: If snapshots of finished dense networks are gone.
+        """
+        plan, epochs = self.plan, self.plan.recipe.epochs
+        dense = plan.dense()
+        template = jax.eval_shape(self.static.start, stack_members([dense[0].member]))
+        snapshots = Snapshots(folder, template)
+        stops = sorted({*plan.steps, plan.rewind_step, epochs * self.static.steps_per_epoch} - {0})
+        for named in dense:
+            seed = named.columns["seed"]
+            if named.name in folder.done() and not all(snapshots.has(seed, stop) for stop in stops):
+                raise ValueError(
+                    f"the snapshots of seed {seed} are gone from {folder.path}: start over with --fresh"
+                )
+
+        def keep(named: NamedMember, step: int, state: MemberState) -> None:
+            snapshots.save(named.columns["seed"], step, state)
+
+        observe = {epochs: observe_layers}
+        first = [
+            Stage(
+                name="dense",
+                population=self.static,
+                members=dense,
+                epochs=epochs,
+                stops=stops,
+                at_stop=keep,
+                observe=observe,
+            ),
+            Stage(
+                name="searches",
+                population=self.search,
+                members=plan.searches(),
+                epochs=plan.search_epochs,
+                observe={plan.search_epochs: observe_fitness},
+            ),
+            Stage(
+                name="dissipation",
+                population=self.dissipating,
+                members=plan.dissipating(),
+                epochs=epochs,
+                observe=observe,
+            ),
+        ]
+        states = StartingStates(
+            plan,
+            self.static,
+            MaskMaker(self.model, self.dataset, plan.recipe),
+            snapshots,
+            lambda: winners(folder, plan),
+        )
+
+        def static(name: str, members: list[NamedMember], step: int) -> Stage:
+            return Stage(
+                name=name,
+                population=self.static,
+                members=members,
+                epochs=epochs,
+                first_step=step,
+                start=states.state,
+                observe=observe,
+            )
+
+        later = [
+            static("static masks", plan.at_start(), 0),
+            static("rewound", plan.rewound(), plan.rewind_step),
+            *(static(f"pruned at {step}", plan.pruned_at(step), step) for step in plan.steps),
+        ]
+        with training_progress(sum(stage.member_epochs for stage in (*first, *later))) as progress:
+            for stage in (*first, *later):
+                run_stage(stage, folder, progress, chunk_size=self.config.chunk_size)
+        counts = {"static masks": self.static, "searches": self.search, "dissipation": self.dissipating}
+        compiled = ", ".join(f"{name} {program.compilations}" for name, program in counts.items())
+        print(f"training programs compiled: {compiled}")
+
+    def _population(self, method: Any) -> Population:
+        return Population(
+            model=self.model, dataset=self.dataset, recipe=self.config.resolved_recipe(), method=method
+        )
+
+
+def winners(folder: RunFolder, plan: Plan) -> dict[tuple[int, float], int]:
+    """The candidate of the highest combined fitness of each search.
+
+    Args:
+        folder: With the searches finished.
+        plan: What was searched.
+
+    Returns:
+        (seed, sparsity) -> the candidate.
+    """
+    searches = fitted(folder.rows(), "search", plan.search_epochs)
+    return {key: winner(found, "combined") for key, found in searches}
+
+
+@jax.jit
+def observe_layers(states: MemberState) -> dict[str, jax.Array]:
+    """How many weights each layer keeps, shape (N,) each.
+
+    Args:
+        states: States with masks, leading axis N.
+
+    Returns:
+        ``kept`` and the layer's path -> the count.
+    """
+    masks = pruning.get_masks(states.opt_state)
+    return {
+        f"kept{jax.tree_util.keystr(path)}": mask.reshape(len(mask), -1).sum(axis=1)
+        for path, mask in jax.tree_util.tree_leaves_with_path(masks)
+    }
+
+
+if __name__ == "__main__":
+    main()

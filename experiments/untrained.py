@@ -1,0 +1,177 @@
+"""Masks of untrained networks: what ``layer_collapse`` and ``effective_sparsity`` look at.
+
+Every mask is one row of the result, stored as soon as it is made, so an interrupted run goes on.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import pruning
+from experiments.mark_masks import SCORE_METHODS, MaskMaker
+from experiments.run_folder import Row, RunFolder
+from train.data import Dataset, load_dataset
+from train.models import find_model
+from train.population import MemberState, apply_model
+from train.recipes import RECIPES, Recipe, build_model, default_recipe, lookup
+
+PyTree = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untrained:
+    """The options of experiments on untrained networks."""
+
+    dataset: str = "digits"
+    """digits (embedded), or any TFDS set: the images' shape, and the examples that SNIP and GraSP see"""
+    model: str = "lenet-300-100"
+    """a name of train.models, such as resnet-20 or vgg-16"""
+    classes: int | None = None
+    """number of logits; by default the data set's classes"""
+    methods: tuple[str, ...] = ("random", "magnitude", "snip", "grasp", "synflow")
+    """who prunes"""
+    seeds: int = 3
+    """independent draws of weights and examples"""
+    recipe: str | None = None
+    """a name in train.recipes.RECIPES: initialization, and the mode of batch normalisation"""
+    data_dir: Path | None = None
+    """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
+    out_dir: Path | None = None
+    """where results go; by default runs/EXPERIMENT-DATASET-MODEL-HASH"""
+    fresh: bool = False
+    """start over instead of continuing what the output folder holds"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        find_model(self.model)
+        for name in self.methods:
+            lookup(SCORE_METHODS, name, "method")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"expected different --methods, at least one, got {self.methods}")
+        if self.seeds < 1:
+            raise ValueError(f"expected --seeds >= 1, got {self.seeds}")
+        if self.classes is not None and self.classes < 1:
+            raise ValueError(f"expected --classes >= 1, got {self.classes}")
+        self.resolved_recipe()
+
+    def resolved_recipe(self) -> Recipe:
+        """The recipe by its name."""
+        return lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
+
+    def settings(self, experiment: str) -> dict[str, Any]:
+        """All that decides the results.
+
+        Args:
+            experiment: The module's name.
+        """
+        left_out = ("data_dir", "out_dir", "fresh", "recipe")
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in left_out
+        }
+        return (
+            {"experiment": experiment} | fields | {"recipe": dataclasses.asdict(self.resolved_recipe())}
+        )
+
+
+class Network:
+    """An untrained model on a data set, and the masks that methods give it."""
+
+    def __init__(self, options: Untrained) -> None:
+        """Reads the data; compiles nothing yet.
+
+        Args:
+            options: Which model and data set.
+
+        Raises:
+            ValueError: If the data set cannot be read, or has more classes than the logits asked for.
+        """
+        self.options, self.recipe = options, options.resolved_recipe()
+        self.dataset: Dataset = load_dataset(options.dataset, data_dir=options.data_dir)
+        classes = self.dataset.num_classes if options.classes is None else options.classes
+        if classes < self.dataset.num_classes:
+            raise ValueError(
+                f"expected --classes of at least the data set's {self.dataset.num_classes}, got {classes}"
+            )
+        self.model = build_model(options.model, self.recipe, num_classes=classes)
+        self.maker = MaskMaker(self.model, self.dataset, self.recipe)
+        self.ones = jnp.ones((1, *self.dataset.train.images.shape[1:]))
+        self._variables = jax.jit(lambda key: self.model.init(key, self.ones))
+
+    def initial(self, seed: int) -> MemberState:
+        """The network of one seed; it has no optimizer.
+
+        Args:
+            seed: Counting from 0.
+        """
+        variables = self._variables(jax.random.key(seed))
+        stats = variables.get("batch_stats", {})
+        return MemberState(variables["params"], stats, opt_state=(), step=jnp.int32(0))
+
+    def output(self, params: PyTree, batch_stats: PyTree) -> jax.Array:
+        """The logits of one input of ones, in inference mode.
+
+        Args:
+            params: The model's.
+            batch_stats: Running statistics.
+        """
+        return apply_model(self.model, params, batch_stats, self.ones, train=False)[0]
+
+
+def measure(
+    network: Network,
+    sparsities: tuple[float, ...],
+    folder: RunFolder,
+    columns: Callable[[Network, MemberState, PyTree], Row],
+) -> list[Row]:
+    """Makes the masks that are not stored yet and describes each in a row.
+
+    Args:
+        network: What is pruned.
+        sparsities: Fractions removed.
+        folder: Where rows are kept.
+        columns: ``columns(network, state, masks)`` says what to note of a mask.
+
+    Returns:
+        All rows, by method, sparsity and seed.
+    """
+    options, done = network.options, folder.done()
+    for seed in range(options.seeds):
+        state = network.initial(seed)
+        other = network.initial(options.seeds + seed).params
+        seen = network.maker.seen(seed, jax.random.key(seed), state, other)
+        for method in options.methods:
+            for sparsity in sparsities:
+                member = f"{method}/{sparsity}/{seed}"
+                if member in done:
+                    continue
+                start = time.perf_counter()
+                masks = jax.block_until_ready(network.maker.masks(method, seen, sparsity))
+                seconds = time.perf_counter() - start
+                row = {
+                    "member": member,
+                    "experiment": folder.settings["experiment"],
+                    "dataset": options.dataset,
+                    "model": options.model,
+                    "method": method,
+                    "variant": "none",
+                    "sparsity_target": sparsity,
+                    "sparsity": pruning.sparsity(masks),
+                    "seed": seed,
+                    "epoch": 0,
+                    "test_accuracy": None,
+                    "test_loss": None,
+                    "seconds": seconds,
+                }
+                folder.save_part([row | columns(network, state, masks)])
+    order = {name: place for place, name in enumerate(options.methods)}
+    return sorted(
+        folder.rows(), key=lambda row: (order[row["method"]], row["sparsity_target"], row["seed"])
+    )

@@ -1,0 +1,98 @@
+"""Pruning in rounds: a little, score what is left again, a little more."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pruning.counting import exponential_sparsities, pruned_count
+from pruning.masks import (
+    Prunable,
+    PyTree,
+    Scalar,
+    apply_masks,
+    count_prunable,
+    full_masks,
+    is_traced,
+    prunable,
+)
+from pruning.selection import check_scores, keep_highest
+
+
+class _Rounds(NamedTuple):
+    """The state of the loop: the masks so far, and the first round whose scores had a NaN."""
+
+    masks: PyTree
+    failed: jax.Array
+
+
+def iterative_masks(
+    score_fn: Callable[[PyTree], PyTree],
+    params: PyTree,
+    sparsity: Scalar,
+    *,
+    rounds: int,
+    may_return: bool = False,
+    prunable: Prunable = prunable,
+) -> PyTree:
+    r"""Prunes to a sparsity in rounds that each remove the same fraction of what is left.
+
+    .. math:: d_i = (1 - s)^{i / n}, \quad i = 1, \dots, n
+
+    Round i scores the params under the masks of round i - 1 and keeps a density of d_i, over all
+    layers together, with exact counts. One loop, so one compilation whatever the number of rounds and
+    (where it is traced) the sparsity. SynFlow is 100 rounds of ``synflow_scores``, iterative SNIP is
+    rounds of ``snip_scores``, and FORCE is rounds of ``force_scores`` with ``may_return=True``.
+
+    Args:
+        score_fn: ``score_fn(masked_params) -> scores``; traced once.
+        params: Any pytree of arrays.
+        sparsity: Fraction of prunable weights to remove in the end, in [0, 1); may be traced. Then
+            its rounding counts: a traced float32 can make a round's count differ by one from that
+            of the same concrete number, a traced float64 does not.
+        rounds: Their number n, at least 1.
+        may_return: Whether a weight that was pruned may be kept in a later round.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned; the same as in the scores.
+
+    Returns:
+        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed.
+
+    Raises:
+        ValueError: If the sparsity is outside [0, 1), rounds is below 1, the scores do not fit the
+            params, or a round's scores are NaN (when nothing is traced; else NaN ranks lowest).
+
+    Source: Tanaka et al. 2020 (arXiv 2006.05467), algorithm 1; de Jorge et al. 2021
+    (arXiv 2006.09081), iterative SNIP and FORCE with its exponential schedule.
+
+    >>> from pruning.scores import magnitude_scores
+    >>> iterative_masks(magnitude_scores, {"w": jnp.array([[3.0, 1.0, 4.0, 2.0]])}, 0.5, rounds=2)
+    {'w': Array([[ True, False,  True, False]], dtype=bool)}
+    """
+    start = full_masks(params, prunable=prunable)
+    counts = _pruned_counts(sparsity, rounds, count_prunable(start))
+
+    def prune(i: Any, state: _Rounds) -> _Rounds:
+        scores = score_fn(apply_masks(params, state.masks))
+        check_scores(scores, state.masks)
+        masks = keep_highest(scores, counts[i], masks=None if may_return else state.masks)
+        nan = [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(scores)]
+        failing = jnp.any(jnp.stack(nan)) & (state.failed == rounds)
+        return _Rounds(masks, jnp.where(failing, i, state.failed))
+
+    masks, failed = jax.lax.fori_loop(0, rounds, prune, _Rounds(start, jnp.int32(rounds)))
+    if not is_traced(failed) and failed < rounds:
+        raise ValueError(
+            f"expected scores that can be ranked, got NaN in round {int(failed) + 1} of {rounds}: "
+            "score_fn is not finite there; if it overflows, compute in float64 (float64 params under "
+            "jax.enable_x64(True))"
+        )
+    return masks
+
+
+def _pruned_counts(sparsity: Scalar, rounds: int, size: int) -> jax.Array:
+    sparsities = exponential_sparsities(sparsity, rounds)
+    if is_traced(sparsities):
+        return jax.vmap(lambda one: pruned_count(one, size))(sparsities)
+    return jnp.asarray(np.array([pruned_count(one, size) for one in sparsities], np.int32))

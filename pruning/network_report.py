@@ -1,0 +1,88 @@
+"""What masks leave of a network, layer by layer: weights, effective weights, FLOPs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from pruning.connectivity import effective_masks
+from pruning.interpreter import OutputFn, multiply_adds
+from pruning.masks import PyTree, count_kept, is_traced, map_masks
+
+
+class NetworkRow(NamedTuple):
+    """One layer of a report: counts are weights, sparsities fractions removed, FLOPs operations."""
+
+    path: str
+    shape: tuple[int, ...]
+    size: int
+    kept: int
+    sparsity: float
+    effective_kept: int
+    effective_sparsity: float
+    dense_flops: int
+    sparse_flops: int
+
+
+def network_report(output_fn: OutputFn, params: PyTree, masks: PyTree) -> Sequence[NetworkRow]:
+    r"""What the masks keep in each layer, what of it is effective, and what it costs to compute.
+
+    FLOPs are those of the products and convolutions that a leaf enters in one ``output_fn(params)``,
+    for its whole batch, 2 for a multiply-add: :math:`2 \, u \, n` dense and :math:`2 \, u \, k`
+    sparse, where each of the leaf's :math:`n` weights is used :math:`u` times and :math:`k` are
+    kept. In a convolution :math:`u` is the number of output positions, those at padding included.
+    A leaf that is used twice counts twice; one that enters no product or convolution (an embedding
+    that is looked up, weights that are added) counts 0, as biases, activations and pools do.
+
+    ``sparse_flops`` are what an ideal sparse kernel needs for the masks as they are; no such kernel
+    is used here, and less FLOPs are not less time. ``dense_flops * effective_kept // size`` are
+    those of the effective weights. Sum the rows for the network's totals.
+
+    Args:
+        output_fn: ``output_fn(params)`` is the network's output, of any structure, at an input of
+            ones; with a batch of 1, FLOPs are those of an example.
+        params: Any pytree of arrays; only shapes and dtypes matter.
+        masks: Concrete masks of that tree.
+
+    Returns:
+        A row for each leaf that has a mask, in tree order.
+
+    Raises:
+        ValueError: If the masks do not fit the params or are traced, no output depends on params, or
+            params enter control flow other than ``jax.lax.scan``.
+
+    >>> params = {"w": jax.numpy.ones((2, 2))}
+    >>> masks = {"w": jax.numpy.array([[True, False], [False, False]])}
+    >>> (row,) = network_report(lambda p: jax.numpy.ones((1, 2)) @ p["w"], params, masks)
+    >>> row.kept, row.sparsity, row.effective_kept, row.dense_flops, row.sparse_flops
+    (1, 0.75, 1, 8, 2)
+
+    Source: Effective weights: Vysogorets and Kempe 2021 (arXiv 2107.02306). FLOPs of
+    ideal sparse kernels: Blalock et al. 2020 (arXiv 2003.03033), theoretical speed-up.
+    """
+    if any(is_traced(mask) for mask in jax.tree.leaves(masks)):
+        raise ValueError("network_report needs concrete masks: call it outside jit and vmap")
+    effective = effective_masks(output_fn, params, masks)
+    counts = map_masks(lambda mask, count: count, masks, multiply_adds(output_fn, params))
+    rows = []
+    for (path, mask), found, count in zip(
+        jax.tree_util.tree_leaves_with_path(masks),
+        jax.tree.leaves(effective),
+        jax.tree.leaves(counts),
+        strict=True,
+    ):
+        kept, effective_kept, size = count_kept(mask), count_kept(found), max(mask.size, 1)
+        rows.append(
+            NetworkRow(
+                path=jax.tree_util.keystr(path),
+                shape=mask.shape,
+                size=mask.size,
+                kept=kept,
+                sparsity=(mask.size - kept) / size,
+                effective_kept=effective_kept,
+                effective_sparsity=(mask.size - effective_kept) / size,
+                dense_flops=2 * count,
+                sparse_flops=2 * count * kept // size,
+            )
+        )
+    return rows

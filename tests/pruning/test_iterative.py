@@ -1,0 +1,279 @@
+"""Pruning in rounds: by hand, exact in every round, and SynFlow down to its last path."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import pruning
+
+FOUR = {"w": jnp.array([[4.0, 3.0, 2.0, 1.0]]), "b": jnp.ones(4)}
+SIXTEEN = {"u": jnp.arange(1.0, 9.0)[None], "v": jnp.arange(9.0, 17.0)[None], "b": jnp.ones(3)}
+
+
+def kept(masks):
+    return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(masks)])
+
+
+def pruned(masks):
+    return int((~kept(masks)).sum())
+
+
+def by_partner(params):
+    """Magnitude, but the first weight works through the third: 4 * 2, or nothing without it."""
+    w = params["w"]
+    return {"w": w.at[0, 0].multiply(w[0, 2]), "b": None}
+
+
+def test_each_round_scores_what_is_left():
+    # Round 1 of 2 ranks 8, 3, 2, 1 and keeps two; then the first weight is worth nothing.
+    assert kept(pruning.iterative_masks(by_partner, FOUR, 0.75, rounds=1)).tolist() == [1, 0, 0, 0]
+    assert kept(pruning.iterative_masks(by_partner, FOUR, 0.75, rounds=2)).tolist() == [0, 1, 0, 0]
+
+
+def longing(params):
+    """A weight is worth most, infinitely much, where it is missing."""
+    return {"w": jnp.where(params["w"] == 0, jnp.inf, params["w"]), "b": None}
+
+
+@pytest.mark.parametrize(("may_return", "expected"), [(False, [1, 0, 0, 0]), (True, [0, 0, 1, 0])])
+def test_a_pruned_weight_returns_only_where_it_may(may_return, expected):
+    # Round 1 of 2 keeps the first two; round 2 ranks 4, 3, inf, inf and keeps one.
+    masks = pruning.iterative_masks(longing, FOUR, 0.75, rounds=2, may_return=may_return)
+    assert kept(masks).tolist() == expected
+
+
+@pytest.mark.parametrize(("may_return", "expected"), [(False, [0, 0, 1, 1]), (True, [1, 0, 0, 1])])
+def test_force_revives_a_weight_whose_gradient_grew_with_its_removal(may_return, expected):
+    # L = |w - t|^2 / 2 and z = |w (m w - t)|. Round 1 of 2: 2 |2 - 2| and 1 |1 - t|, that is
+    # 0, 2, 3, 4: the first weight goes, and without it has a score of 2 |0 - 2| = 4.
+    weights, targets = {"w": jnp.array([[2.0, 1.0, 1.0, 1.0]])}, jnp.array([[2.0, 3.0, 4.0, 5.0]])
+
+    def loss(params, batch):
+        return jnp.mean(jnp.sum((params["w"] - batch) ** 2, 1)) / 2
+
+    def score(masked):
+        return pruning.force_scores(loss, weights, masked, [targets])
+
+    masks = pruning.iterative_masks(score, weights, 0.5, rounds=2, may_return=may_return)
+    assert kept(masks).tolist() == expected
+
+
+def test_every_round_keeps_the_same_fraction_of_what_was_left():
+    seen = []
+
+    def score(masked):
+        left = sum(jnp.count_nonzero(masked[name]) for name in ("u", "v"))
+        jax.debug.callback(lambda *found: seen.append([int(x) for x in found]), left, masked["b"].sum())
+        return pruning.magnitude_scores(masked)
+
+    masks = pruning.iterative_masks(score, SIXTEEN, 15 / 16, rounds=4)
+    jax.effects_barrier()
+    # Densities 1/2, 1/4, 1/8 before the last, 1/16; the leaf that is not prunable is left alone.
+    assert sorted(seen, reverse=True) == [[16, 3], [8, 3], [4, 3], [2, 3]]
+    assert kept(masks).tolist() == [0] * 15 + [1]
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.999])
+def test_a_concrete_sparsity_removes_its_exact_count(sparsity):
+    params = {"u": jnp.ones((7, 11)), "v": jnp.ones((23, 1)), "b": jnp.ones(2)}
+    masks = pruning.iterative_masks(pruning.magnitude_scores, params, sparsity, rounds=3)
+    assert pruned(masks) == min(math.floor(sparsity * 100 + 1e-6), 99)
+    assert masks["b"] is None
+
+
+@pytest.mark.parametrize("sparsity", [0.25, 0.9])
+def test_one_round_is_global_selection(sparsity):
+    masks = pruning.iterative_masks(by_partner, FOUR, sparsity, rounds=1)
+    assert kept(masks).tolist() == kept(pruning.global_masks(by_partner(FOUR), sparsity)).tolist()
+
+
+def crowded(params):
+    """The scores of all change with what is left of each layer."""
+    crowd = params["u"].sum() - params["v"].sum()
+    return {"u": jnp.sin(3 * params["u"] + crowd), "v": jnp.sin(3 * params["v"] + crowd), "b": None}
+
+
+def in_rounds(rounds, **knobs):
+    """(params, sparsity) -> masks, compiled."""
+    return jax.jit(
+        lambda params, sparsity: pruning.iterative_masks(
+            crowded, params, sparsity, rounds=rounds, **knobs
+        )
+    )
+
+
+FIVE_ROUNDS = in_rounds(5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0, 1, exclude_max=True))
+@example(0.7)
+@example(0.95)
+@example(1 - 1e-9)
+def test_a_traced_float64_removes_the_same_weights_as_a_concrete_sparsity(sparsity):
+    """The counts of all rounds are those of the concrete number, so the masks are too."""
+    with jax.enable_x64(True):
+        found = FIVE_ROUNDS(SIXTEEN, jnp.float64(sparsity))
+    assert pruned(found) == min(math.floor(sparsity * 16 + 1e-6), 15)
+    masks = pruning.full_masks(SIXTEEN)
+    for each in pruning.exponential_sparsities(sparsity, 5):
+        scores = crowded(pruning.apply_masks(SIXTEEN, masks))
+        masks = pruning.global_masks(scores, each, masks=masks)
+    assert kept(found).tolist() == kept(masks).tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 999))
+def test_a_traced_float32_removes_the_exact_count(thousandths):
+    masks = FIVE_ROUNDS(SIXTEEN, thousandths / 1000)
+    assert pruned(masks) == min(math.floor(thousandths / 1000 * 16 + 1e-6), 15)
+
+
+@pytest.mark.parametrize("may_return", [False, True])
+def test_sparsities_side_by_side_are_as_one_after_the_other(may_return):
+    prune = in_rounds(3, may_return=may_return)
+    sparsities = jnp.array([0.0, 0.3, 0.5, 0.75, 0.9])
+    together = jax.vmap(prune, in_axes=(None, 0))(SIXTEEN, sparsities)
+    for i, sparsity in enumerate(sparsities):
+        alone = prune(SIXTEEN, sparsity)
+        assert kept(alone).tolist() == kept(jax.tree.map(lambda leaf, i=i: leaf[i], together)).tolist()
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 100])
+def test_the_scores_are_traced_once_whatever_the_rounds_and_the_sparsity(rounds):
+    traces = []
+
+    @jax.jit
+    def prune(params, sparsity):
+        def score(masked):
+            traces.append(masked)
+            return pruning.magnitude_scores(masked)
+
+        return pruning.iterative_masks(score, params, sparsity, rounds=rounds)
+
+    for sparsity in (0.25, 0.5, 0.75):
+        assert pruned(prune(FOUR, sparsity)) == sparsity * 4
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("may_return", [False, True])
+def test_of_equal_scores_the_first_are_kept(may_return):
+    def score(masked):
+        return {"u": jnp.ones((1, 8)), "v": jnp.ones((1, 8)), "b": None}
+
+    masks = pruning.iterative_masks(score, SIXTEEN, 0.375, rounds=5, may_return=may_return)
+    assert kept(masks).tolist() == [1] * 10 + [0] * 6
+
+
+def test_a_predicate_of_the_caller_is_asked():
+    def vectors(path, leaf):
+        return leaf.ndim == 1
+
+    masks = pruning.iterative_masks(
+        lambda masked: pruning.magnitude_scores(masked, prunable=vectors),
+        {"w": jnp.ones((2, 2)), "b": jnp.array([1.0, 3.0, 2.0, 4.0])},
+        0.5,
+        rounds=2,
+        prunable=vectors,
+    )
+    assert masks["w"] is None
+    assert masks["b"].tolist() == [0, 1, 0, 1]
+
+
+# A multilayer perceptron without biases, 1,040 weights in 4 layers.
+LAYERS = [(8, 20), (20, 20), (20, 20), (20, 4)]
+SIZE = sum(math.prod(shape) for shape in LAYERS)
+
+
+def flow(params):
+    activations = jnp.ones((1, 8), params[0].dtype)
+    for weights in params:
+        activations = jax.nn.relu(activations @ weights)
+    return activations
+
+
+def synflow(params):
+    return pruning.synflow_scores(flow, params)
+
+
+@jax.jit
+def kept_in_each_layer(params, sparsity):
+    """By SynFlow in 100 rounds, SynFlow in one, and magnitude."""
+    several = [
+        pruning.iterative_masks(synflow, params, sparsity, rounds=100),
+        pruning.iterative_masks(synflow, params, sparsity, rounds=1),
+        pruning.global_masks(pruning.magnitude_scores(params), sparsity),
+    ]
+    return [[jnp.sum(mask) for mask in masks] for masks in several]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_synflow_empties_no_layer_down_to_the_last_path(seed):
+    """The maximal compression is that of one weight in each layer (Tanaka et al. 2020)."""
+    random = np.random.default_rng(seed)
+    with jax.enable_x64(True):
+        params = [jnp.asarray(random.normal(size=shape)) for shape in LAYERS]
+        for left in (4, 5, 6, 8):
+            rounds, one_shot, magnitude = kept_in_each_layer(params, 1 - left / SIZE)
+            assert sum(rounds) == sum(one_shot) == sum(magnitude) == left
+            assert min(rounds) >= 1
+            assert min(one_shot) == 0
+            assert min(magnitude) == 0
+
+
+def failing(params):
+    """NaN as soon as a weight is gone."""
+    scores = pruning.magnitude_scores(params)
+    return jax.tree.map(lambda leaf: jnp.where(jnp.any(leaf == 0), jnp.nan, leaf), scores)
+
+
+def test_nan_is_an_error_that_says_in_which_round_it_first_came():
+    # Densities 0.71, 0.5, 0.35, 0.25: round 1 removes one of four, so the scores of round 2 fail.
+    with pytest.raises(ValueError, match=r"NaN in round 2 of 4: score_fn is not finite there; .*float64"):
+        pruning.iterative_masks(failing, FOUR, 0.75, rounds=4)
+
+
+def test_nan_at_once_is_round_one():
+    with pytest.raises(ValueError, match="NaN in round 1 of 3"):
+        pruning.iterative_masks(failing, {"w": jnp.array([[0.0, 1.0]])}, 0.5, rounds=3)
+
+
+def test_nan_after_the_last_round_is_nobodys_business():
+    assert pruned(pruning.iterative_masks(failing, FOUR, 0.75, rounds=1)) == 3
+
+
+def test_traced_nan_ranks_lowest_and_counts_are_exact():
+    masks = jax.jit(lambda s: pruning.iterative_masks(failing, FOUR, s, rounds=4))(0.75)
+    assert pruned(masks) == 3
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"rounds": 0}, "expected rounds >= 1, got 0"),
+        ({"rounds": -1}, "expected rounds >= 1, got -1"),
+        ({"sparsity": 1.0}, r"expected sparsity in \[0, 1\) .*, got 1.0"),
+        ({"sparsity": -0.1}, r"expected sparsity in \[0, 1\) .*, got -0.1"),
+        ({"sparsity": math.nan}, r"expected sparsity in \[0, 1\) .*, got nan"),
+        ({"params": {"b": jnp.ones(3)}}, "at least one prunable leaf"),
+        ({"score_fn": lambda masked: {"w": masked["w"]}}, r"only in the masks: \[\"\['b'\]\"\]"),
+        ({"score_fn": lambda masked: masked}, r"expected a mask at \['b'\]"),
+        (
+            {"score_fn": lambda masked: {"w": masked["w"][:, :2], "b": None}},
+            r"shape \(1, 2\) at \['w'\], got \(1, 4\)",
+        ),
+        (
+            {"score_fn": lambda masked: {"w": masked["w"] > 0, "b": None}},
+            r"float scores at \['w'\], got bool",
+        ),
+    ],
+)
+def test_what_cannot_be_is_named(knobs, message):
+    call = {"score_fn": pruning.magnitude_scores, "params": FOUR, "sparsity": 0.5, "rounds": 2, **knobs}
+    with pytest.raises(ValueError, match=message):
+        pruning.iterative_masks(call.pop("score_fn"), call.pop("params"), call.pop("sparsity"), **call)

@@ -1,0 +1,218 @@
+"""What operations do to a signal: units that it does not reach stay silent, and nothing stops it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import pruning
+
+ONES = jnp.ones((1, 2))
+PASSES = [[True, False], [False, False]]
+
+
+def through(function, masks=None, **others):
+    """Which of `last` is effective, in input @ first -> function -> @ last.
+
+    The signal reaches unit 0 of two and not unit 1, which has a bias to be confused by.
+    """
+    masks = masks or {"first": jnp.array([[True, False], [True, False]]), "last": jnp.ones((2, 2), bool)}
+    params = {**jax.tree.map(lambda mask: jnp.ones(mask.shape), masks), "bias": ONES[0], **others}
+
+    def output_fn(p):
+        return function(ONES @ p["first"] + p["bias"][None], p) @ p["last"]
+
+    found = pruning.effective_masks(output_fn, params, {**masks, "bias": None, **dict.fromkeys(others)})
+    return [*found["first"].any(0).tolist()], [*found["last"].any(1).tolist()]
+
+
+FIRST_ALONE = [True, False], [True, False]
+BOTH = [True, False], [True, True]
+
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "relu by where": lambda x: jnp.where(x > 0, x, 0),
+    "relu6": jax.nn.relu6,
+    "clip": lambda x: jnp.clip(x, 0, 1),
+    "clamp": lambda x: lax.clamp(-0.1, x, 0.1),
+    "threshold above one": lambda x: jnp.maximum(x, 3.0),
+    "leaky relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "selu": jax.nn.selu,
+    "gelu": jax.nn.gelu,
+    "exact gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "silu": jax.nn.silu,
+    "mish": jax.nn.mish,
+    "hard silu": jax.nn.hard_silu,
+    "tanh": jnp.tanh,
+    "hard tanh": jax.nn.hard_tanh,
+    "soft sign": jax.nn.soft_sign,
+    "square": jnp.square,
+    "power": lambda x: x**3,
+    "minus": lambda x: -x,
+    "absolute": jnp.abs,
+    "logarithm": lambda x: jnp.log1p(x),
+    "root": jnp.sqrt,
+    "reciprocal of a constant": lambda x: x / 3.0,
+    "straight through": lambda x: x + lax.stop_gradient(jnp.round(x) - x),
+    "lower precision": lambda x: x.astype(jnp.bfloat16).astype(jnp.float32),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_that_are_zero_at_zero_pass_what_arrives(name):
+    assert through(lambda x, p: ACTIVATIONS[name](x)) == FIRST_ALONE
+
+
+@pytest.mark.parametrize("function", [jax.nn.sigmoid, jnp.exp, lambda x: x + jnp.ones((1, 2))])
+def test_what_is_not_zero_at_zero_feeds_what_follows(function):
+    assert through(lambda x, p: function(x)) == BOTH
+
+
+def test_normalisation_with_stored_statistics_passes_what_arrives():
+    mean, variance = jnp.zeros((1, 2)), jnp.ones((1, 2))
+
+    def normalise(x, p):
+        return (x - mean) * (lax.rsqrt(variance + 1e-5) * p["scale"]) + p["shift"]
+
+    assert through(normalise, scale=jnp.zeros((1, 2)), shift=-ONES) == FIRST_ALONE
+
+
+def test_statistics_as_params_may_have_any_value():
+    def normalise(x, p):
+        return (x - p["mean"]) / jnp.sqrt(p["variance"] + 1e-5) * (1.0 + p["scale"]) + 2 * p["shift"]
+
+    others = dict.fromkeys(("mean", "variance", "scale", "shift"), jnp.full((1, 2), 3.0))
+    assert through(normalise, **others) == FIRST_ALONE
+
+
+def test_folded_normalisation_passes_what_arrives():
+    def normalise(x, p):
+        return x * p["scale"] + (p["shift"] - p["mean"] * p["scale"])
+
+    assert through(normalise, **dict.fromkeys(("scale", "shift", "mean"), ONES)) == FIRST_ALONE
+
+
+def test_normalisation_over_the_batch_passes_what_arrives():
+    def normalise(x, p):
+        mean, variance = x.mean(0, keepdims=True), x.var(0, keepdims=True)
+        return (x - mean) * lax.rsqrt(variance + 1e-5)
+
+    assert through(normalise) == FIRST_ALONE
+
+
+def test_normalisation_over_the_features_connects_them():
+    assert through(lambda x, p: x - x.mean(1, keepdims=True)) == BOTH
+
+
+MAXIMA = {
+    "reduce": lambda x: jnp.stack([x, x[:, ::-1]]).max(0),
+    "least": lambda x: jnp.stack([x, x[:, ::-1]]).min(0),
+    "of two": lambda x: jnp.maximum(x, x[:, ::-1]),
+    "window": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME") + x,
+    "least in window": lambda x: lax.reduce_window(x, jnp.inf, lax.min, (1, 2), (1, 1), [(0, 0), (1, 0)]),
+    "cumulative": lambda x: lax.cummax(x, 1),
+    "reverse cumulative": lambda x: lax.cummin(x[:, ::-1], 1, reverse=True)[:, ::-1],
+    "padded": lambda x: lax.pad(x, -jnp.inf, ((0, 0, 0), (1, 0, 0)))[:, :2] + x,
+}
+
+
+@pytest.mark.parametrize("name", ["reduce", "least", "of two", "least in window", "cumulative"])
+def test_a_maximum_may_choose_any_entry(name):
+    """Here the other unit's: the signal of unit 0 arrives at both."""
+    assert through(lambda x, p: MAXIMA[name](x)) == BOTH
+
+
+@pytest.mark.parametrize("name", list(MAXIMA))
+def test_every_entry_under_a_maximum_has_a_path(name):
+    masks = {"first": jnp.ones((2, 2), bool), "last": jnp.ones((2, 2), bool)}
+    assert through(lambda x, p: MAXIMA[name](x), masks) == ([True, True], [True, True])
+
+
+def test_padding_is_no_signal():
+    one = {"first": jnp.array([[True], [True]]), "last": jnp.ones((2, 1), bool)}
+    padded = through(lambda x, p: lax.pad(x, -jnp.inf, ((0, 0, 0), (1, 0, 0))), one, bias=jnp.ones(1))
+    assert padded == ([True], [False, True])
+
+
+def test_a_fixed_choice_is_kept_and_its_filling_is_no_signal():
+    left = jnp.array([[True, False]])
+    assert through(lambda x, p: jnp.where(left, x, 7.0)) == FIRST_ALONE
+    assert through(lambda x, p: jnp.where(left, 7.0, x)) == ([False, False], [False, False])
+
+
+def test_a_choice_by_a_signal_may_go_either_way():
+    assert through(lambda x, p: jnp.where(x > 1, x, x[:, ::-1])) == BOTH
+
+
+def test_a_step_has_no_slope_and_stops_the_signal():
+    assert through(lambda x, p: jnp.where(x > 0, 1.0, 0.0)) == ([False, False], [False, False])
+
+
+def test_signs_and_shares_do_not_cancel():
+    negative = jnp.array([[-1.0, -1.0]])
+    assert through(lambda x, p: (x - x) + negative * x) == FIRST_ALONE
+    assert through(lambda x, p: x / (x + 0.1)) == FIRST_ALONE
+    assert through(lambda x, p: x @ jnp.array([[1.0, 0.0], [-1.0, 1.0]])) == FIRST_ALONE
+    assert through(lambda x, p: (x @ jnp.array([[1.0], [-1.0]])) * x) == FIRST_ALONE
+
+
+def test_a_closed_gate_is_no_wall():
+    """A squeezed gate whose weights are all pruned is sigmoid(0), not zero."""
+    masks = {
+        "first": jnp.array([[True, False]] * 2),
+        "last": jnp.ones((2, 2), bool),
+        "gate": jnp.zeros((2, 2), bool),
+    }
+    assert through(lambda x, p: x * jax.nn.sigmoid(x @ p["gate"]), masks) == FIRST_ALONE
+
+
+def test_weights_made_of_weights_are_weights():
+    """A kernel with a gain, in parts, joined: still a kernel and not a signal."""
+    other = {"more": jnp.ones((2, 1)), "gain": jnp.zeros(())}
+
+    def joined(x, p):
+        kernel = jnp.concatenate([p["more"], p["more"]], axis=1)
+        return x * (kernel * jnp.exp(p["gain"]))[:1] + p["bias"][None] * 0.1 + jnp.sum(p["more"])
+
+    assert through(joined, **other) == FIRST_ALONE
+
+
+def test_embeddings_are_inputs_through_weights():
+    """Tokens 0 and 2 are looked up and skip a layer that has nothing kept."""
+    masks = {
+        "table": jnp.array([[True, False], [True, True], [True, False]]),
+        "layer": jnp.zeros((2, 2), bool),
+        "place": jnp.array([[True, True], [False, True]]),
+        "last": jnp.ones((2, 1), bool),
+    }
+    params = jax.tree.map(lambda mask: jnp.ones(mask.shape), masks)
+
+    def output_fn(p):
+        x = p["table"][jnp.array([0, 2])] + p["place"]
+        return (x + jax.nn.relu(x @ p["layer"])) @ p["last"]
+
+    found = jax.tree.map(np.asarray, pruning.effective_masks(output_fn, params, masks))
+    assert found["table"].tolist() == [[True, False], [False, False], [True, False]]
+    assert found["place"].tolist() == [[True, False], [False, False]]
+    assert found["last"].tolist() == [[True], [False]]
+    assert not found["layer"].any()
+
+
+def test_attention_without_queries_still_attends():
+    kept, none = jnp.ones((2, 2), bool), jnp.zeros((2, 2), bool)
+    x = jnp.ones((3, 2))
+
+    def output_fn(p):
+        weights = jax.nn.softmax(x @ p["query"] @ (x @ p["key"]).T)
+        return weights @ (x @ p["value"])
+
+    def found(**masks):
+        params = jax.tree.map(lambda mask: jnp.ones(mask.shape), masks)
+        effective = pruning.effective_masks(output_fn, params, masks)
+        return {name for name, mask in effective.items() if mask.any()}
+
+    assert found(query=kept, key=kept, value=kept) == {"query", "key", "value"}
+    assert found(query=none, key=kept, value=kept) == {"value"}
+    assert found(query=kept, key=kept, value=none) == set()

@@ -1,0 +1,210 @@
+"""The search for a threshold against numpy's stable sort: lowest first, of ties the last one first."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import pruning
+from pruning import threshold
+from pruning.threshold import SAMPLE, lowest
+
+# Of the keys that a score can have; that of infinity is smaller still.
+LARGEST = {"uint32": 2**32 - 3, "uint64": 2**64 - 3}
+# Odd sizes in odd places, and a scalar.
+LAYOUTS = [[(1,)], [(17,)], [(3, 5), (7,), (2, 1, 3)], [(), (2,), (1, 1)]]
+
+
+def expected_marks(keys, number):
+    """One flat array of bools."""
+    flat = np.concatenate([np.ravel(key) for key in keys])
+    from_the_end = np.argsort(flat[::-1], kind="stable")
+    marks = np.zeros(flat.size, bool)
+    marks[flat.size - 1 - from_the_end[:number]] = True
+    return marks
+
+
+def flat(leaves):
+    return np.concatenate([np.ravel(leaf) for leaf in leaves])
+
+
+compiled = jax.jit(lowest)
+
+
+def check(keys, number):
+    found = compiled([jnp.asarray(key) for key in keys], jnp.int32(number))
+    assert [leaf.shape for leaf in found] == [np.shape(key) for key in keys]
+    np.testing.assert_array_equal(flat(found), expected_marks(keys, number))
+
+
+def keys_of(dtype, layout):
+    largest = LARGEST[dtype]
+    few = st.sampled_from([0, 1, 2, 5, largest // 2, largest // 2 + 1, largest - 1, largest])
+    elements = few | st.integers(0, largest)
+    return st.tuples(*[hnp.arrays(dtype, shape, elements=elements) for shape in layout])
+
+
+@pytest.mark.parametrize("dtype", LARGEST)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_small_arrays(dtype, layout, data):
+    keys = data.draw(keys_of(dtype, layout))
+    number = data.draw(st.integers(0, sum(key.size for key in keys)))
+    with jax.enable_x64(True):
+        check(keys, number)
+
+
+# Every third key is looked at first.
+LARGE = [(151, 199), (20_001,), (7,)]
+SIZES = [151 * 199, 20_001, 7]
+SIZE = sum(SIZES)
+STRIDE = 3
+
+
+def test_the_large_arrays_are_sampled():
+    assert SIZE // SAMPLE == STRIDE
+
+
+def split(keys):
+    ends = np.cumsum(SIZES)[:-1]
+    return [part.reshape(shape) for part, shape in zip(np.split(keys, ends), LARGE, strict=True)]
+
+
+def sampled():
+    """Which keys the sample sees."""
+    seen = np.zeros(SIZE, bool)
+    for start, size in zip(np.cumsum([0, *SIZES]), SIZES, strict=False):
+        seen[start : start + size : STRIDE] = True
+    return seen
+
+
+def random_keys(seed):
+    return np.random.default_rng(seed).integers(0, LARGEST["uint32"], SIZE, dtype=np.uint32)
+
+
+LARGE_CASES = {
+    "no two alike": np.random.default_rng(0).permutation(SIZE).astype(np.uint32),
+    "all over": random_keys(1),
+    "a few values": random_keys(2) % 5,
+    "one value": np.full(SIZE, 7, np.uint32),
+    "the two ends": np.where(random_keys(3) % 2, 0, LARGEST["uint32"]).astype(np.uint32),
+    "the sample sees the low ones alone": np.where(sampled(), random_keys(4) % 100, random_keys(5)),
+    "the sample sees the high ones alone": np.where(sampled(), LARGEST["uint32"], random_keys(6) // 2),
+    "the sample sees one value": np.where(sampled(), 2**31, random_keys(7)),
+    "the sample sees all but one value": np.where(sampled(), random_keys(8), 2**31),
+    "sorted": np.sort(random_keys(9)),
+    "sorted the other way": -np.sort(-random_keys(10).astype(np.int64)),
+}
+
+
+@pytest.mark.parametrize("case", LARGE_CASES)
+def test_large_arrays(case):
+    keys = split(LARGE_CASES[case].astype(np.uint32))
+    seen = int(sampled().sum())
+    for number in (0, 1, seen - 1, seen, seen + 1, SIZE // 2, SIZE - seen, SIZE - 1, SIZE):
+        check(keys, number)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 2**32 - 1), st.integers(0, SIZE))
+def test_large_arrays_of_few_or_many_values(seed, values, number):
+    check(split(random_keys(seed) % np.uint32(values)), number)
+
+
+def test_several_counts_side_by_side():
+    """Each search goes on while another one still runs, and must not move from where it ended."""
+    keys = [jnp.asarray(key) for key in split(LARGE_CASES["a few values"].astype(np.uint32))]
+    numbers = [0, 1, 77, SIZE // 5, SIZE // 2, SIZE - 1, SIZE]
+    found = jax.jit(jax.vmap(lowest, in_axes=(None, 0)))(keys, jnp.array(numbers, jnp.int32))
+    for i, number in enumerate(numbers):
+        np.testing.assert_array_equal(flat([leaf[i] for leaf in found]), expected_marks(keys, number))
+
+
+def test_several_arrays_side_by_side():
+    cases = [LARGE_CASES[case].astype(np.uint32) for case in ("sorted", "one value", "the two ends")]
+    stacked = [jnp.stack(leaves) for leaves in zip(*map(split, cases), strict=True)]
+    numbers = [SIZE // 3, 1234, SIZE // 2]
+    found = jax.jit(jax.vmap(lowest))(stacked, jnp.array(numbers, jnp.int32))
+    for i, (case, number) in enumerate(zip(cases, numbers, strict=True)):
+        np.testing.assert_array_equal(flat([leaf[i] for leaf in found]), expected_marks([case], number))
+
+
+def count_passes(monkeypatch, keys, number):
+    """How often the search counts, for an array of keys."""
+    passes = []
+
+    def counted(search, narrow=threshold._narrow):
+        passes.append(search)
+        return narrow(search)
+
+    with monkeypatch.context() as patch, jax.disable_jit():
+        patch.setattr(threshold, "_narrow", counted)
+        lowest([jnp.asarray(keys)], jnp.int32(number))
+    return len(passes)
+
+
+@pytest.mark.parametrize("number", [50, SIZE // 2, SIZE - 50])
+def test_a_few_passes_find_the_threshold_among_weights(monkeypatch, number):
+    """32 bits in steps of three take eleven; a sample, and stopping at the count, save most of them."""
+    weights = np.abs(np.random.default_rng(0).normal(size=SIZE)).astype(np.float32)
+    assert count_passes(monkeypatch, weights.view(np.uint32), number) <= 5
+
+
+@pytest.mark.parametrize("case", LARGE_CASES)
+def test_whatever_the_keys_a_pass_finds_three_bits(monkeypatch, case):
+    """11 for a key after the sample, and 6 for a place among 50,000 ties."""
+    assert count_passes(monkeypatch, LARGE_CASES[case].astype(np.uint32), 10_000) <= 1 + 11 + 6
+
+
+def test_a_second_call_compiles_nothing(caplog):
+    """Outside jit too, where JAX would compile a loop over a new function again."""
+    first, second = (jnp.asarray(np.arange(23, dtype=np.uint32)[None] * i) for i in (1, 2))
+    with jax.log_compiles():
+        for keys, number, compiles in ((first, 3, True), (second, 7, False)):
+            caplog.clear()
+            lowest([keys], jnp.int32(number))
+            assert any(message.startswith("Compiling") for message in caplog.messages) == compiles
+
+
+# What selection makes of it: scores that are large in number.
+
+
+select = jax.jit(pruning.global_masks)
+
+
+def kept_by_sort(scores, pruned):
+    return ~expected_marks([scores + 0.0], pruned)
+
+
+def test_scores_with_infinities_both_zeros_and_many_ties():
+    values = np.array([-np.inf, -2, -1e-30, -0.0, 0.0, 1e-30, 1, 1, 3e38, np.inf], np.float32)
+    scores = values[np.random.default_rng(0).integers(0, len(values), SIZE)]
+    for sparsity in (0.0, 0.001, 0.25, 0.5, 0.75, 0.95, 0.9999):
+        kept = select(split(scores), sparsity)
+        pruned = pruning.pruned_count(sparsity, SIZE)
+        np.testing.assert_array_equal(flat(kept), kept_by_sort(scores, pruned))
+
+
+def test_float64_scores_that_differ_beyond_float32():
+    with jax.enable_x64(True):
+        scores = 1 + np.random.default_rng(0).permutation(SIZE) * 1e-14
+        assert len(set(scores.astype(np.float32))) == 1
+        for sparsity in (0.1, 0.5, 0.9999):
+            kept = select([jnp.asarray(leaf) for leaf in split(scores)], sparsity)
+            pruned = pruning.pruned_count(sparsity, SIZE)
+            np.testing.assert_array_equal(flat(kept), kept_by_sort(scores, pruned))
+
+
+def test_sparsities_side_by_side():
+    scores = np.random.default_rng(0).integers(0, 50, SIZE).astype(np.float32)
+    sparsities = [0.0, 0.25, 0.5, 0.99]
+    found = jax.jit(jax.vmap(pruning.global_masks, in_axes=(None, 0)))(
+        split(scores), jnp.array(sparsities)
+    )
+    for i, sparsity in enumerate(sparsities):
+        pruned = pruning.pruned_count(sparsity, SIZE)
+        np.testing.assert_array_equal(flat([leaf[i] for leaf in found]), kept_by_sort(scores, pruned))

@@ -1,0 +1,14 @@
+"""Models of the pruning literature, as Flax Linen modules.
+
+Every model maps images (batch, H, W, C) of any size to logits (batch, num_classes), by
+`model(images, *, train=False)`. `train` makes BatchNorm normalise with the batch's statistics and
+move the running ones; without BatchNorm it changes nothing.
+
+A file a family: `plain` (LeNets, Conv-2/4/6), `resnet`, `wide_resnet`, `vgg`; `layers` and
+`initializers` are shared, `registry` knows the names.
+"""
+
+from train.models.initializers import INITIALIZERS, SCALE_INITIALIZERS
+from train.models.registry import MODELS, find_model, make_model
+
+__all__ = ["INITIALIZERS", "MODELS", "SCALE_INITIALIZERS", "find_model", "make_model"]

@@ -1,0 +1,162 @@
+"""Residual networks with BatchNorm: ResNet-20 to -110 for CIFAR, ResNet-18 and -50.
+
+Both families are `ResNet` with other stems, blocks and widths. A shortcut is a 1x1 convolution and
+BatchNorm where the shape changes, the identity elsewhere; no convolution has a bias.
+
+Source:
+    He, Zhang, Ren and Sun 2015, arXiv:1512.03385: table 1 (ImageNet), section 4.2 (CIFAR), with
+    the projection shortcuts of option B for CIFAR too, as the pruning literature has it. (The paper's
+    own CIFAR nets have option A, without weights.) Bottlenecks take their stride in the 3x3
+    convolution, as torchvision's; the paper's take it in the first 1x1.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.nn.initializers import Initializer
+
+from train.models.initializers import KAIMING_NORMAL, ONES
+from train.models.layers import (
+    MakeConv,
+    MakeNorm,
+    global_average_pool,
+    make_conv,
+    make_norm,
+    max_pool_3x3,
+)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut.
+
+    Attributes:
+        channels: Of both convolutions and of the result.
+        stride: Of the first convolution and the shortcut.
+        conv: See `layers.make_conv`.
+        norm: See `layers.make_norm`.
+    """
+
+    channels: int
+    stride: int
+    conv: MakeConv
+    norm: MakeNorm
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map (batch, H, W, C) to (batch, H / stride, W / stride, channels)."""
+        y = self.conv(self.channels, 3, self.stride, name="conv1")(x)
+        y = nn.relu(self.norm("bn1")(y))
+        y = self.norm("bn2")(self.conv(self.channels, 3, name="conv2")(y))
+        return nn.relu(y + _shortcut(x, self.channels, self.stride, self.conv, self.norm))
+
+
+class Bottleneck(nn.Module):
+    """A 3x3 convolution between two 1x1 convolutions, and a shortcut.
+
+    Attributes:
+        channels: Of the first two convolutions; the result has four times as many.
+        stride: Of the 3x3 convolution and the shortcut.
+        conv: See `layers.make_conv`.
+        norm: See `layers.make_norm`.
+    """
+
+    channels: int
+    stride: int
+    conv: MakeConv
+    norm: MakeNorm
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map (batch, H, W, C) to (batch, H / stride, W / stride, 4 * channels)."""
+        y = nn.relu(self.norm("bn1")(self.conv(self.channels, 1, name="conv1")(x)))
+        y = self.conv(self.channels, 3, self.stride, name="conv2")(y)
+        y = nn.relu(self.norm("bn2")(y))
+        y = self.norm("bn3")(self.conv(4 * self.channels, 1, name="conv3")(y))
+        return nn.relu(y + _shortcut(x, 4 * self.channels, self.stride, self.conv, self.norm))
+
+
+class Stage(nn.Module):
+    """Blocks of one width, in a row; the first takes the stride.
+
+    Attributes:
+        block: A block's class: its fields are channels, stride, conv and norm.
+        blocks: How many.
+        channels: Of each block.
+        stride: Of the first block.
+        conv: See `layers.make_conv`.
+        norm: See `layers.make_norm`.
+    """
+
+    block: Callable[..., nn.Module]
+    blocks: int
+    channels: int
+    stride: int
+    conv: MakeConv
+    norm: MakeNorm
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map (batch, H, W, C) to what the last block gives."""
+        for index in range(self.blocks):
+            stride = self.stride if index == 0 else 1
+            x = self.block(self.channels, stride, self.conv, self.norm, name=f"block{index + 1}")(x)
+        return x
+
+
+def small_stem(x: jax.Array, channels: int, conv: MakeConv, norm: MakeNorm) -> jax.Array:
+    """A 3x3 convolution, BatchNorm and ReLU, for images of 32 to 64 pixels."""
+    return nn.relu(norm("bn1")(conv(channels, 3, name="conv1")(x)))
+
+
+def large_stem(x: jax.Array, channels: int, conv: MakeConv, norm: MakeNorm) -> jax.Array:
+    """A 7x7 convolution at stride 2, BatchNorm, ReLU and a 3x3 max pool at stride 2, for ImageNet."""
+    return max_pool_3x3(nn.relu(norm("bn1")(conv(channels, 7, 2, name="conv1")(x))))
+
+
+class ResNet(nn.Module):
+    """A stem, stages of blocks, a global average pool and a dense layer.
+
+    With `train` BatchNorm needs `mutable=["batch_stats"]`; see `layers` for what it computes.
+
+    Attributes:
+        num_classes: Number of logits.
+        blocks: How many blocks each stage has.
+        channels: Of each stage's blocks; the stem has the first stage's. Stages but the first halve
+            the image.
+        block: `BasicBlock` or `Bottleneck`.
+        stem: `small_stem` or `large_stem`.
+        kernel_init: Initializer of the kernels.
+        scale_init: Initializer of BatchNorm's scales.
+        dtype: Dtype of the computation; None for that of images and parameters.
+    """
+
+    num_classes: int
+    blocks: tuple[int, ...]
+    channels: tuple[int, ...]
+    block: Callable[..., nn.Module] = BasicBlock
+    stem: Callable[..., jax.Array] = small_stem
+    kernel_init: Initializer = KAIMING_NORMAL
+    scale_init: Initializer = ONES
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Map images (batch, H, W, C) to logits (batch, num_classes)."""
+        conv = make_conv(self.kernel_init, self.dtype)
+        norm = make_norm(self.scale_init, self.dtype, train=train)
+        x = self.stem(images, self.channels[0], conv, norm)
+        for index, (blocks, channels) in enumerate(zip(self.blocks, self.channels, strict=True)):
+            stride = 1 if index == 0 else 2
+            stage = Stage(self.block, blocks, channels, stride, conv, norm, name=f"stage{index + 1}")
+            x = stage(x)
+        x = global_average_pool(x)
+        return nn.Dense(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="dense")(x)
+
+
+def _shortcut(x: jax.Array, channels: int, stride: int, conv: MakeConv, norm: MakeNorm) -> jax.Array:
+    """Bring a block's input to the shape of its result; called within the block."""
+    if stride == 1 and x.shape[-1] == channels:
+        return x
+    return norm("shortcut_bn")(conv(channels, 1, stride, name="shortcut_conv")(x))
