@@ -31,7 +31,7 @@ from train.augment import normalise
 from train.data import Dataset, Split
 from train.members import in_turn, map_members, side_by_side
 from train.models import make_model
-from train.population import EpochResult, Member, Population, stack_members
+from train.population import EpochResult, Member, Population, apply_model, stack_members
 from train.recipes import RECIPES, lookup, make_optimizer
 
 
@@ -190,6 +190,56 @@ def selection(size: int) -> Comparison:
     )
 
 
+def synflow(model_name: str, image_shape: tuple[int, int, int], rounds: int, dtype: str) -> Comparison:
+    """SynFlow in one compiled loop against as many forward and backward passes of the same input.
+
+    A round is such a pass, and the masking, scoring and exact selection of every weight.
+
+    Args:
+        model_name: A name in ``train.models``.
+        image_shape: Height, width, channels of the input of ones.
+        rounds: How many.
+        dtype: Of weights and scores; float64 is computed under ``jax.enable_x64``.
+
+    Returns:
+        The comparison.
+    """
+    wide = dtype == "float64"
+    with jax.enable_x64(wide):
+        model = make_model(model_name, num_classes=10)
+        ones = jnp.ones((1, *image_shape), dtype)
+        variables = jax.jit(model.init)(jax.random.key(0), ones)
+        variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
+        params, stats = variables["params"], variables.get("batch_stats", {})
+
+    def output(params: Any) -> jax.Array:
+        return apply_model(model, params, stats, ones, train=False)[0]
+
+    prune = jax.jit(
+        lambda params: pruning.iterative_masks(
+            lambda masked: pruning.synflow_scores(output, masked), params, 0.99, rounds=rounds
+        )
+    )
+    differentiate = jax.jit(jax.value_and_grad(lambda params: jnp.sum(output(params))))
+
+    def ours() -> None:
+        with jax.enable_x64(wide):
+            jax.block_until_ready(prune(params))
+
+    def theirs() -> None:
+        with jax.enable_x64(wide):
+            for _ in range(rounds):
+                jax.block_until_ready(differentiate(params))
+
+    return Comparison(
+        ours=ours,
+        theirs=theirs,
+        against="forward and backward passes alone",
+        unit="rounds",
+        amount=rounds,
+    )
+
+
 def synthetic_population(
     model_name: str, image_shape: tuple[int, int, int], steps: int, execute: Callable[..., Any]
 ) -> Population:
@@ -252,6 +302,8 @@ ROWS: dict[str, Callable[[], Comparison]] = {
     "members-lenet-300-100": lambda: execution("lenet-300-100", (28, 28, 1), 8, 100),
     "members-lenet-5": lambda: execution("lenet-5", (28, 28, 1), 4, 4),
     "selection": lambda: selection(25_000_000),
+    "synflow-vgg-16": lambda: synflow("vgg-16", (32, 32, 3), 100, "float32"),
+    "synflow-vgg-16-float64": lambda: synflow("vgg-16", (32, 32, 3), 100, "float64"),
 }
 
 

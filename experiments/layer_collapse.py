@@ -142,7 +142,7 @@ def depth_order(path: str) -> tuple:
         A sort key.
     """
     parts = re.split(r"(\d+)", path)
-    return "stage" in path, "['dense']" in path, [int(p) if p.isdigit() else p for p in parts]
+    return "['dense']" in path, [int(part) if part.isdigit() else part for part in parts]
 
 
 def critical_powers(rows: Sequence[Row], powers: Sequence[float]) -> list[float]:

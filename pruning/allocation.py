@@ -143,8 +143,9 @@ def smart_ratios(
 ) -> PyTree:
     r"""Density proportional to :math:`(L - l + 1)^2 + (L - l + 1)` for the l-th of L layers.
 
-    The last layer, the classifier, has a density of its own and does not count among the L. Densities
-    above 1 are set to 1 and the rest is solved again, so that the total sparsity is kept.
+    The last layer, the classifier, has a density of its own and does not count among the L; it is
+    raised where the others dense would not be enough. Densities above 1 are set to 1 and the rest is
+    solved again, so that the total sparsity is kept.
 
     Args:
         params: Any pytree of arrays.
@@ -177,8 +178,12 @@ def smart_ratios(
     *early, last = layers
     if not 0 < last_density <= 1:
         raise ValueError(f"expected last_density in (0, 1], got {last_density}")
-    kept = (1 - float(sparsity)) * sum(sizes.values()) - last_density * sizes[last]
-    if kept <= 0 or not early:
+    if not early:
+        raise ValueError(f"expected at least two layers, the last being the classifier, got {last} alone")
+    total = (1 - float(sparsity)) * sum(sizes.values())
+    last_density = max(last_density, (total - sum(sizes[path] for path in early)) / sizes[last])
+    kept = total - last_density * sizes[last]
+    if kept <= 0:
         raise ValueError(
             f"sparsity {sparsity} leaves nothing to the other layers where {last} keeps {last_density} "
             f"of its {sizes[last]} weights: ask for a lower sparsity or a lower last_density"
@@ -202,7 +207,7 @@ def layer_sparsities(masks: PyTree) -> PyTree:
 
     Returns:
         A tree of sparsities: floats, or float32 scalars where the masks are traced. A layer without
-        any kept weight has 1, which no selection takes.
+        any kept weight has 1, which selection refuses (or, traced, takes for all but one weight).
 
     >>> import jax.numpy as jnp
     >>> layer_sparsities({"kernel": jnp.array([[True, False, False, False]]), "bias": None})

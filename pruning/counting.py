@@ -91,13 +91,15 @@ def exponential_sparsities(sparsity: Any, rounds: int) -> Any:
     Source: Tanaka et al. 2020 (arXiv 2006.05467), algorithm 1.
     """
     check_sparsity(sparsity)
-    if rounds < 1:
-        raise ValueError(f"expected rounds >= 1, got {rounds}")
+    if not isinstance(rounds, int) or rounds < 1:
+        raise ValueError(f"expected rounds to be a whole number >= 1, got {rounds}")
     steps = np.arange(1, rounds + 1) / rounds
     if not is_traced(sparsity):
-        return np.append(1 - (1 - float(sparsity)) ** steps[:-1], float(sparsity))
+        before = 1 - (1 - float(sparsity)) ** steps[:-1]
+        return np.append(np.minimum(before, float(sparsity)), float(sparsity))
     density = 1 - sparsity
-    return jnp.append(1 - density ** jnp.asarray(steps[:-1], density.dtype), sparsity)
+    before = 1 - density ** jnp.asarray(steps[:-1], density.dtype)
+    return jnp.append(jnp.minimum(before, sparsity), sparsity)
 
 
 def _times(fraction: Any, size: int, offset: int) -> Any:

@@ -176,6 +176,5 @@ def _uses(equation: Any, operands: list[Value]) -> Iterable[_Use]:
         per_output = math.prod(right) // channels
     count = per_output * math.prod(equation.outvars[0].aval.shape)
     for atom, value in zip(equation.invars, operands, strict=True):
-        if value.kind is Kind.WEIGHTS:
-            for leaf in value.leaves:
-                yield _Use(leaf, math.prod(atom.aval.shape), count)
+        for leaf in value.leaves:
+            yield _Use(leaf, math.prod(atom.aval.shape), count)

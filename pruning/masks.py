@@ -74,6 +74,37 @@ def prunable_params(params: PyTree, prunable: Prunable = prunable) -> PyTree:
     return chosen
 
 
+def prunable_pair(
+    params: PyTree, other: PyTree, name: str, prunable: Prunable = prunable
+) -> tuple[PyTree, PyTree]:
+    """The prunable leaves of two trees that must match.
+
+    Args:
+        params: Any pytree of arrays.
+        other: The same tree with other values.
+        name: What an error calls it.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        Two trees shaped like masks.
+
+    Raises:
+        ValueError: If the trees differ in structure or shapes, or no leaf is prunable.
+    """
+    first, second = (prunable_params(tree, prunable) for tree in (params, other))
+    if jax.tree.structure(first) != jax.tree.structure(second):
+        raise ValueError(
+            f"expected params and {name} of one structure, got {jax.tree.structure(first)} and "
+            f"{jax.tree.structure(second)}"
+        )
+    found = jax.tree_util.tree_leaves_with_path(second)
+    for leaf, (path, counterpart) in zip(jax.tree.leaves(first), found, strict=True):
+        if leaf.shape != counterpart.shape:
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"expected {name} of shape {leaf.shape} at {where}, got {counterpart.shape}")
+    return first, second
+
+
 def split_prunable(
     params: PyTree, prunable: Prunable = prunable
 ) -> tuple[PyTree, Callable[[PyTree], PyTree]]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
-from pruning.masks import Prunable, PyTree, Scalar, prunable, prunable_params
+from pruning.masks import Prunable, PyTree, Scalar, prunable, prunable_pair, prunable_params
 from pruning.selection import layerwise_masks
 
 
@@ -76,7 +76,7 @@ def displacement_scores(
     Source: Haroon 2022 (arXiv 2209.02201), "within a fraction of their initial value". Unlike
     ``movement_scores``, relative to the initial weight.
     """
-    now, initial = _both(params, initial_params, prunable)
+    now, initial = prunable_pair(params, initial_params, "initial_params", prunable)
     return jax.tree.map(relative_displacement, now, initial)
 
 
@@ -98,7 +98,7 @@ def movement_scores(params: PyTree, initial_params: PyTree, *, prunable: Prunabl
 
     Source: Zhou et al. 2019 (arXiv 1905.01067), criterion "movement".
     """
-    now, initial = _both(params, initial_params, prunable)
+    now, initial = prunable_pair(params, initial_params, "initial_params", prunable)
     return jax.tree.map(lambda w, w0: jnp.abs(w - w0), now, initial)
 
 
@@ -120,25 +120,8 @@ def magnitude_increase_scores(
 
     Source: Zhou et al. 2019 (arXiv 1905.01067), criterion "magnitude increase".
     """
-    now, initial = _both(params, initial_params, prunable)
+    now, initial = prunable_pair(params, initial_params, "initial_params", prunable)
     return jax.tree.map(lambda w, w0: jnp.abs(w) - jnp.abs(w0), now, initial)
-
-
-def _both(params: PyTree, initial_params: PyTree, prunable: Prunable) -> tuple[PyTree, PyTree]:
-    """The prunable leaves of two trees that must match."""
-    now, initial = (prunable_params(tree, prunable) for tree in (params, initial_params))
-    if jax.tree.structure(now) != jax.tree.structure(initial):
-        raise ValueError(
-            "expected params and initial_params of one structure, got "
-            f"{jax.tree.structure(now)} and {jax.tree.structure(initial)}"
-        )
-    for (path, leaf), start in zip(
-        jax.tree_util.tree_leaves_with_path(now), jax.tree.leaves(initial), strict=True
-    ):
-        if leaf.shape != start.shape:
-            where = jax.tree_util.keystr(path)
-            raise ValueError(f"expected weights of shape {start.shape} at {where}, got {leaf.shape}")
-    return now, initial
 
 
 def relative_displacement(weights: jax.Array, initial: jax.Array) -> jax.Array:

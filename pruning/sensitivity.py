@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pruning.masks import Prunable, PyTree, is_traced, prunable, prunable_params, split_prunable
+from pruning.masks import Prunable, PyTree, is_traced, prunable, prunable_pair, split_prunable
 
 LossFn = Callable[[PyTree, Any], jax.Array]
 
@@ -33,7 +33,8 @@ def snip_scores(
     Args:
         loss_fn: ``loss_fn(params, batch)`` gives the mean loss of a batch, a float scalar.
         params: Any pytree of arrays. Leaves that are not prunable take no part.
-        batches: A sequence of batches; the leaves of one share their leading axis, its size n_b.
+        batches: A list of batches (or a tuple, but not of bare arrays: that is taken for one batch);
+            the leaves of a batch share their leading axis, its size n_b.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
 
     Returns:
@@ -83,13 +84,8 @@ def force_scores(
 
     Source: de Jorge et al. 2021 (arXiv 2006.09081), equation 6 and algorithm 1.
     """
-    weights = prunable_params(params, prunable)
-    at, merge = split_prunable(masked_params, prunable)
-    if jax.tree.structure(weights) != jax.tree.structure(at):
-        raise ValueError(
-            "expected masked_params of the structure of params, got "
-            f"{jax.tree.structure(at)} and {jax.tree.structure(weights)}"
-        )
+    weights, at = prunable_pair(params, masked_params, "masked_params", prunable)
+    _, merge = split_prunable(masked_params, prunable)
     gradients = _mean_over_batches(lambda batch: _gradient(loss_fn, merge, batch)(at), batches)
     scores = jax.tree.map(lambda w, g: jnp.abs(w * g), weights, gradients)
     return _check_finite(scores, "the loss or its gradient")
@@ -172,11 +168,12 @@ def _gradient(
     loss_fn: LossFn, merge: Callable[[PyTree], PyTree], batch: Any
 ) -> Callable[[PyTree], PyTree]:
     def loss(weights: PyTree) -> jax.Array:
-        value = jnp.asarray(loss_fn(merge(weights), batch))
-        if value.shape or not jnp.issubdtype(value.dtype, jnp.floating):
+        value = loss_fn(merge(weights), batch)
+        dtype, shape = getattr(value, "dtype", type(value).__name__), getattr(value, "shape", None)
+        if shape != () or not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
                 "expected loss_fn(params, batch) to return a float scalar, the mean loss of the batch, "
-                f"got {value.dtype} of shape {value.shape}"
+                f"got {dtype}" + ("" if shape is None else f" of shape {shape}")
             )
         return value
 
@@ -185,6 +182,14 @@ def _gradient(
 
 def _mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[Any]) -> PyTree:
     """The mean over all examples of a derivative that is itself a mean over a batch."""
+    # (x, y) is one batch in most code, and would pass for two.
+    bare = isinstance(batches, tuple) and any(hasattr(batch, "ndim") for batch in batches)
+    if bare or not isinstance(batches, list | tuple):
+        raise ValueError(
+            f"expected a sequence of batches, got a {type(batches).__name__}"
+            + (" of arrays" if bare else "")
+            + "; a single batch goes in a list: [batch]"
+        )
     sizes = [_batch_size(batch, place) for place, batch in enumerate(batches)]
     if not sizes:
         raise ValueError("expected at least one batch, got an empty sequence")

@@ -11,10 +11,10 @@ no path leads on. Every value has a kind:
 What is done otherwise than the network does it, so that a path is a path:
 
 - weights that are added to a signal (a bias) let it pass and start none;
-- differences add up, quotients multiply, signs are dropped: nothing cancels;
+- differences add up, quotients multiply, signs are lost at the next use: nothing cancels;
 - a maximum is the sum of what it chooses from: for some weights each entry is the largest;
-- a threshold (``max(x, 0)``, ``clip``) lets its signal pass; a choice that depends on a signal adds
-  up its branches; the constants that a mask or padding fills in are no signal.
+- a threshold (``max(x, 0)``, ``clip``), learned or not, lets its signal pass; a choice that depends
+  on a signal adds up its branches; the constants that a mask or padding fills in are no signal.
 
 All else is computed as it is. So a constant that is added, and a function whose value at 0 is not 0
 (a sigmoid), start a signal.
@@ -62,8 +62,7 @@ def is_inexact(value: Any) -> bool:
 @jax.custom_vjp
 def there(array: jax.Array) -> jax.Array:
     """Reduces an array, and the gradient that comes back, to where they are not zero."""
-    # A comparison, and not `!= 0`: NaN is what 0 times an infinite derivative gives, and no path.
-    return jnp.where(jnp.abs(array) > 0, _THERE, 0).astype(array.dtype)
+    return jnp.where(array != 0, _THERE, 0).astype(array.dtype)
 
 
 there.defvjp(lambda array: (there(array), None), lambda _, gradient: (there(gradient),))
@@ -109,7 +108,9 @@ def _operand(value: Value) -> Any:
 
 
 def _varying(operands: Sequence[Value]) -> list[jax.Array]:
-    return [there(value.array) for value in operands if value.kind is not Kind.CONSTANT]
+    """The signals among what is chosen from; weights where there are none."""
+    kind = max(value.kind for value in operands)
+    return [there(value.array) for value in operands if value.kind is kind is not Kind.CONSTANT]
 
 
 def _product(equation: Any, operands: Sequence[Value]) -> list[Any]:
@@ -153,12 +154,6 @@ def _extremum(equation: Any, operands: Sequence[Value]) -> list[Any]:
     return [jnp.broadcast_to(total, equation.outvars[0].aval.shape)]
 
 
-def _clamp(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    if operands[1].kind is Kind.CONSTANT:
-        return _compute(equation, operands)
-    return [there(operands[1].array)]
-
-
 def _reduce_extremum(equation: Any, operands: Sequence[Value]) -> list[Any]:
     return [jnp.sum(there(operands[0].array), axis=equation.params["axes"])]
 
@@ -191,9 +186,8 @@ _RULES: dict[str, Callable[[Any, Sequence[Value]], list[Any]]] = {
     **dict.fromkeys((*PRODUCTS, "mul"), _product),
     "div": _quotient,
     **dict.fromkeys(_SUMS, _sum),
-    **dict.fromkeys(("neg", "abs", "stop_gradient"), _same),
-    **dict.fromkeys(("max", "min"), _extremum),
-    "clamp": _clamp,
+    "stop_gradient": _same,
+    **dict.fromkeys(("max", "min", "clamp"), _extremum),
     **dict.fromkeys(("reduce_max", "reduce_min"), _reduce_extremum),
     **dict.fromkeys(("reduce_window_max", "reduce_window_min"), _window_extremum),
     **dict.fromkeys(("cummax", "cummin"), _cumulative_extremum),

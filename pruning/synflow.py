@@ -19,8 +19,8 @@ def synflow_scores(
     ``iterative_masks(lambda masked: synflow_scores(output_fn, masked), params, s, rounds=100)``.
 
     R grows or shrinks exponentially with depth. Where float32 does not hold it (an error says so, when
-    nothing is traced) compute in float64: float64 params under ``jax.enable_x64(True)``, which need not
-    be on in the rest of the process.
+    nothing is traced and no weight is zero yet) compute in float64: float64 params under
+    ``jax.enable_x64(True)``, which need not be on in the rest of the process.
 
     Args:
         output_fn: ``output_fn(params)`` gives the network's output for an input of ones, in inference
@@ -33,7 +33,8 @@ def synflow_scores(
         A tree of scores in the dtype of the params; all NaN where R is not finite and traced.
 
     Raises:
-        ValueError: If no leaf is prunable, or R is not finite (when nothing is traced).
+        ValueError: If no leaf is prunable, the output has no floats, R is not finite, or R is 0 though
+            no weight is (the last two when nothing is traced).
 
     Source: Tanaka et al. 2020 (arXiv 2006.05467), equation 2 and algorithm 1.
 
@@ -46,16 +47,36 @@ def synflow_scores(
 
     def flow(weights: PyTree) -> jax.Array:
         outputs = jax.tree.leaves(output_fn(merge(weights)))
+        if not any(jnp.issubdtype(jnp.result_type(output), jnp.floating) for output in outputs):
+            raise ValueError(
+                "expected output_fn(params) to return the network's output, one or more arrays of "
+                f"floats, got {[str(jnp.result_type(output)) for output in outputs] or 'nothing'}"
+            )
         return sum((jnp.sum(output) for output in outputs), start=jnp.zeros(()))
 
     total, gradients = jax.value_and_grad(flow)(weights)
-    if not is_traced(total) and not jnp.isfinite(total):
+    if not is_traced(total):
+        _check_flow(total, weights)
+    # Not 0 * infinity: a pruned weight between large ones scores 0.
+    scores = jax.tree.map(lambda w, g: jnp.where(w == 0, 0, w * g), weights, gradients)
+    return jax.tree.map(lambda score: jnp.where(jnp.isfinite(total), score, jnp.nan), scores)
+
+
+def _check_flow(total: jax.Array, weights: PyTree) -> None:
+    leaves = jax.tree.leaves(weights)
+    mend = "compute in float64 (float64 params under jax.enable_x64(True))"
+    if jnp.isnan(total) and any(jnp.any(jnp.isnan(leaf)) for leaf in leaves):
+        raise ValueError("expected a finite sum of outputs, got NaN: there is NaN in the params")
+    if not jnp.isfinite(total):
         raise ValueError(
             f"expected a finite sum of outputs, got {total} in {total.dtype}: the flow through the "
-            "network overflows; compute in float64 (float64 params under jax.enable_x64(True))"
+            f"network overflows; {mend}"
         )
-    scores = jax.tree.map(jnp.multiply, weights, gradients)
-    return jax.tree.map(lambda score: jnp.where(jnp.isfinite(total), score, jnp.nan), scores)
+    if total == 0 and all(jnp.all(leaf != 0) for leaf in leaves):
+        raise ValueError(
+            f"expected a positive sum of outputs, got 0 in {total.dtype} although no weight is 0: the "
+            f"flow through the network underflows ({mend}), or the outputs do not depend on the params"
+        )
 
 
 def _magnitude(leaf: jax.Array) -> jax.Array:

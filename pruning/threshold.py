@@ -58,7 +58,7 @@ def lowest(keys: Keys, number: jax.Array) -> list[jax.Array]:
     start = Search(zero, largest, jnp.int32(0), _sample_quantiles(keys, number), number, keys)
     found = jax.lax.while_loop(_is_open, _narrow, start)
 
-    zero, size = jnp.uint32(0), jnp.uint32(sum(leaf.size for leaf in keys))
+    zero, size = jnp.uint32(0), jnp.uint32(sum(leaf.size for leaf in keys) + 1)
     number, probes = number - found.below, _equally_spaced(zero, size)
     start = Search(zero, size, jnp.int32(0), probes, number, keys, found.low)
     last = jax.lax.while_loop(_is_open, _narrow, start).low

@@ -246,6 +246,10 @@ RECIPES: dict[str, Recipe] = {
     "assessed-lenet": Recipe(epochs=16, batch_size=128, learning_rate=0.1),
     "assessed-cifar": _ASSESSED_CIFAR,
     "assessed-cifar-eval-scores": replace(_ASSESSED_CIFAR, score_in_train_mode=False),
+    # Initialized and scored as in the Synaptic-Flow repository.
+    "assessed-cifar-unit-scales-eval-scores": replace(
+        _ASSESSED_CIFAR, score_in_train_mode=False, scale_initializer="ones"
+    ),
     "assessed-cifar-bfloat16": replace(_ASSESSED_CIFAR, compute_dtype="bfloat16"),
     "assessed-tinyimagenet": replace(
         _ASSESSED_CIFAR,

@@ -31,3 +31,11 @@ def test_both_ways_of_the_training_row_do_the_work(tmp_path, monkeypatch, capsys
     benchmarks.main()
     assert "| small (training steps, against a plain Flax + optax loop) |" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.json").read_text())[0]["name"] == "small"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_both_ways_of_the_synflow_row_do_the_work(dtype):
+    row = benchmarks.synflow("lenet-5", (16, 16, 1), 2, dtype)
+    row.ours()
+    row.theirs()
+    assert row.amount == 2

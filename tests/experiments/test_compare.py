@@ -274,9 +274,10 @@ def test_the_population_searches_as_k_starts_does():
             state,
             is_leaf=lambda leaf: isinstance(leaf, pruning.HoldMasksState),
         )
-        start = type(result.states)(params, held, jax.numpy.int32(0))
+        start = type(result.states)(params, {}, held, jax.numpy.int32(0))
+        whole = (0, population.steps_per_epoch)
         trained, _ = population._train_member(
-            population.train_split, population.evaluation_splits, start, template
+            whole, population.train_split, population.evaluation_splits, start, template
         )
         return trained.params, trained.params
 

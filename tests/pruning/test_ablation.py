@@ -77,7 +77,7 @@ def test_a_layer_is_shuffled_by_its_place_whatever_the_others_hold():
 
 
 def test_inverting_keeps_the_other_end():
-    scores = {"u": jnp.array([[5.0, -1.0, 4.0]]), "v": jnp.array([[2.0], [0.0]]), "b": None}
+    scores = {"u": jnp.array([[5.0, -6.0, 4.0]]), "v": jnp.array([[2.0], [0.0]]), "b": None}
     inverted = pruning.invert_scores(scores)
     kept = select(inverted, 0.6)
     assert kept["u"].tolist() == [[False, True, False]]

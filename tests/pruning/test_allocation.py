@@ -340,3 +340,19 @@ def test_an_empty_layer_is_named_where_a_mask_is_asked_for():
     assert sparsities == {"a": 0.0, "b": 1.0}
     with pytest.raises(ValueError, match=r"expected the sparsity of \['b'\] in \[0, 1\) .*, got 1.0"):
         pruning.layerwise_masks({"a": jnp.ones((1, 2)), "b": jnp.ones((1, 2))}, sparsities)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+def test_smart_ratios_raise_the_last_density_where_the_others_dense_are_not_enough(sparsity):
+    params = {"a": jnp.ones((10, 10)), "b": jnp.ones((10, 10))}
+    found = pruning.smart_ratios(params, sparsity, layers=["['a']", "['b']"])
+    assert found["a"] == pytest.approx(0)
+    assert found["b"] == pytest.approx(2 * sparsity)
+
+
+def test_smart_ratios_need_two_layers():
+    with pytest.raises(ValueError, match="two layers"):
+        pruning.smart_ratios({"a": jnp.ones((10, 10))}, 0.5, layers=["['a']"])
+
+
+# 13.

@@ -330,7 +330,11 @@ def test_params_may_be_shapes_and_hold_what_is_no_float():
     found = pruning.effective_masks(mlp_without_none, params, masks)
     assert drawn(found["w1"]) == ["1", "0"]
     params, masks = {**whole(BOTH_CUTS), "step": jnp.int32(2)}, {**BOTH_CUTS, "step": None}
-    found = pruning.effective_masks(lambda p: mlp(p) * p["step"], params, masks)
+
+    def output_fn(p):
+        return mlp(p) * jax.lax.cond(p["step"] > 0, jnp.exp, jnp.cos, 1.0)
+
+    found = pruning.effective_masks(output_fn, params, masks)
     assert {name: drawn(found[name]) for name in BOTH_CUTS} == BOTH_CUTS_EFFECTIVE
 
 

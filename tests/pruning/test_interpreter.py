@@ -136,6 +136,13 @@ def test_a_network_has_the_same_flops_however_it_is_written(name):
     assert (row.kept, row.effective_kept) == (8, 5)
 
 
+def test_what_a_scan_collects_may_begin_as_a_constant():
+    def output_fn(p):
+        return lax.scan(lambda x, kernel: (layer(x, kernel), x), X, p["layers"])[1]
+
+    assert effective(output_fn) == [[[1, 0], [1, 1]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]]
+
+
 def test_params_inside_a_condition_are_an_error_that_names_it():
     def output_fn(p):
         return lax.cond(p["w"].sum() > 0, jnp.sin, jnp.cos, p["w"])

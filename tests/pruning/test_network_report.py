@@ -123,6 +123,13 @@ def test_batched_products_count_every_batch():
     assert found["w"] == 2 * 3 * 5 * 4 * 2
 
 
+def test_any_axis_may_be_summed_over():
+    def output_fn(p):
+        return lax.dot_general(p["w"], jnp.ones((7, 4)), (((0,), (1,)), ((), ())))
+
+    assert flops(output_fn, w=(4, 3))["w"] == 2 * 7 * 12
+
+
 def test_a_leaf_used_twice_counts_twice():
     assert flops(lambda p: jnp.ones((1, 4)) @ p["w"] @ p["w"].T, w=(4, 3))["w"] == 2 * 2 * 12
 
@@ -155,7 +162,7 @@ def test_what_enters_no_product_costs_nothing():
 
 
 def test_leaves_of_none_and_of_no_float_have_no_row():
-    params = {"none": None, "step": jnp.int32(1), "w": jnp.ones((2, 3))}
+    params = {"none": None, "step": jnp.int32(1), "w": jax.ShapeDtypeStruct((2, 3), jnp.float32)}
     masks = {"none": None, "step": None, "w": jnp.ones((2, 3), bool)}
     (row,) = pruning.network_report(lambda p: jnp.ones((1, 2)) @ p["w"] * p["step"], params, masks)
     assert (row.path, row.dense_flops) == ("['w']", 12)

@@ -82,7 +82,7 @@ def test_counts_are_exact_in_each_layer_at_every_sparsity(seed, thousandths):
 def test_displacement_of_trees_that_do_not_match_is_an_error():
     with pytest.raises(ValueError, match="one structure"):
         pruning.displacement_scores(PARAMS, {"v": PARAMS["w"], "b": PARAMS["b"]})
-    with pytest.raises(ValueError, match=r"shape \(2, 1\) at \['w'\], got \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 2\) at \['w'\], got \(2, 1\)"):
         pruning.displacement_scores(PARAMS, {"w": jnp.ones((2, 1)), "b": PARAMS["b"]})
 
 

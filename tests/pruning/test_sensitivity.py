@@ -231,19 +231,22 @@ def test_a_batch_may_hold_numbers_beside_its_examples(method):
     assert found["w"].tolist() == expected["w"].tolist()
 
 
-@jax.custom_vjp
-def cube(x):
-    return x**3
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def power(x, n):
+    """Its backward pass is made of itself, as that of a fast convolution is."""
+    return x**n
 
 
-cube.defvjp(lambda x: (x**3, x), lambda x, dy: (dy * 3 * x**2,))
+power.defvjp(lambda x, n: (power(x, n), x), lambda n, x, dy: (dy * n * power(x, n - 1),))
 
 
 @pytest.mark.parametrize("method", [grasp, grasp_absolute])
 def test_grasp_goes_through_a_custom_backward_pass(method):
-    # L = w^3 on w = 2: g = 12 and H = 12. Forward mode would raise.
-    scores = method(lambda params, batch: jnp.mean(cube(params["w"])), {"w": jnp.array([[2.0]])}, [X])
-    assert scores["w"].tolist() == [[2 * 12 * 12]]
+    # L = w^3 at w = 2: g = 12 and H = 12. Forward mode would raise.
+    def loss(params, batch):
+        return jnp.mean(power(params["w"], 3))
+
+    assert method(loss, {"w": jnp.array([[2.0]])}, [X])["w"].tolist() == [[2 * 12 * 12]]
 
 
 def test_grasp_goes_through_the_convolution_of_train():
@@ -335,5 +338,43 @@ def test_params_without_a_prunable_leaf_are_an_error(method):
 
 @pytest.mark.parametrize("masked", [{"v": UNIT["w"]}, {"w": UNIT["w"], "v": UNIT["w"]}])
 def test_force_needs_two_trees_that_match(masked):
-    with pytest.raises(ValueError, match="expected masked_params of the structure of params"):
+    with pytest.raises(ValueError, match="params and masked_params of one structure"):
         pruning.force_scores(squared_error, UNIT, masked, [(X, Y)])
+
+
+W = {"w": jnp.array([[1.0, -2.0], [3.0, 0.5]])}
+X2, Y2 = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([[0.0, 1.0], [1.0, 0.0]])
+
+
+def mse(params, batch):
+    x, y = batch
+    return jnp.mean((x @ params["w"] - y) ** 2)
+
+
+@pytest.mark.parametrize("n", [2, 1])
+@pytest.mark.parametrize("method", [pruning.snip_scores, pruning.grasp_scores])
+def test_a_bare_tuple_is_not_a_sequence_of_batches(method, n):
+    with pytest.raises(ValueError, match=r"\[batch\]"):
+        method(mse, W, (X2[:n], Y2[:n]))
+
+
+def test_a_bare_array_is_not_a_sequence_of_batches():
+    with pytest.raises(ValueError, match=r"\[batch\]"):
+        pruning.snip_scores(lambda params, x: jnp.mean((x @ params["w"]) ** 2), W, X2)
+
+
+def test_force_needs_equal_shapes():
+    with pytest.raises(ValueError, match=r"\['w'\]"):
+        pruning.force_scores(lambda p, x: jnp.sum(p["w"]) * jnp.sum(x), W, {"w": jnp.ones((2, 1))}, [X2])
+
+
+@pytest.mark.parametrize("method", [pruning.snip_scores, pruning.grasp_scores])
+def test_an_iterator_is_named(method):
+    with pytest.raises(ValueError, match="sequence"):
+        method(mse, W, (batch for batch in [(X2, Y2)]))
+
+
+@pytest.mark.parametrize("loss", [lambda p, b: None, lambda p, b: (mse(p, b), {"a": 1.0})])
+def test_a_loss_that_is_no_array_is_named(loss):
+    with pytest.raises(ValueError, match="expected loss_fn"):
+        pruning.snip_scores(loss, W, [(X2, Y2)])

@@ -9,7 +9,6 @@ from jax import lax
 import pruning
 
 ONES = jnp.ones((1, 2))
-PASSES = [[True, False], [False, False]]
 
 
 def through(function, masks=None, **others):
@@ -56,6 +55,11 @@ ACTIVATIONS = {
     "root": jnp.sqrt,
     "reciprocal of a constant": lambda x: x / 3.0,
     "straight through": lambda x: x + lax.stop_gradient(jnp.round(x) - x),
+    "ratio of likes": lambda x: x / x,
+    "two thresholds": lambda x: jnp.minimum(jnp.maximum(x, -0.1), 0.1),
+    "no gradient": lax.stop_gradient,
+    "hard choice": lambda x: x * (2 * jnp.argmax(x) + jnp.maximum(jnp.argmin(x), 1) - 7),
+    "scalar": lambda x: jnp.maximum(x.sum(), jnp.zeros((1, 2))) * x,
     "lower precision": lambda x: x.astype(jnp.bfloat16).astype(jnp.float32),
 }
 
@@ -65,7 +69,7 @@ def test_activations_that_are_zero_at_zero_pass_what_arrives(name):
     assert through(lambda x, p: ACTIVATIONS[name](x)) == FIRST_ALONE
 
 
-@pytest.mark.parametrize("function", [jax.nn.sigmoid, jnp.exp, lambda x: x + jnp.ones((1, 2))])
+@pytest.mark.parametrize("function", [jax.nn.sigmoid, jnp.exp, jnp.log, lambda x: x + jnp.ones((1, 2))])
 def test_what_is_not_zero_at_zero_feeds_what_follows(function):
     assert through(lambda x, p: function(x)) == BOTH
 
@@ -110,6 +114,7 @@ MAXIMA = {
     "reduce": lambda x: jnp.stack([x, x[:, ::-1]]).max(0),
     "least": lambda x: jnp.stack([x, x[:, ::-1]]).min(0),
     "of two": lambda x: jnp.maximum(x, x[:, ::-1]),
+    "least of two": lambda x: jnp.minimum(x, x[:, ::-1]),
     "window": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME") + x,
     "least in window": lambda x: lax.reduce_window(x, jnp.inf, lax.min, (1, 2), (1, 1), [(0, 0), (1, 0)]),
     "cumulative": lambda x: lax.cummax(x, 1),
@@ -118,7 +123,7 @@ MAXIMA = {
 }
 
 
-@pytest.mark.parametrize("name", ["reduce", "least", "of two", "least in window", "cumulative"])
+@pytest.mark.parametrize("name", [name for name in MAXIMA if name not in ("window", "padded")])
 def test_a_maximum_may_choose_any_entry(name):
     """Here the other unit's: the signal of unit 0 arrives at both."""
     assert through(lambda x, p: MAXIMA[name](x)) == BOTH
@@ -151,11 +156,45 @@ def test_a_step_has_no_slope_and_stops_the_signal():
 
 
 def test_signs_and_shares_do_not_cancel():
-    negative = jnp.array([[-1.0, -1.0]])
-    assert through(lambda x, p: (x - x) + negative * x) == FIRST_ALONE
-    assert through(lambda x, p: x / (x + 0.1)) == FIRST_ALONE
-    assert through(lambda x, p: x @ jnp.array([[1.0, 0.0], [-1.0, 1.0]])) == FIRST_ALONE
-    assert through(lambda x, p: (x @ jnp.array([[1.0], [-1.0]])) * x) == FIRST_ALONE
+    negative, opposite = jnp.array([[-1.0, -1.0]]), jnp.array([[1.0], [-1.0]])
+    masks = {"first": jnp.ones((2, 2), bool), "last": jnp.ones((2, 1), bool)}
+    for function in (
+        lambda x, p: (x - x) + negative * x,
+        lambda x, p: x / (x + 0.1),
+        lambda x, p: (x @ opposite) * x,
+        lambda x, p: x @ (opposite @ jnp.ones((1, 2))),
+    ):
+        assert through(function, masks) == ([True, True], [True, True])
+
+
+def test_learned_thresholds_start_no_path():
+    two = dict.fromkeys(("low", "high"), jnp.ones((1, 2)))
+    assert through(lambda x, p: jnp.clip(x, p["low"], p["high"]), **two) == FIRST_ALONE
+    assert through(lambda x, p: lax.clamp(p["low"], x, p["high"]), **two) == FIRST_ALONE
+    assert through(lambda x, p: jnp.where(x > 1, x, p["low"]), **two) == FIRST_ALONE
+
+
+def test_the_shortcut_from_an_input_with_learned_places():
+    masks = {"layer": jnp.zeros((2, 2), bool), "last": jnp.ones((2, 1), bool)}
+
+    def output_fn(p):
+        x = ONES + p["place"][None]
+        return (x + x @ p["layer"]) @ p["last"]
+
+    params = {"layer": jnp.ones((2, 2)), "last": jnp.ones((2, 1)), "place": jnp.ones(2)}
+    found = pruning.effective_masks(output_fn, params, {**masks, "place": None})
+    assert found["last"].all()
+
+
+def test_many_steps_without_weights_neither_overflow_nor_vanish():
+    def deep(x, p):
+        for _ in range(20):
+            x = jnp.square(x)
+        for _ in range(20):
+            x = jnp.sinh(8 * jnp.sqrt(x))
+        return x
+
+    assert through(deep) == FIRST_ALONE
 
 
 def test_a_closed_gate_is_no_wall():

@@ -1,5 +1,7 @@
 """SynFlow: paths by hand, the same total in every layer, and what happens when the total overflows."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,3 +151,30 @@ def test_a_traced_overflow_makes_every_score_nan():
 def test_params_without_a_prunable_leaf_are_an_error():
     with pytest.raises(ValueError, match=r"at least one prunable leaf .* none of \['bias'\]"):
         pruning.synflow_scores(lambda params: params["bias"], {"bias": PARAMS["bias"]})
+
+
+W = {"w": jnp.array([[1.0, -2.0], [3.0, 0.5]])}
+
+
+def chain(p):
+    return functools.reduce(lambda h, name: h @ p[name], sorted(p), jnp.ones((1, 2)))
+
+
+def test_synflow_underflow_is_an_error():
+    with pytest.raises(ValueError, match="float64"):
+        pruning.synflow_scores(chain, {f"w{i:02d}": jnp.full((2, 2), 1e-3) for i in range(20)})
+
+
+def test_synflow_of_a_pruned_weight_between_large_ones_is_zero():
+    params = {"a": jnp.full((2, 1), 1e30), "b": jnp.zeros((1, 1)), "c": jnp.full((1, 1), 1e30)}
+    assert pruning.synflow_scores(chain, params)["b"].tolist() == [[0.0]]
+
+
+def test_an_integer_or_absent_output_is_named():
+    with pytest.raises(ValueError, match="output"):
+        pruning.synflow_scores(lambda p: None, W)
+
+
+def test_synflow_of_nan_params_does_not_speak_of_overflow():
+    with pytest.raises(ValueError, match="NaN in the params"):
+        pruning.synflow_scores(lambda p: jnp.ones((1, 2)) @ p["w"], {"w": W["w"] * jnp.nan})

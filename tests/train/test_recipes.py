@@ -2,12 +2,20 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from train.recipes import RECIPES, Recipe, default_recipe, make_optimizer, make_schedule
+from train.recipes import (
+    RECIPES,
+    Recipe,
+    build_model,
+    default_recipe,
+    make_optimizer,
+    make_schedule,
+)
 
 SMALL = Recipe(epochs=4, batch_size=10, learning_rate=1.0)
 
@@ -53,6 +61,8 @@ def test_optimizers(change, expected):
     [
         ({"optimizer": "sdg"}, "unknown optimizer 'sdg'.*sgd, adam, adamw"),
         ({"initializer": "zeros"}, "unknown initializer"),
+        ({"scale_initializer": "zeros"}, "unknown scale initializer"),
+        ({"compute_dtype": "float16"}, "unknown compute dtype 'float16'.*float32, bfloat16"),
         ({"epochs": 0}, "epochs > 0"),
         ({"learning_rate": float("nan")}, "learning_rate > 0"),
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
@@ -75,3 +85,33 @@ def test_default_recipes_exist():
     names = {default_recipe(name) for name in ("digits", "mnist", "cifar10:3.0.2", "kmnist")}
     assert names == {"digits", "assessed-lenet", "assessed-cifar"}
     assert names <= set(RECIPES)
+
+
+def test_another_length_keeps_the_schedule_in_proportion():
+    short = RECIPES["assessed-cifar"].of_length(8)
+    assert (short.epochs, short.drop_epochs) == (8, (4, 6))
+    assert RECIPES["assessed-tinyimagenet"].of_length(40).warmup_epochs == 1
+    assert RECIPES["assessed-cifar"].of_length(1).drop_epochs == (1,)
+    assert RECIPES["assessed-cifar"].of_length(160) == RECIPES["assessed-cifar"]
+
+
+def test_a_model_is_drawn_as_the_recipe_says():
+    images = jnp.zeros((1, 8, 8, 3))
+
+    def variables(recipe):
+        model = build_model("vgg-11", recipe, num_classes=3)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+        scale = model.scale_init(jax.random.key(0), (100,), jnp.float32)
+        logits = jax.eval_shape(model.apply, shapes, images)
+        return shapes["params"], scale, logits.dtype
+
+    params, scale, dtype = variables(RECIPES["assessed-cifar"])
+    assert dtype == jnp.float32
+    assert 0 < scale.min() < 0.1 < 0.9 < scale.max() < 1
+    half, _, dtype = variables(RECIPES["assessed-cifar-bfloat16"])
+    assert dtype == jnp.bfloat16
+    assert jax.tree.map(lambda leaf: leaf.dtype, half) == jax.tree.map(lambda leaf: leaf.dtype, params)
+    _, scale, _ = variables(RECIPES["rewinding-cifar"])
+    assert (scale == 1).all()
+    with pytest.raises(ValueError, match="unknown model"):
+        build_model("vgg-12", SMALL, num_classes=3)

@@ -1,0 +1,225 @@
+"""The assessment end to end on a small grid, and what its parts must do."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import pruning
+from experiments import missing_the_mark
+from experiments.mark_masks import SCORE_METHODS
+from experiments.mark_plan import ABLATIONS, METHODS
+from experiments.missing_the_mark import GRID, MissingTheMark
+from experiments.run_folder import RunFolder
+from experiments.snapshots import Snapshots
+from train.data import load_dataset
+
+LONG = ("snip-iterative", "force")  # 100 rounds with data; tests/experiments/test_mark_masks.py
+SHORT = tuple(method for method in METHODS if method not in LONG)
+CONFIG = MissingTheMark(
+    methods=SHORT,
+    sparsities=(0.5, 0.9),
+    seeds=1,
+    steps=(5, 23),
+    rewind_step=3,
+    k=2,
+    search_epochs=1,
+    epochs=2,
+    chunk_size=16,
+)
+EPOCH = 23
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mark") / "run"
+    return missing_the_mark.run(dataclasses.replace(CONFIG, out_dir=path))
+
+
+@pytest.fixture(scope="module")
+def rows(finished):
+    return pq.read_table(finished / "results.parquet").to_pylist()
+
+
+def final(rows, method, variant="none", step=None):
+    rewound = method == "lottery-ticket-rewinding" and variant != "reinit"
+    return {
+        row["sparsity_target"]: row
+        for row in rows
+        if (row["method"], row["variant"], row["epoch"]) == (method, variant, 2)
+        and row["pruned_at_step"] == (3 if rewound and step is None else step or 0)
+    }
+
+
+def layers(row):
+    return {name: value for name, value in row.items() if name.startswith("kept[")}
+
+
+def test_the_grid_is_the_papers():
+    assert GRID[0] == 0.2
+    assert GRID[-1] == pytest.approx(0.982, abs=1e-4)
+    assert len(GRID) == 18
+
+
+def test_every_point_is_there_with_its_exact_sparsity(rows):
+    for method in SHORT:
+        for sparsity in CONFIG.sparsities:
+            row = final(rows, method)[sparsity]
+            size = 64 * 300 + 300 * 100 + 100 * 10
+            if method == "k-starts":
+                expected = sum(pruning.pruned_count(sparsity, n) for n in (64 * 300, 30_000, 1000))
+            else:
+                expected = pruning.pruned_count(sparsity, size)
+            assert size - sum(layers(row).values()) == expected, (method, sparsity)
+            assert row["sparsity"] == pytest.approx(expected / size, rel=1e-6)
+
+
+def test_ablations_are_those_of_the_plan(rows):
+    ablated = {
+        (row["method"], row["variant"]) for row in rows if row["variant"] != "none" and row["epoch"] == 2
+    }
+    scored = [m for m in SCORE_METHODS if m != "random" and m not in LONG]
+    after = ("magnitude-after-training", "lottery-ticket-rewinding")
+    assert ablated == {(method, ablation) for method in scored for ablation in ABLATIONS} | {
+        (method, ablation) for method in after for ablation in ("shuffle", "reinit")
+    }
+
+
+@pytest.mark.parametrize("method", ["magnitude", "snip", "synflow", "magnitude-after-training"])
+def test_shuffling_and_reinitialising_keep_the_counts_of_layers(rows, method):
+    for sparsity in CONFIG.sparsities:
+        counts = layers(final(rows, method)[sparsity])
+        for variant in ("shuffle", "reinit"):
+            row = final(rows, method, variant)[sparsity]
+            assert layers(row) == counts
+            assert row["test_loss"] != final(rows, method)[sparsity]["test_loss"]
+
+
+@pytest.mark.parametrize("method", ["magnitude", "snip", "grasp", "synflow"])
+def test_inverting_keeps_other_weights(rows, method):
+    for sparsity in CONFIG.sparsities:
+        assert layers(final(rows, method, "invert")[sparsity]) != layers(final(rows, method)[sparsity])
+
+
+def test_methods_prune_at_later_steps_too(rows):
+    for step in (5, EPOCH):
+        for method in ("random", "magnitude", "snip", "grasp", "synflow"):
+            row = final(rows, method, step=step)[0.9]
+            assert row["test_loss"] != final(rows, method, step=0)[0.9]["test_loss"]
+    epochs = {row["epoch"] for row in rows if row["pruned_at_step"] == EPOCH}
+    assert epochs == {2}
+    assert not final(rows, "snip-second-draw", step=EPOCH)
+
+
+def test_the_rewound_network_has_the_mask_of_the_trained_one(rows):
+    after, ticket = (
+        final(rows, method)[0.9] for method in ("magnitude-after-training", "lottery-ticket-rewinding")
+    )
+    assert layers(after) == layers(ticket)
+    assert (after["pruned_at_step"], ticket["pruned_at_step"]) == (0, 3)
+    assert after["test_loss"] != ticket["test_loss"]
+
+
+def test_static_masks_compile_once_and_an_interrupted_run_goes_on(tmp_path, capsys):
+    """Half of the stored members are gone, and the summary: they alone are trained again."""
+    config = dataclasses.replace(
+        CONFIG,
+        methods=("random", "magnitude-after-training", "lottery-ticket-rewinding"),
+        ablations=("shuffle",),
+        chunk_size=3,
+        out_dir=tmp_path / "run",
+    )
+    path = missing_the_mark.run(config)
+    assert "static masks 1, searches 0, dissipation 0" in capsys.readouterr().out
+    rows = pq.read_table(path / "results.parquet").to_pylist()
+    (path / "summary.md").unlink()
+    parts = sorted((path / "parts").iterdir())
+    for part in parts[::2]:
+        part.unlink()
+    kept = {part: part.stat().st_mtime_ns for part in parts[1::2]}
+    missing_the_mark.run(config)
+    assert {part: part.stat().st_mtime_ns for part in kept} == kept
+    again = pq.read_table(path / "results.parquet").to_pylist()
+    assert [{**row, "seconds": 0} for row in again] == [{**row, "seconds": 0} for row in rows]
+
+
+def test_a_finished_run_prints_its_summary(finished, capsys):
+    missing_the_mark.run(dataclasses.replace(CONFIG, out_dir=finished))
+    out = capsys.readouterr().out
+    assert "The paper's findings" in out
+    assert "compiled" not in out
+
+
+def test_missing_snapshots_are_an_error_with_a_way_out(finished, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    (path / "summary.md").unlink()
+    shutil.rmtree(path / "snapshots")
+    with pytest.raises(ValueError, match=r"snapshots of seed 0 are gone.*--fresh"):
+        missing_the_mark.run(dataclasses.replace(CONFIG, out_dir=path))
+
+
+def test_the_results_are_complete(finished, rows):
+    for name in ("accuracy", "ablations", "steps"):
+        assert (finished / f"{name}.png").stat().st_size > 10_000
+        assert (finished / f"{name}.svg").exists()
+    columns = "experiment dataset model method variant sparsity_target sparsity seed epoch test_accuracy"
+    assert set(columns.split()) <= set(rows[0])
+    summary = (finished / "summary.md").read_text()
+    assert "| snip beats random |" in summary
+    assert "is empty at sparsity" in summary  # inverted SynFlow empties the last layer
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ("snap",)}, "unknown method 'snap'; the valid names are: random, magnitude, snip"),
+        ({"ablations": ("rotate",)}, "unknown ablation 'rotate'"),
+        ({"methods": ("snip", "snip")}, "different --methods"),
+        ({"methods": ()}, "at least one of --methods"),
+        ({"sparsities": (1.0,)}, "--sparsities"),
+        ({"step_sparsities": (0.5, 0.5)}, "different --step-sparsities"),
+        ({"model": "lenet"}, "unknown model"),
+        ({"recipe": "none"}, "unknown recipe"),
+        ({"seeds": 0}, "--seeds >= 1"),
+        ({"dissipate_epochs": 3}, "--dissipate-epochs <= --epochs"),
+        ({"search_epochs": 3}, "--search-epochs <= --epochs"),
+    ],
+)
+def test_options_that_are_wrong_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": (46,)}, r"--steps from 0 to below the end of the training, step 46 \(2 epochs of 23"),
+        ({"steps": (-1,)}, "--steps from 0"),
+        ({"rewind_step": 46}, "--rewind-step from 0 to below"),
+    ],
+)
+def test_a_step_that_is_not_reached_is_an_error_and_leaves_no_folder(change, message, tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(ValueError, match=message):
+        missing_the_mark.run(dataclasses.replace(CONFIG, out_dir=path, **change))
+    assert not path.exists()
+
+
+def test_snapshots_come_back_as_they_were(tmp_path):
+    run = missing_the_mark.Run(CONFIG, load_dataset("digits"))
+    member = run.plan.dense()[0].member
+    state = run.static.start(jax.tree.map(lambda leaf: leaf[None], member))
+    state = jax.tree.map(lambda leaf: leaf[0], state)
+    snapshots = Snapshots(RunFolder(tmp_path / "run", {}, fresh=False), state)
+    assert not snapshots.has(0, 3)
+    snapshots.save(0, 3, jax.device_get(state))
+    assert snapshots.has(0, 3)
+    again = snapshots.load(0, 3)
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    for found, expected in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
