@@ -40,7 +40,10 @@ from experiments.untrained import Network, Untrained, measure
 from train.population import MemberState
 
 PyTree = Any
+Published = dict[tuple[str, float], np.ndarray]
 KEPT, SIZE = "kept", "size"
+# As the files behind Tanaka et al.'s figures call them.
+PUBLISHED_NAMES = {"rand": "random", "mag": "magnitude", "cs": "snip", "grasp": "grasp", "sf": "synflow"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +87,19 @@ def run(config: LayerCollapse) -> Path:
         ValueError: If the data set, the output folder or the config is no good.
     """
     settings = config.settings("layer_collapse")
-    settings["reference"] = None if config.reference is None else config.reference.name
+    del settings["reference"]  # it decides no mask
     name = f"layer-collapse-{config.dataset}-{config.model}".replace(":", "-").replace("/", "-")
     path = config.out_dir or Path("runs") / f"{name}-{identity(settings)}"
-    if config.fresh or not is_finished(path):
+    # Fractions to set beside need no mask to be made again, but the summary to be written.
+    if config.fresh or config.reference is not None or not is_finished(path):
         network = Network(config)
         masks = pruning.full_masks(network.initial(0).params)
+        published = read_published(config.reference, layers=len(jax.tree.leaves(masks)))
         powers = compression_grid(masks, config.step)
         sparsities = tuple(1 - 10.0**-power for power in powers)
         folder = RunFolder(path, settings, fresh=config.fresh)
         rows = measure(network, sparsities, folder, layer_columns)
-        _write(config, rows, powers, folder)
+        _write(config, rows, powers, published, folder)
     else:
         RunFolder(path, settings, fresh=False)
     print((path / "summary.md").read_text())
@@ -189,14 +194,53 @@ def densities(rows: Sequence[Row]) -> np.ndarray:
     return np.mean([[row[KEPT + p] / row[SIZE + p] for p in paths] for row in rows], axis=0)
 
 
-def _write(config: LayerCollapse, rows: list[Row], powers: list[float], folder: RunFolder) -> None:
+def read_published(path: Path | None, *, layers: int) -> Published:
+    """Published fractions, to be set beside ours.
+
+    Args:
+        path: A CSV with the columns pruner, log10_compression, L0_keep, L1_keep, ...; None for none.
+        layers: How many the network has.
+
+    Returns:
+        (method, base-10 logarithm of compression) -> the kept fraction of each layer, shape (layers,).
+
+    Raises:
+        ValueError: If the file is not of this form, or of another number of layers.
+    """
+    if path is None:
+        return {}
+    with path.open() as file:
+        lines = list(csv.DictReader(file))
+    needed = {"pruner", "log10_compression", *(f"L{layer}_keep" for layer in range(layers))}
+    found = set(lines[0]) if lines else set()
+    if needed - found or f"L{layers}_keep" in found:
+        raise ValueError(
+            f"expected a CSV with the columns pruner, log10_compression, L0_keep to L{layers - 1}_keep "
+            f"(the network has {layers} layers), got {', '.join(sorted(found)) or 'none'} in {path}"
+        )
+    return {
+        (PUBLISHED_NAMES.get(line["pruner"], line["pruner"]), float(line["log10_compression"])): np.array(
+            [float(line[f"L{layer}_keep"]) for layer in range(layers)]
+        )
+        for line in lines
+    }
+
+
+def _write(
+    config: LayerCollapse,
+    rows: list[Row],
+    powers: list[float],
+    published: Published,
+    folder: RunFolder,
+) -> None:
     folder.write("results.parquet", parquet(rows))
     title = f"{config.model}, {rows[0]['dataset']}, {config.seeds} seeds"
     figure = layers_figure(rows, config.methods, powers, title)
     for suffix in ("png", "svg"):
         figure.savefig(folder.path / f"layers.{suffix}", dpi=150)
     plt.close(figure)
-    folder.write("summary.md", "\n".join(_summary(config, rows, powers, title)) + "\n")
+    lines = _summary(config, rows, powers, title) + _beside(config, rows, published)
+    folder.write("summary.md", "\n".join(lines) + "\n")
 
 
 def _summary(config: LayerCollapse, rows: list[Row], powers: list[float], title: str) -> list[str]:
@@ -214,53 +258,35 @@ def _summary(config: LayerCollapse, rows: list[Row], powers: list[float], title:
         critical = ", ".join(f"{power:.2f}" for power in critical_powers(of_method, powers))
         first = next((emptied(row) for row in of_method if emptied(row)), [])
         lines.append(f"| {method} | {critical} | {', '.join(first) or 'none'} |")
-    if config.reference is not None:
-        lines += ["", *_beside(config, rows, powers)]
     return lines
 
 
-PUBLISHED_NAMES = {"rand": "random", "mag": "magnitude", "cs": "snip", "grasp": "grasp", "sf": "synflow"}
-
-
-def _beside(config: LayerCollapse, rows: list[Row], powers: list[float]) -> list[str]:
+def _beside(config: LayerCollapse, rows: list[Row], published: Published) -> list[str]:
     """Our fractions beside published ones, at the compressions that both have."""
-    assert config.reference is not None
-    with config.reference.open() as file:
-        published = {
-            (PUBLISHED_NAMES.get(line["pruner"], line["pruner"]), float(line["log10_compression"])): [
-                float(value) for name, value in line.items() if name.endswith("_keep")
-            ]
-            for line in csv.DictReader(file)
-        }
+    if config.reference is None:
+        return []
     lines = [
+        "",
         f"Kept fractions beside {config.reference.name}: the largest difference of a layer, and where. "
         "Relative differences count layers of which both keep at least 100 weights.",
         "",
         "| method | log10 compression | largest difference | largest relative difference |",
         "|---|---|---|---|",
     ]
-    for method in config.methods:
-        for power in powers:
-            theirs = published.get((method, power))
-            ours = [
-                row
-                for row in rows
-                if row["method"] == method and math.isclose(row["sparsity_target"], 1 - 10.0**-power)
-            ]
-            if theirs is None or power == 0:
-                continue
-            mean, other = densities(ours), np.array(theirs)
-            if mean.shape != other.shape:
-                raise ValueError(
-                    f"expected a reference of {len(mean)} layers, got {len(other)} in {config.reference}"
-                )
-            sizes = np.array([value for name, value in ours[0].items() if name.startswith(SIZE)])
-            gaps = np.abs(mean - other)
-            many = (np.minimum(mean, other) * sizes) >= 100
-            relative = f"{np.max(gaps[many] / other[many]):.1%}" if many.any() else "none"
-            lines.append(
-                f"| {method} | {power:g} | {gaps.max():.4f} (layer {gaps.argmax()}) | {relative} |"
-            )
+    for (method, power), theirs in published.items():
+        ours = [
+            row
+            for row in rows
+            if row["method"] == method and math.isclose(row["sparsity_target"], 1 - 10.0**-power)
+        ]
+        if not ours or power == 0:
+            continue
+        mean = densities(ours)
+        sizes = np.array([value for name, value in ours[0].items() if name.startswith(SIZE)])
+        gaps = np.abs(mean - theirs)
+        many = np.minimum(mean, theirs) * sizes >= 100
+        relative = f"{np.max(gaps[many] / theirs[many]):.1%}" if many.any() else "none"
+        lines.append(f"| {method} | {power:g} | {gaps.max():.4f} (layer {gaps.argmax()}) | {relative} |")
     return lines
 
 

@@ -16,7 +16,7 @@ from experiments.run_folder import Row
 
 BANDS = ((0.0, 0.8), (0.8, 0.95), (0.95, 1.0))
 MARGIN = 0.005  # what "hardly hurts" allows: half an accuracy point
-EARLY = ("magnitude", "snip", "grasp", "grasp-absolute", "synflow")
+EARLY = ("magnitude", "snip", "grasp", "synflow")  # what the paper calls early pruning
 
 
 class Finding(NamedTuple):
@@ -114,10 +114,13 @@ def of_the_paper(found: Findings, plan: Plan) -> Iterator[Finding]:
             for method in (late for late in AFTER_TRAINING if found.has(late)):
                 yield _changed(found, method, ablation, "hurts", _below)
     if "invert" in plan.ablations:
-        for method in early:
-            hardly = method.startswith("grasp")
-            says, holds = ("hardly hurts", _hardly_below) if hardly else ("hurts", _below)
-            yield _changed(found, method, "invert", says, holds)
+        for method, says, holds in (
+            ("magnitude", "hurts", _below),
+            ("snip", "hurts", _below),
+            ("grasp", "hardly hurts", _hardly_below),
+        ):
+            if found.has(method):
+                yield _changed(found, method, "invert", says, holds)
     if found.has("grasp", "grasp-absolute"):
         yield _better(found, "grasp-absolute", "grasp")
     for step in plan.steps:

@@ -5,6 +5,9 @@ sees any, are 10 examples a class, without augmentation, in one batch; batch nor
 mode that the recipe names, but for SynFlow, which scores in inference mode with all params and running
 means made positive, in float64.
 
+Counts are exact: they are computed in Python and passed to the compiled selection. Products are computed
+in full precision, also where an accelerator's default is a shorter one.
+
 Source: Frankle et al. 2021 (arXiv 2009.08576), section 3 and appendix A.
 """
 
@@ -19,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
+from pruning.iterative import Rounds, prune_in_rounds, pruned_counts
+from pruning.selection import keep_highest
 from train.augment import normalise
 from train.data import Dataset, Split
 from train.population import MemberState, apply_model, cross_entropy
@@ -26,6 +31,7 @@ from train.recipes import Recipe, lookup
 
 PyTree = Any
 EXAMPLES_PER_CLASS = 10
+_MEND = "the output or its gradient overflows or is NaN; try another initializer or a smaller network"
 GRASP_TEMPERATURE = 200
 
 
@@ -120,12 +126,12 @@ class MaskMaker:
         """Prepares the methods; nothing is compiled yet.
 
         Args:
-            model: From images to logits.
+            model: From images to logits, computing in float32.
             dataset: Whose training split is scored.
             recipe: Says how images are normalised and in which mode batches are.
         """
         self.model, self.dataset, self.recipe = model, dataset, recipe
-        self._select = jax.jit(pruning.global_masks)
+        self._keep_highest = jax.jit(keep_highest)
         self._scores = lru_cache(maxsize=None)(self._compile_scores)
         self._rounds = lru_cache(maxsize=None)(self._compile_rounds)
         self._last: tuple[str, Seen | None, PyTree] = ("", None, None)
@@ -162,27 +168,32 @@ class MaskMaker:
             The masks.
 
         Raises:
-            ValueError: If there is no method of that name, or scores are not finite.
+            ValueError: If there is no method of that name, or its scores cannot be ranked.
         """
         method = lookup(SCORE_METHODS, name, "method")
-        with jax.enable_x64(method.in_float64):
-            scores = self._dense_scores(name, seen, method.in_float64)
+        size = pruning.count_prunable(pruning.full_masks(seen.params))
+        with jax.enable_x64(method.in_float64), jax.default_matmul_precision("highest"):
             if method.rounds == 1:
-                return self._select(pruning.invert_scores(scores) if invert else scores, sparsity)
+                scores = self._one_rounds_scores(name, seen)
+                scores = pruning.invert_scores(scores) if invert else scores
+                return self._keep_highest(scores, jnp.int32(pruning.pruned_count(sparsity, size)))
+            counts = pruned_counts(sparsity, method.rounds, size)
             seen = _cast(seen, in_float64=method.in_float64)
-            return self._rounds(name, invert)(seen, np.float64(sparsity))
+            masks, failed = self._rounds(name, invert)(seen, counts)
+            if failed < method.rounds:
+                raise ValueError(
+                    f"the scores of {name} are NaN in round {int(failed) + 1} of {method.rounds}: {_MEND}"
+                )
+            return masks
 
-    def _dense_scores(self, name: str, seen: Seen, in_float64: bool) -> PyTree:
+    def _one_rounds_scores(self, name: str, seen: Seen) -> PyTree:
         """The scores of the network as it is, checked; computed once for what is seen."""
         if self._last[0] != name or self._last[1] is not seen:
-            scores = self._scores(name)(_cast(seen, in_float64=in_float64))
+            scores = self._scores(name)(seen)
             for path, leaf in jax.tree_util.tree_leaves_with_path(scores):
                 if not bool(jnp.all(jnp.isfinite(leaf))):
                     where = jax.tree_util.keystr(path)
-                    raise ValueError(
-                        f"the scores of {name} are not finite at {where}: the network's output or its "
-                        "gradient overflows or is NaN; try another initializer or a smaller network"
-                    )
+                    raise ValueError(f"the scores of {name} are not finite at {where}: {_MEND}")
             self._last = name, seen, scores
         return self._last[2]
 
@@ -208,18 +219,16 @@ class MaskMaker:
         method = SCORE_METHODS[name]
         return jax.jit(lambda seen: method.scores(self._losses(seen), seen, seen.params))
 
-    def _compile_rounds(self, name: str, invert: bool) -> Callable[[Seen, Any], PyTree]:
+    def _compile_rounds(self, name: str, invert: bool) -> Callable[[Seen, jax.Array], Rounds]:
         method = SCORE_METHODS[name]
 
         @jax.jit
-        def masks(seen: Seen, sparsity: jax.Array) -> PyTree:
+        def masks(seen: Seen, counts: jax.Array) -> Rounds:
             def score(params: PyTree) -> PyTree:
                 scores = method.scores(self._losses(seen), seen, params)
                 return pruning.invert_scores(scores) if invert else scores
 
-            return pruning.iterative_masks(
-                score, seen.params, sparsity, rounds=method.rounds, may_return=method.may_return
-            )
+            return prune_in_rounds(score, seen.params, counts, may_return=method.may_return)
 
         return masks
 

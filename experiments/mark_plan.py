@@ -32,6 +32,7 @@ class MarkKeys(NamedTuple):
     init: jax.Array
     order: jax.Array
     other_init: jax.Array
+    second_draw: jax.Array
     scores: jax.Array
     shuffle: jax.Array
     candidates: jax.Array

@@ -70,18 +70,19 @@ def emptied_layers(rows: Iterable[Row]) -> list[str]:
         rows: Final rows, with the weights that each layer keeps.
 
     Returns:
-        A line for each method, variant and layer: the sparsities at which it is empty in some seed.
+        A line for each method, variant, step and layer: the sparsities at which it is empty in some seed.
     """
-    empty: dict[tuple[str, str, str], set[float]] = {}
+    empty: dict[tuple[str, str, int, str], set[float]] = {}
     for row in rows:
         for column, kept in row.items():
             if column.startswith("kept[") and kept == 0:
-                key = (row["method"], row["variant"], column.removeprefix("kept"))
+                layer = column.removeprefix("kept")
+                key = (row["method"], row["variant"], row["pruned_at_step"], layer)
                 empty.setdefault(key, set()).add(row["sparsity_target"])
     return [
-        f"- {method} ({variant}): {layer} is empty at sparsity "
+        f"- {method} ({variant}, step {step}): {layer} is empty at sparsity "
         f"{', '.join(f'{sparsity:g}' for sparsity in sorted(sparsities))}"
-        for (method, variant, layer), sparsities in sorted(empty.items())
+        for (method, variant, step, layer), sparsities in sorted(empty.items())
     ]
 
 

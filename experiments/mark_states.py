@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import pruning
 from experiments.mark_masks import MaskMaker, Seen
@@ -59,37 +60,44 @@ class StartingStates:
         columns = named.columns
         method, variant, seed = columns["method"], columns["variant"], columns["seed"]
         step, sparsity = columns["pruned_at_step"], columns["sparsity_target"]
+        keys = mark_keys(seed)
+        scored = self._network(seed, self.last_step if method in AFTER_TRAINING else step)
         if variant == "reinit":
-            network = self._initial(seed, other=True)
+            network = self._initial(seed, "other_init")
         elif method == "magnitude-after-training":
-            final = self.snapshots.load(seed, self.last_step)
-            network = self._initial(seed)._replace(params=final.params, batch_stats=final.batch_stats)
+            network = self._network(seed, 0)
+            network = network._replace(params=scored.params, batch_stats=scored.batch_stats)
         else:
             network = self._network(seed, step)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(scored.params)):
+            # The network has diverged: so have those that follow from it, whatever their masks.
+            broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), network.params)
+            masks = pruning.global_masks(pruning.random_scores(keys.scores, broken), sparsity)
+            return with_masks(network._replace(params=broken), masks)
         masks = self._masks(method, variant == "invert", seed, step, sparsity)
         if variant == "shuffle":
-            masks = self._shuffle(mark_keys(seed).shuffle, masks)
+            masks = self._shuffle(keys.shuffle, masks)
         return with_masks(network, masks)
 
     def _compute_masks(self, method: str, invert: bool, seed: int, step: int, sparsity: float) -> PyTree:
         if method in AFTER_TRAINING:
-            final = self.snapshots.load(seed, self.last_step)
+            final = self._network(seed, self.last_step)
             return pruning.global_masks(pruning.magnitude_scores(final.params), sparsity)
         if method == "k-starts":
             key = self.plan.candidate_key(seed, self._winners()[seed, sparsity])
-            return pruning.random_masks(key, self._initial(seed).params, sparsity)
+            # As the search drew it, from a traced float32.
+            return pruning.random_masks(key, self._network(seed, 0).params, jnp.float32(sparsity))
         return self.maker.masks(method, self._seen(seed, step), sparsity, invert=invert)
 
     def _network(self, seed: int, step: int) -> MemberState:
-        return self.snapshots.load(seed, step) if step else self._initial(seed)
+        return self.snapshots.load(seed, step) if step else self._initial(seed, "init")
 
     def _compute_seen(self, seed: int, step: int) -> Seen:
-        other = self._initial(seed, other=True).params
-        return self.maker.seen(seed, mark_keys(seed).scores, self._network(seed, step), other)
+        second_draw = self._initial(seed, "second_draw").params
+        return self.maker.seen(seed, mark_keys(seed).scores, self._network(seed, step), second_draw)
 
-    def _compute_initial(self, seed: int, other: bool = False) -> MemberState:
-        """The dense network at step 0, of the seed's own or its other draw of weights."""
+    def _compute_initial(self, seed: int, key: str) -> MemberState:
+        """The dense network at step 0, its weights drawn with one of the seed's keys."""
         keys, zero = mark_keys(seed), jnp.float32(0)
-        init = keys.other_init if other else keys.init
-        states = self.population.start(stack_members([Member(init, keys.order, zero, zero, ())]))
-        return jax.tree.map(lambda leaf: leaf[0], states)
+        member = Member(getattr(keys, key), keys.order, zero, zero, ())
+        return jax.tree.map(lambda leaf: leaf[0], self.population.start(stack_members([member])))

@@ -100,7 +100,8 @@ class Network:
             raise ValueError(
                 f"expected --classes of at least the data set's {self.dataset.num_classes}, got {classes}"
             )
-        self.model = build_model(options.model, self.recipe, num_classes=classes)
+        exact = dataclasses.replace(self.recipe, compute_dtype="float32")
+        self.model = build_model(options.model, exact, num_classes=classes)
         self.maker = MaskMaker(self.model, self.dataset, self.recipe)
         self.ones = jnp.ones((1, *self.dataset.train.images.shape[1:]))
         self._variables = jax.jit(lambda key: self.model.init(key, self.ones))

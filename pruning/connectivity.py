@@ -26,7 +26,7 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
       connect, weights that are added (biases) neither start a path nor block one. A unit that only
       its bias feeds is cut off. A mask of weights that are added keeps those of connected units.
     - A path goes through positions: a corner of a kernel that meets nothing but padding is on none.
-      Every entry under a max pool is on one, since for some weights it is the largest.
+      Every entry under a max pool is on one, since for some inputs it is the largest.
     - What ``output_fn`` closes over is input: zeros in it (dark pixels) are absent, and other
       constants that are added to units feed them. Close over normalisation statistics as they are
       initially, mean 0 and variance 1, or make them leaves of ``params`` without a mask.

@@ -42,7 +42,9 @@ def pruned_count(sparsity: Any, size: int) -> Any:
     Never more than asked for and never all of them. A float32 sparsity, as a traced one is, has been
     rounded to 24 bits and may stand for any real within half a unit in its last place; where a whole
     number of weights lies in that range the nearest is taken, so that ``0.95 * 266200`` comes out as
-    it does from a concrete sparsity.
+    it does from a concrete sparsity. Of many millions of weights several numbers may lie there, and the
+    count may be off by one or two: pass a concrete sparsity, a float64, or the count
+    (``selection.keep_highest``) where that matters.
 
     Args:
         sparsity: A number in [0, 1), or a traced scalar.

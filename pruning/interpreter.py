@@ -110,9 +110,7 @@ def _call(closed: Any, arguments: Sequence[Value], uses: list[_Use]) -> list[Val
     values.update(zip(jaxpr.invars, arguments, strict=True))
 
     def read(atom: Any) -> Value:
-        if isinstance(atom, core.Literal):
-            return constant(jnp.asarray(atom.val, getattr(atom.aval, "dtype", None)))
-        return values[atom]
+        return constant(jnp.asarray(atom.val)) if isinstance(atom, core.Literal) else values[atom]
 
     for equation in jaxpr.eqns:
         results = _evaluate(equation, [read(atom) for atom in equation.invars], uses)

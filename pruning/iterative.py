@@ -17,12 +17,13 @@ from pruning.masks import (
     full_masks,
     is_traced,
     prunable,
+    prunable_params,
 )
 from pruning.selection import check_scores, keep_highest
 
 
-class _Rounds(NamedTuple):
-    """The state of the loop: the masks so far, and the first round whose scores had a NaN."""
+class Rounds(NamedTuple):
+    """What the rounds leave: the masks, and the first round (from 0) whose scores had a NaN."""
 
     masks: PyTree
     failed: jax.Array
@@ -57,7 +58,8 @@ def iterative_masks(
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned; the same as in the scores.
 
     Returns:
-        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed.
+        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed (of a traced float32: as
+        ``pruned_count`` reads it).
 
     Raises:
         ValueError: If the sparsity is outside [0, 1), rounds is below 1, the scores do not fit the
@@ -70,29 +72,78 @@ def iterative_masks(
     >>> iterative_masks(magnitude_scores, {"w": jnp.array([[3.0, 1.0, 4.0, 2.0]])}, 0.5, rounds=2)
     {'w': Array([[ True, False,  True, False]], dtype=bool)}
     """
-    start = full_masks(params, prunable=prunable)
-    counts = _pruned_counts(sparsity, rounds, count_prunable(start))
+    size = count_prunable(prunable_params(params, prunable))
+    counts = pruned_counts(sparsity, rounds, size)
+    masks, failed = prune_in_rounds(score_fn, params, counts, may_return=may_return, prunable=prunable)
+    if not is_traced(failed):
+        check_rounds(int(failed), rounds)
+    return masks
 
-    def prune(i: Any, state: _Rounds) -> _Rounds:
+
+def pruned_counts(sparsity: Scalar, rounds: int, size: int) -> jax.Array:
+    """How many weights are pruned after each round.
+
+    Args:
+        sparsity: At the end, in [0, 1); may be traced.
+        rounds: Their number.
+        size: The number of prunable weights.
+
+    Returns:
+        Int32 of shape (rounds,); exact for a concrete sparsity and a traced float64.
+    """
+    sparsities = exponential_sparsities(sparsity, rounds)
+    if is_traced(sparsities):
+        return jax.vmap(lambda one: pruned_count(one, size))(sparsities)
+    return jnp.asarray(np.array([pruned_count(one, size) for one in sparsities], np.int32))
+
+
+def prune_in_rounds(
+    score_fn: Callable[[PyTree], PyTree],
+    params: PyTree,
+    counts: jax.Array,
+    *,
+    may_return: bool,
+    prunable: Prunable = prunable,
+) -> Rounds:
+    """The loop under ``iterative_masks``, for callers that count weights themselves, or compile it.
+
+    Args:
+        score_fn: As for ``iterative_masks``.
+        params: As for ``iterative_masks``.
+        counts: How many weights are pruned after each round, from ``pruned_counts``; may be traced.
+        may_return: As for ``iterative_masks``.
+        prunable: As for ``iterative_masks``.
+
+    Returns:
+        The masks, and the first round with a NaN score, or the number of rounds; see ``check_rounds``.
+    """
+    rounds = len(counts)
+
+    def prune(i: Any, state: Rounds) -> Rounds:
         scores = score_fn(apply_masks(params, state.masks))
         check_scores(scores, state.masks)
         masks = keep_highest(scores, counts[i], masks=None if may_return else state.masks)
         nan = [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(scores)]
         failing = jnp.any(jnp.stack(nan)) & (state.failed == rounds)
-        return _Rounds(masks, jnp.where(failing, i, state.failed))
+        return Rounds(masks, jnp.where(failing, i, state.failed))
 
-    masks, failed = jax.lax.fori_loop(0, rounds, prune, _Rounds(start, jnp.int32(rounds)))
-    if not is_traced(failed) and failed < rounds:
+    start = Rounds(full_masks(params, prunable=prunable), jnp.int32(rounds))
+    return jax.lax.fori_loop(0, rounds, prune, start)
+
+
+def check_rounds(failed: int, rounds: int) -> None:
+    """Refuses masks that NaN scores have made.
+
+    Args:
+        failed: The first round with a NaN score, from 0.
+        rounds: Their number.
+
+    Raises:
+        ValueError: If there was such a round.
+    """
+    if failed < rounds:
         raise ValueError(
-            f"expected scores that can be ranked, got NaN in round {int(failed) + 1} of {rounds}: "
-            "score_fn is not finite there; if it overflows, compute in float64 (float64 params under "
+            f"expected scores that can be ranked, got NaN in round {failed + 1} of {rounds}: score_fn is "
+            "not finite there; if it overflows, compute in float64 (float64 params under "
             "jax.enable_x64(True))"
         )
-    return masks
-
-
-def _pruned_counts(sparsity: Scalar, rounds: int, size: int) -> jax.Array:
-    sparsities = exponential_sparsities(sparsity, rounds)
-    if is_traced(sparsities):
-        return jax.vmap(lambda one: pruned_count(one, size))(sparsities)
-    return jnp.asarray(np.array([pruned_count(one, size) for one in sparsities], np.int32))

@@ -30,9 +30,10 @@ def network_report(output_fn: OutputFn, params: PyTree, masks: PyTree) -> Sequen
     FLOPs are those of the products and convolutions that a leaf enters in one ``output_fn(params)``,
     for its whole batch, 2 for a multiply-add: :math:`2 \, u \, n` dense and :math:`2 \, u \, k`
     sparse, where each of the leaf's :math:`n` weights is used :math:`u` times and :math:`k` are
-    kept. In a convolution :math:`u` is the number of output positions, those at padding included.
-    A leaf that is used twice counts twice; one that enters no product or convolution (an embedding
-    that is looked up, weights that are added) counts 0, as biases, activations and pools do.
+    kept. In a convolution :math:`u` is the number of output positions: padding, and zeros between
+    the inputs of a transposed one, count like pixels. A leaf that is used twice counts twice; one
+    that enters no product or convolution (an embedding that is looked up, weights that are added)
+    counts 0, as biases, activations and pools do.
 
     ``sparse_flops`` are what an ideal sparse kernel needs for the masks as they are; no such kernel
     is used here, and less FLOPs are not less time. ``dense_flops * effective_kept // size`` are

@@ -28,7 +28,8 @@ def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> P
         masks: Weights that are pruned already: they stay pruned and count towards the sparsity.
 
     Returns:
-        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed.
+        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed (of a traced float32, which has
+        24 bits only: as ``pruned_count`` reads it).
 
     Raises:
         ValueError: If the sparsity is outside [0, 1) or below that of ``masks``, a score is NaN, or
@@ -53,7 +54,8 @@ def layerwise_masks(scores: PyTree, sparsities: PyTree, *, masks: PyTree = None)
         masks: Weights that are pruned already: they stay pruned and count towards the sparsities.
 
     Returns:
-        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed in each layer.
+        Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed in each layer (of a traced
+        float32: as ``pruned_count`` reads it).
 
     Raises:
         ValueError: If a sparsity is outside [0, 1) or below that of ``masks``, a score is NaN, or

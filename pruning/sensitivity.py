@@ -34,7 +34,7 @@ def snip_scores(
         loss_fn: ``loss_fn(params, batch)`` gives the mean loss of a batch, a float scalar.
         params: Any pytree of arrays. Leaves that are not prunable take no part.
         batches: A list of batches (or a tuple, but not of bare arrays: that is taken for one batch);
-            the leaves of a batch share their leading axis, its size n_b.
+            where there are several, the leaves of each share their leading axis, its size n_b.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
 
     Returns:
@@ -190,9 +190,11 @@ def _mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[An
             + (" of arrays" if bare else "")
             + "; a single batch goes in a list: [batch]"
         )
-    sizes = [_batch_size(batch, place) for place, batch in enumerate(batches)]
-    if not sizes:
+    if not batches:
         raise ValueError("expected at least one batch, got an empty sequence")
+    if len(batches) == 1:
+        return derivative(batches[0])
+    sizes = [_batch_size(batch, place) for place, batch in enumerate(batches)]
     total = None
     for batch, size in zip(batches, sizes, strict=True):
         part = jax.tree.map(lambda leaf, n=size: leaf * (n / sum(sizes)), derivative(batch))

@@ -6,13 +6,14 @@ no path leads on. Every value has a kind:
 
 - a *constant* depends on no param and is computed as it is: the input, statistics, a dropout mask;
 - *weights* depend on params alone: leaves, reshaped, cast, scaled, or combined with each other;
-- a *signal* is what a product or convolution with weights makes of a constant or a signal.
+- a *signal* is what a product, a convolution or a look-up with weights makes of either of the others
+  or of a signal.
 
 What is done otherwise than the network does it, so that a path is a path:
 
 - weights that are added to a signal (a bias) let it pass and start none;
 - differences add up, quotients multiply, signs are lost at the next use: nothing cancels;
-- a maximum is the sum of what it chooses from: for some weights each entry is the largest;
+- a maximum is the sum of what it chooses from: for some inputs each entry is the largest;
 - a threshold (``max(x, 0)``, ``clip``), learned or not, lets its signal pass; a choice that depends
   on a signal adds up its branches; the constants that a mask or padding fills in are no signal.
 
@@ -109,8 +110,8 @@ def _operand(value: Value) -> Any:
 
 def _varying(operands: Sequence[Value]) -> list[jax.Array]:
     """The signals among what is chosen from; weights where there are none."""
-    kind = max(value.kind for value in operands)
-    return [there(value.array) for value in operands if value.kind is kind is not Kind.CONSTANT]
+    kind = max(Kind.WEIGHTS, *(value.kind for value in operands))
+    return [there(value.array) for value in operands if value.kind is kind]
 
 
 def _product(equation: Any, operands: Sequence[Value]) -> list[Any]:

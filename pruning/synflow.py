@@ -65,8 +65,10 @@ def synflow_scores(
 def _check_flow(total: jax.Array, weights: PyTree) -> None:
     leaves = jax.tree.leaves(weights)
     mend = "compute in float64 (float64 params under jax.enable_x64(True))"
-    if jnp.isnan(total) and any(jnp.any(jnp.isnan(leaf)) for leaf in leaves):
-        raise ValueError("expected a finite sum of outputs, got NaN: there is NaN in the params")
+    if jnp.isnan(total):
+        broken = any(jnp.any(jnp.isnan(leaf)) for leaf in leaves)
+        where = "there is NaN in the params" if broken else "output_fn makes it of finite params"
+        raise ValueError(f"expected a finite sum of outputs, got NaN: {where}")
     if not jnp.isfinite(total):
         raise ValueError(
             f"expected a finite sum of outputs, got {total} in {total.dtype}: the flow through the "

@@ -302,9 +302,14 @@ def default_recipe(dataset: str) -> str:
         dataset: The data set's name.
 
     Returns:
-        A name in ``RECIPES``: the small one for digits, the CIFAR one for CIFAR, else LeNet's.
+        A name in ``RECIPES``: that of digits, CIFAR, TinyImageNet or ImageNet, else LeNet's.
     """
     name = dataset.split(":")[0]
-    if name == "digits":
-        return "digits"
-    return "assessed-cifar" if name.startswith("cifar") else "assessed-lenet"
+    recipes = {
+        "digits": "digits",
+        "cifar": "assessed-cifar",
+        "tiny_imagenet": "assessed-tinyimagenet",
+        "imagenet": "assessed-imagenet",
+    }
+    fitting = (recipe for begin, recipe in recipes.items() if name.startswith(begin))
+    return next(fitting, "assessed-lenet")

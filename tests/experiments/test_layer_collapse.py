@@ -117,6 +117,29 @@ def test_options_that_are_wrong_are_named(change, message):
         dataclasses.replace(SMALL, **change)
 
 
+def write_csv(path, layers):
+    names = ["pruner", "log10_compression", *(f"L{layer}_keep" for layer in range(layers))]
+    path.write_text(",".join(names) + "\n" + ",".join(["mag", "1.0"] + ["0.5"] * layers) + "\n")
+    return path
+
+
+def test_published_fractions_are_set_beside_ours(finished, tmp_path):
+    """The masks are there; only the summary is written again."""
+    before = {part: part.stat().st_mtime_ns for part in (finished / "parts").iterdir()}
+    reference = write_csv(tmp_path / "published.csv", 3)
+    layer_collapse.run(dataclasses.replace(SMALL, out_dir=finished, reference=reference))
+    assert {part: part.stat().st_mtime_ns for part in (finished / "parts").iterdir()} == before
+    assert "| magnitude | 1 | 0." in (finished / "summary.md").read_text()
+
+
+def test_published_fractions_of_another_network_are_an_error_before_any_mask(tmp_path):
+    reference = write_csv(tmp_path / "published.csv", 14)
+    config = dataclasses.replace(SMALL, out_dir=tmp_path / "run", reference=reference)
+    with pytest.raises(ValueError, match=r"L0_keep to L2_keep \(the network has 3 layers\)"):
+        layer_collapse.run(config)
+    assert not config.out_dir.exists()
+
+
 def test_fewer_classes_than_the_data_have_is_an_error():
     with pytest.raises(ValueError, match="--classes of at least the data set's 10, got 9"):
         Network(dataclasses.replace(SMALL, classes=9))

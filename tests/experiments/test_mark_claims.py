@@ -131,4 +131,4 @@ def test_emptied_layers_are_named():
         row("snip", 0, 0.1, variant="invert", sparsity=s) | {"kept['a']": 0.0, "kept['b']": 5.0}
         for s in (0.9, 0.5)
     ]
-    assert emptied_layers(rows) == ["- snip (invert): ['a'] is empty at sparsity 0.5, 0.9"]
+    assert emptied_layers(rows) == ["- snip (invert, step 0): ['a'] is empty at sparsity 0.5, 0.9"]

@@ -11,8 +11,8 @@ import pytest
 import pruning
 from experiments import missing_the_mark
 from experiments.mark_masks import SCORE_METHODS
-from experiments.mark_plan import ABLATIONS, METHODS
-from experiments.missing_the_mark import GRID, MissingTheMark
+from experiments.mark_options import GRID, MissingTheMark
+from experiments.mark_plan import ABLATIONS, METHODS, mark_keys
 from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
 from train.data import load_dataset
@@ -187,6 +187,7 @@ def test_the_results_are_complete(finished, rows):
         ({"seeds": 0}, "--seeds >= 1"),
         ({"dissipate_epochs": 3}, "--dissipate-epochs <= --epochs"),
         ({"search_epochs": 3}, "--search-epochs <= --epochs"),
+        ({"step_sparsities": (0.6,)}, "--step-sparsities among --sparsities"),
     ],
 )
 def test_options_that_are_wrong_are_named(change, message):
@@ -223,3 +224,31 @@ def test_snapshots_come_back_as_they_were(tmp_path):
     for found, expected in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
+
+
+def test_members_of_a_diverged_network_are_recorded_as_failed(tmp_path):
+    """At a learning rate of 1e6 everything diverges; the run ends and says so."""
+    config = dataclasses.replace(
+        CONFIG,
+        methods=("snip", "magnitude-after-training", "lottery-ticket-rewinding"),
+        ablations=("shuffle", "reinit"),
+        sparsities=(0.9,),
+        out_dir=tmp_path / "run",
+    )
+    wild = dataclasses.replace(config.resolved_recipe(), learning_rate=1e6)
+    object.__setattr__(config, "resolved_recipe", lambda: wild)
+    path = missing_the_mark.run(config)
+    rows = [r for r in pq.read_table(path / "results.parquet").to_pylist() if r["epoch"] == 2]
+    assert {(r["method"], r["variant"], r["pruned_at_step"]) for r in rows if r["failed"]} == {
+        (r["method"], r["variant"], r["pruned_at_step"]) for r in rows
+    }
+    assert all(r["sparsity"] == pytest.approx(0.9, abs=1e-4) for r in rows if r["method"] != "dense")
+    assert "**Diverged**" in (path / "summary.md").read_text()
+
+
+def test_the_second_draw_is_neither_the_trained_nor_the_other_weights():
+    run = missing_the_mark.Run(CONFIG, load_dataset("digits"))
+    keys = mark_keys(0)
+    draws = [run.static.initial_params(key) for key in (keys.init, keys.other_init, keys.second_draw)]
+    first = [float(draw["dense1"]["kernel"][0, 0]) for draw in draws]
+    assert len(set(first)) == 3

@@ -110,6 +110,7 @@ WRITTEN = {
     "cast": unrolled(lambda x, w: layer(x.astype("bfloat16"), w.astype("bfloat16")).astype("float32")),
     "constants": unrolled(with_constants),
     "scan": scanned,
+    "loop": lambda p: lax.fori_loop(0, 3, lambda index, x: layer(x, p["layers"][index]), X),
     "scan backwards": scanned_backwards,
     "stacked outputs": scanned_outputs_backwards,
 }

@@ -313,15 +313,23 @@ def test_the_loss_must_be_a_float_scalar(method, loss, message):
 
 
 @every_method
+def test_a_single_batch_needs_no_size(method):
+    """The loss may hold the data itself."""
+    found = method(lambda params, batch: squared_error(params, (X, Y)), UNIT, [None])
+    expected = method(squared_error, UNIT, [(X, Y)])
+    np.testing.assert_array_equal(found["w"], expected["w"])
+
+
+@every_method
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         ([], "at least one batch, got an empty sequence"),
-        ([(X[:0], Y[:0])], r"one or more examples, got leading sizes \[0\] in batch 0"),
+        ([(X, Y), (X[:0], Y[:0])], r"one or more examples, got leading sizes \[0\] in batch 1"),
         ([(X, Y), (X, Y[:1])], r"share a leading axis .* got leading sizes \[1, 2\] in batch 1"),
         ([(X, Y), ()], r"got leading sizes \[\] in batch 1"),
-        ([{}], r"got leading sizes \[\] in batch 0"),
-        ([jnp.float32(1)], r"got leading sizes \[\] in batch 0"),
+        ([(X, Y), {}], r"got leading sizes \[\] in batch 1"),
+        ([(X, Y), jnp.float32(1)], r"got leading sizes \[\] in batch 1"),
         ({"x": X, "y": Y}, r"a single batch goes in a list: \[batch\]"),
     ],
 )

@@ -59,7 +59,6 @@ ACTIVATIONS = {
     "two thresholds": lambda x: jnp.minimum(jnp.maximum(x, -0.1), 0.1),
     "no gradient": lax.stop_gradient,
     "hard choice": lambda x: x * (2 * jnp.argmax(x) + jnp.maximum(jnp.argmin(x), 1) - 7),
-    "scalar": lambda x: jnp.maximum(x.sum(), jnp.zeros((1, 2))) * x,
     "lower precision": lambda x: x.astype(jnp.bfloat16).astype(jnp.float32),
 }
 
@@ -133,6 +132,10 @@ def test_a_maximum_may_choose_any_entry(name):
 def test_every_entry_under_a_maximum_has_a_path(name):
     masks = {"first": jnp.ones((2, 2), bool), "last": jnp.ones((2, 2), bool)}
     assert through(lambda x, p: MAXIMA[name](x), masks) == ([True, True], [True, True])
+
+
+def test_a_threshold_may_have_the_larger_shape():
+    assert through(lambda x, p: jnp.maximum(x.sum(), jnp.zeros((1, 2)))) == BOTH
 
 
 def test_padding_is_no_signal():

@@ -84,6 +84,8 @@ def test_published_lengths():
 def test_default_recipes_exist():
     names = {default_recipe(name) for name in ("digits", "mnist", "cifar10:3.0.2", "kmnist")}
     assert names == {"digits", "assessed-lenet", "assessed-cifar"}
+    assert default_recipe("tiny_imagenet:0.1.0") == "assessed-tinyimagenet"
+    assert default_recipe("imagenet2012") == "assessed-imagenet"
     assert names <= set(RECIPES)
 
 

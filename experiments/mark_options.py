@@ -1,0 +1,163 @@
+"""The options of ``experiments.missing_the_mark``, and what follows from them."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.mark_plan import ABLATIONS, METHODS, Plan
+from pruning.counting import check_sparsity
+from train.models import find_model
+from train.recipes import RECIPES, Recipe, default_recipe, lookup
+
+GRID = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
+DEFAULT_METHODS = tuple(
+    name for name in METHODS if name not in ("snip-second-draw", "snip-iterative", "force")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingTheMark:
+    """Assess methods that prune at initialization, their ablations, and baselines after training."""
+
+    dataset: str = "digits"
+    """digits (embedded), or any TFDS image-classification set, such as mnist or cifar10:3.0.2"""
+    model: str = "lenet-300-100"
+    """a name of train.models, such as lenet-5, resnet-20 or vgg-16"""
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    """who prunes; also snip-second-draw, snip-iterative and force"""
+    ablations: tuple[str, ...] = ABLATIONS
+    """sanity checks of methods that score; of baselines after training, shuffle and reinit alone"""
+    sparsities: tuple[float, ...] = GRID
+    """fractions of the prunable weights to remove; by default 1 - 0.8^n"""
+    seeds: int = 2
+    """independent repetitions: initial weights, data order, examples that are scored"""
+    steps: tuple[int, ...] | None = None
+    """steps after initialization at which methods prune as well; by default the end of the first epoch,
+    a quarter and half of the training"""
+    step_sparsities: tuple[float, ...] | None = None
+    """sparsities for --steps; by default those of --sparsities nearest to 0.9 and to 0.97"""
+    rewind_step: int | None = None
+    """where lottery-ticket rewinding goes back to; by default a fortieth of the training"""
+    k: int = 8
+    """candidates of each K-starts search"""
+    search_epochs: int = 2
+    """epochs after which the fittest candidate is chosen"""
+    dissipate_epochs: int | None = None
+    """weights dissipate at the end of each of so many first epochs; by default half of all"""
+    recipe: str | None = None
+    """a name in train.recipes.RECIPES; by default the one that fits the data set"""
+    epochs: int | None = None
+    """length of a training, its schedule in proportion; by default the recipe's"""
+    data_dir: Path | None = None
+    """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
+    out_dir: Path | None = None
+    """where results go; by default runs/missing-the-mark-DATASET-MODEL-HASH"""
+    fresh: bool = False
+    """start over instead of continuing what the output folder holds"""
+    chunk_size: int = 32
+    """networks that train together; a killed run repeats at most these"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        find_model(self.model)
+        for option, names, valid in (
+            ("methods", self.methods, METHODS),
+            ("ablations", self.ablations, ABLATIONS),
+        ):
+            for name in names:
+                lookup(dict.fromkeys(valid), name, option.removesuffix("s"))
+            if len(set(names)) < len(names):
+                raise ValueError(f"expected different --{option}, got {', '.join(names)}")
+        if not self.methods or not self.sparsities:
+            raise ValueError("expected at least one of --methods and one of --sparsities")
+        for option in ("sparsities", "step_sparsities"):
+            values = getattr(self, option) or ()
+            for sparsity in values:
+                check_sparsity(sparsity, f"every one of --{option.replace('_', '-')}")
+            if len(set(values)) < len(values):
+                raise ValueError(f"expected different --{option.replace('_', '-')}, got {values}")
+        if not set(self.step_sparsities or ()) <= set(self.sparsities):
+            raise ValueError(
+                f"expected --step-sparsities among --sparsities, got {self.step_sparsities}: what is "
+                "pruned later is compared with what is pruned at initialization"
+            )
+        for name in ("seeds", "k", "search_epochs", "chunk_size"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
+        epochs = self.resolved_recipe().epochs
+        if not 1 <= self.resolved_dissipate_epochs() <= epochs:
+            raise ValueError(
+                f"expected 1 <= --dissipate-epochs <= --epochs ({epochs}), got {self.dissipate_epochs}"
+            )
+        if "k-starts" in self.methods and self.search_epochs > epochs:
+            raise ValueError(f"expected --search-epochs <= --epochs ({epochs}), got {self.search_epochs}")
+
+    def resolved_recipe(self) -> Recipe:
+        """The recipe with its overrides."""
+        recipe = lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
+        return recipe if self.epochs is None else recipe.of_length(self.epochs)
+
+    def resolved_dissipate_epochs(self) -> int:
+        """The epochs at whose end weights dissipate."""
+        if self.dissipate_epochs is not None:
+            return self.dissipate_epochs
+        return max(1, self.resolved_recipe().epochs // 2)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the results; None stands for a default that depends on the data's size."""
+        left_out = ("data_dir", "out_dir", "fresh", "chunk_size", "recipe", "epochs", "dissipate_epochs")
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in left_out
+        }
+        return (
+            {"experiment": "missing_the_mark"}
+            | fields
+            | {
+                "dissipate_epochs": self.resolved_dissipate_epochs(),
+                "recipe": dataclasses.asdict(self.resolved_recipe()),
+            }
+        )
+
+    def plan(self, steps_per_epoch: int) -> Plan:
+        """What is trained on a data set of a given size.
+
+        Args:
+            steps_per_epoch: Of the recipe on it.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: If a pruning step lies outside the training.
+        """
+        recipe = self.resolved_recipe()
+        last = recipe.epochs * steps_per_epoch
+        usual = {step for step in (steps_per_epoch, last // 4, last // 2) if step < last}
+        steps = tuple(sorted(usual)) if self.steps is None else self.steps
+        rewind_step = last // 40 if self.rewind_step is None else self.rewind_step
+        for option, step in (*(("--steps", step) for step in steps), ("--rewind-step", rewind_step)):
+            if not 0 <= step < last:
+                raise ValueError(
+                    f"expected {option} from 0 to below the end of the training, step {last} "
+                    f"({recipe.epochs} epochs of {steps_per_epoch} steps), got {step}"
+                )
+        near = tuple(
+            {min(self.sparsities, key=lambda s, goal=goal: abs(s - goal)): 0 for goal in (0.9, 0.97)}
+        )
+        return Plan(
+            methods=self.methods,
+            ablations=self.ablations,
+            sparsities=self.sparsities,
+            seeds=self.seeds,
+            steps=tuple(sorted({step for step in steps if step > 0})),
+            step_sparsities=near if self.step_sparsities is None else self.step_sparsities,
+            rewind_step=rewind_step,
+            k=self.k,
+            search_epochs=self.search_epochs,
+            dissipate_epochs=self.resolved_dissipate_epochs(),
+            recipe=recipe,
+        )
