@@ -111,7 +111,7 @@ def steps_figure(found: Findings, plan: Plan, title: str) -> Figure:
         title: Above the panels.
 
     Returns:
-        The figure; the step axis is linear below the first step above 0, then logarithmic.
+        The figure; the axis of steps is linear up to the first above 0, then logarithmic.
     """
     count = len(plan.step_sparsities)
     figure, panels = plt.subplots(
@@ -136,6 +136,7 @@ def steps_figure(found: Findings, plan: Plan, title: str) -> Figure:
             mean = finite_mean(_at(found.accuracy(method), sparsity))
             axes.axhline(mean, color=LOOKS[method][0], linestyle="--", linewidth=1, label=method)
         axes.set_xscale("symlog", linthresh=plan.steps[0])
+        axes.set_xlim(-plan.steps[0] / 10, 1.2 * plan.steps[-1])
         axes.set_xticks(steps, [str(step) for step in steps])
         axes.minorticks_off()
         axes.set_xlabel("training step at which weights are pruned")
