@@ -17,8 +17,8 @@ fraction of what they find.
 Source: Haroon 2022 (arXiv 2209.02201).
 """
 
-import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,21 @@ import tyro
 from experiments.compare_plan import Plan, Programs, make_programs
 from experiments.compare_report import write_results
 from experiments.compare_search import fitted, winner
+from experiments.options import TrainingOptions, run_in_folder
 from experiments.programs import observe_fitness
-from experiments.run_folder import RunFolder, identity, is_finished
+from experiments.run_folder import RunFolder
 from experiments.stages import Stage, run_stage
-from pruning.counting import check_sparsity
 from train.data import load_dataset
-from train.models import find_model
 from train.progress import training_progress
-from train.recipes import RECIPES, Recipe, build_model, default_recipe, lookup
+from train.recipes import build_model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare:
+class Compare(TrainingOptions):
     """Compare K-starts, dissipating gradients and their combination with random pruning."""
 
-    dataset: str = "digits"
-    """digits (embedded), or any TFDS image-classification set, such as mnist or cifar10:3.0.2"""
-    model: str = "lenet-300-100"
-    """lenet-300-100, lenet-5, conv-2, conv-4 or conv-6"""
+    experiment = "compare"
+
     sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98)
     """fractions of the prunable weights to remove"""
     seeds: int = 5
@@ -58,32 +55,12 @@ class Compare:
     """bands of dissipating gradients, as fractions of the initial weight"""
     dissipate_epochs: int | None = None
     """weights dissipate at the end of each of so many first epochs; by default half of all"""
-    recipe: str | None = None
-    """a name in train.recipes.RECIPES; by default the one that fits the data set"""
-    epochs: int | None = None
-    """length of a training; by default the recipe's"""
-    data_dir: Path | None = None
-    """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
-    out_dir: Path | None = None
-    """where results go; by default runs/compare-DATASET-MODEL-HASH"""
-    fresh: bool = False
-    """start over instead of continuing what the output folder holds"""
-    chunk_size: int = 32
-    """networks that train together; a killed run repeats at most these"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
-        find_model(self.model)
-        if not self.sparsities:
-            raise ValueError("expected at least one sparsity in --sparsities")
-        for sparsity in self.sparsities:
-            check_sparsity(sparsity, "every one of --sparsities")
-        if len(set(self.sparsities)) < len(self.sparsities):
-            raise ValueError(f"expected different --sparsities, got {self.sparsities}")
-        for name in ("seeds", "k", "search_epochs", "chunk_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
+        super().__post_init__()
+        self.check_sparsities("sparsities")
+        self.check_positive("seeds", "k", "search_epochs", "chunk_size")
         if any(not fraction >= 0 for fraction in self.fractions):
             raise ValueError(f"expected --fractions >= 0, got {self.fractions}")
         if len({f"{fraction:g}" for fraction in self.fractions}) < len(self.fractions):
@@ -96,11 +73,6 @@ class Compare:
                 "search and before the end"
             )
 
-    def resolved_recipe(self) -> Recipe:
-        """The recipe with its overrides."""
-        recipe = lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
-        return recipe if self.epochs is None else recipe.of_length(self.epochs)
-
     def resolved_dissipate_epochs(self) -> int:
         """The epochs at whose end weights dissipate."""
         if self.dissipate_epochs is not None:
@@ -110,15 +82,7 @@ class Compare:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results."""
-        fields = ("dataset", "model", "sparsities", "seeds", "k", "search_epochs", "fractions")
-        return (
-            {"experiment": "compare"}
-            | {name: getattr(self, name) for name in fields}
-            | {
-                "dissipate_epochs": self.resolved_dissipate_epochs(),
-                "recipe": dataclasses.asdict(self.resolved_recipe()),
-            }
-        )
+        return super().settings() | {"dissipate_epochs": self.resolved_dissipate_epochs()}
 
 
 def main() -> None:
@@ -141,19 +105,18 @@ def run(config: Compare) -> Path:
     Raises:
         ValueError: If the data set, the output folder or the config is no good.
     """
-    settings = config.settings()
-    name = f"compare-{config.dataset}-{config.model}".replace(":", "-").replace("/", "-")
-    path = config.out_dir or Path("runs") / f"{name}-{identity(settings)}"
     plan = _plan(config)
-    # The data come first: a misspelt name must not leave a folder behind.
-    programs = None if is_finished(path) and not config.fresh else _programs(config, plan)
-    folder = RunFolder(path, settings, fresh=config.fresh)
-    if programs is not None:
-        _train(config, plan, programs, folder)
-        write_results(config.dataset, config.model, plan, folder)
-    print((path / "summary.md").read_text())
-    print(f"results in {path}")
-    return path
+
+    def prepare() -> Callable[[RunFolder], None]:
+        programs = _programs(config, plan)
+
+        def fill(folder: RunFolder) -> None:
+            _train(config, plan, programs, folder)
+            write_results(config.dataset, config.model, plan, folder)
+
+        return fill
+
+    return run_in_folder(config, prepare)
 
 
 def _plan(config: Compare) -> Plan:

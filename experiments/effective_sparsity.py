@@ -13,6 +13,7 @@ Source: Vysogorets and Kempe 2021 (arXiv 2107.02306).
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,9 @@ from matplotlib.figure import Figure
 
 import pruning
 from experiments.mark_figures import LOOKS
-from experiments.run_folder import Row, RunFolder, identity, is_finished, parquet
+from experiments.options import run_in_folder
+from experiments.run_folder import Row, RunFolder, parquet
 from experiments.untrained import Network, Untrained, measure
-from pruning.counting import check_sparsity
 from train.population import MemberState
 
 PyTree = Any
@@ -42,16 +43,15 @@ PyTree = Any
 class EffectiveSparsity(Untrained):
     """Compare the sparsity of masks with that of what is connected."""
 
+    experiment = "effective_sparsity"
+
     sparsities: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
     """fractions of the prunable weights to remove"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        for sparsity in self.sparsities:
-            check_sparsity(sparsity, "every one of --sparsities")
-        if not self.sparsities or len(set(self.sparsities)) < len(self.sparsities):
-            raise ValueError(f"expected different --sparsities, at least one, got {self.sparsities}")
+        self.check_sparsities("sparsities")
 
 
 def main() -> None:
@@ -74,25 +74,27 @@ def run(config: EffectiveSparsity) -> Path:
     Raises:
         ValueError: If the data set, the output folder or the config is no good.
     """
-    settings = config.settings("effective_sparsity")
-    name = f"effective-sparsity-{config.dataset}-{config.model}".replace(":", "-").replace("/", "-")
-    path = config.out_dir or Path("runs") / f"{name}-{identity(settings)}"
-    if config.fresh or not is_finished(path):
+
+    def prepare() -> Callable[[RunFolder], None]:
         network = Network(config)
-        folder = RunFolder(path, settings, fresh=config.fresh)
-        rows = measure(network, config.sparsities, folder, EffectiveColumns(network))
-        folder.write("results.parquet", parquet(rows))
-        title = f"{config.model} on {config.dataset}, {config.seeds} seeds"
-        figure = compression_figure(rows, config.methods, title)
-        for suffix in ("png", "svg"):
-            figure.savefig(folder.path / f"compression.{suffix}", dpi=150)
-        plt.close(figure)
-        folder.write("summary.md", _summary(config, rows, title))
-    else:
-        RunFolder(path, settings, fresh=False)
-    print((path / "summary.md").read_text())
-    print(f"results in {path}")
-    return path
+
+        def fill(folder: RunFolder) -> None:
+            rows = measure(network, config.sparsities, folder, EffectiveColumns(network))
+            _write(config, rows, folder)
+
+        return fill
+
+    return run_in_folder(config, prepare)
+
+
+def _write(config: EffectiveSparsity, rows: list[Row], folder: RunFolder) -> None:
+    folder.write("results.parquet", parquet(rows))
+    title = f"{config.model} on {config.dataset}, {config.seeds} seeds"
+    figure = compression_figure(rows, config.methods, title)
+    for suffix in ("png", "svg"):
+        figure.savefig(folder.path / f"compression.{suffix}", dpi=150)
+    plt.close(figure)
+    folder.write("summary.md", _summary(config, rows, title))
 
 
 class EffectiveColumns:

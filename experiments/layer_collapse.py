@@ -17,7 +17,7 @@ import csv
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 import pruning
-from experiments.run_folder import Row, RunFolder, identity, is_finished, parquet
+from experiments.options import run_in_folder
+from experiments.run_folder import Row, RunFolder, parquet
 from experiments.untrained import Network, Untrained, measure
 from train.population import MemberState
 
@@ -49,6 +50,10 @@ PUBLISHED_NAMES = {"rand": "random", "mag": "magnitude", "cs": "snip", "grasp": 
 @dataclass(frozen=True, kw_only=True)
 class LayerCollapse(Untrained):
     """Find out which layers methods empty, and at which compression."""
+
+    experiment = "layer_collapse"
+    # Published fractions decide no mask, only what the summary says.
+    without_effect = (*Untrained.without_effect, "reference")
 
     model: str = "resnet-20"
     """a name of train.models, such as resnet-20 or vgg-16"""
@@ -86,25 +91,21 @@ def run(config: LayerCollapse) -> Path:
     Raises:
         ValueError: If the data set, the output folder or the config is no good.
     """
-    settings = config.settings("layer_collapse")
-    del settings["reference"]  # it decides no mask
-    name = f"layer-collapse-{config.dataset}-{config.model}".replace(":", "-").replace("/", "-")
-    path = config.out_dir or Path("runs") / f"{name}-{identity(settings)}"
-    # Fractions to set beside need no mask to be made again, but the summary to be written.
-    if config.fresh or config.reference is not None or not is_finished(path):
+
+    def prepare() -> Callable[[RunFolder], None]:
         network = Network(config)
         masks = pruning.full_masks(network.initial(0).params)
         published = read_published(config.reference, layers=len(jax.tree.leaves(masks)))
         powers = compression_grid(masks, config.step)
         sparsities = tuple(1 - 10.0**-power for power in powers)
-        folder = RunFolder(path, settings, fresh=config.fresh)
-        rows = measure(network, sparsities, folder, layer_columns)
-        _write(config, rows, powers, published, folder)
-    else:
-        RunFolder(path, settings, fresh=False)
-    print((path / "summary.md").read_text())
-    print(f"results in {path}")
-    return path
+
+        def fill(folder: RunFolder) -> None:
+            rows = measure(network, sparsities, folder, layer_columns)
+            _write(config, rows, powers, published, folder)
+
+        return fill
+
+    return run_in_folder(config, prepare, rewrite=config.reference is not None)
 
 
 def compression_grid(masks: PyTree, step: float) -> list[float]:

@@ -1,14 +1,11 @@
 """The options of ``experiments.missing_the_mark``, and what follows from them."""
 
-import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from experiments.mark_plan import ABLATIONS, METHODS, Plan
-from pruning.counting import check_sparsity
-from train.models import find_model
-from train.recipes import RECIPES, Recipe, default_recipe, lookup
+from experiments.options import TrainingOptions, check_different
+from train.recipes import lookup
 
 GRID = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
 DEFAULT_METHODS = tuple(
@@ -17,13 +14,11 @@ DEFAULT_METHODS = tuple(
 
 
 @dataclass(frozen=True, kw_only=True)
-class MissingTheMark:
+class MissingTheMark(TrainingOptions):
     """Assess methods that prune at initialization, their ablations, and baselines after training."""
 
-    dataset: str = "digits"
-    """digits (embedded), or any TFDS image-classification set, such as mnist or cifar10:3.0.2"""
-    model: str = "lenet-300-100"
-    """a name of train.models, such as lenet-5, resnet-20 or vgg-16"""
+    experiment = "missing_the_mark"
+
     methods: tuple[str, ...] = DEFAULT_METHODS
     """who prunes; also snip-second-draw, snip-iterative and force"""
     ablations: tuple[str, ...] = ABLATIONS
@@ -45,47 +40,27 @@ class MissingTheMark:
     """epochs after which the fittest candidate is chosen"""
     dissipate_epochs: int | None = None
     """weights dissipate at the end of each of so many first epochs; by default half of all"""
-    recipe: str | None = None
-    """a name in train.recipes.RECIPES; by default the one that fits the data set"""
-    epochs: int | None = None
-    """length of a training, its schedule in proportion; by default the recipe's"""
-    data_dir: Path | None = None
-    """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
-    out_dir: Path | None = None
-    """where results go; by default runs/missing-the-mark-DATASET-MODEL-HASH"""
-    fresh: bool = False
-    """start over instead of continuing what the output folder holds"""
-    chunk_size: int = 32
-    """networks that train together; a killed run repeats at most these"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
-        find_model(self.model)
+        super().__post_init__()
         for option, names, valid in (
             ("methods", self.methods, METHODS),
             ("ablations", self.ablations, ABLATIONS),
         ):
             for name in names:
                 lookup(dict.fromkeys(valid), name, option.removesuffix("s"))
-            if len(set(names)) < len(names):
-                raise ValueError(f"expected different --{option}, got {', '.join(names)}")
-        if not self.methods or not self.sparsities:
-            raise ValueError("expected at least one of --methods and one of --sparsities")
-        for option in ("sparsities", "step_sparsities"):
-            values = getattr(self, option) or ()
-            for sparsity in values:
-                check_sparsity(sparsity, f"every one of --{option.replace('_', '-')}")
-            if len(set(values)) < len(values):
-                raise ValueError(f"expected different --{option.replace('_', '-')}, got {values}")
+            if names or option == "methods":
+                check_different(f"--{option}", names)
+        self.check_sparsities("sparsities")
+        if self.step_sparsities is not None:
+            self.check_sparsities("step_sparsities")
         if not set(self.step_sparsities or ()) <= set(self.sparsities):
             raise ValueError(
                 f"expected --step-sparsities among --sparsities, got {self.step_sparsities}: what is "
                 "pruned later is compared with what is pruned at initialization"
             )
-        for name in ("seeds", "k", "search_epochs", "chunk_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
+        self.check_positive("seeds", "k", "search_epochs", "chunk_size")
         epochs = self.resolved_recipe().epochs
         if not 1 <= self.resolved_dissipate_epochs() <= epochs:
             raise ValueError(
@@ -93,11 +68,6 @@ class MissingTheMark:
             )
         if "k-starts" in self.methods and self.search_epochs > epochs:
             raise ValueError(f"expected --search-epochs <= --epochs ({epochs}), got {self.search_epochs}")
-
-    def resolved_recipe(self) -> Recipe:
-        """The recipe with its overrides."""
-        recipe = lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
-        return recipe if self.epochs is None else recipe.of_length(self.epochs)
 
     def resolved_dissipate_epochs(self) -> int:
         """The epochs at whose end weights dissipate."""
@@ -107,20 +77,7 @@ class MissingTheMark:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results; None stands for a default that depends on the data's size."""
-        left_out = ("data_dir", "out_dir", "fresh", "chunk_size", "recipe", "epochs", "dissipate_epochs")
-        fields = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in left_out
-        }
-        return (
-            {"experiment": "missing_the_mark"}
-            | fields
-            | {
-                "dissipate_epochs": self.resolved_dissipate_epochs(),
-                "recipe": dataclasses.asdict(self.resolved_recipe()),
-            }
-        )
+        return super().settings() | {"dissipate_epochs": self.resolved_dissipate_epochs()}
 
     def plan(self, steps_per_epoch: int) -> Plan:
         """What is trained on a data set of a given size.

@@ -26,6 +26,7 @@ Source: Frankle et al. 2021 (arXiv 2009.08576); K-starts and dissipating gradien
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from experiments.mark_options import MissingTheMark
 from experiments.mark_plan import Plan
 from experiments.mark_report import write_results
 from experiments.mark_states import StartingStates
+from experiments.options import run_in_folder
 from experiments.programs import (
     dissipating_to,
     held_masks,
@@ -46,7 +48,7 @@ from experiments.programs import (
     observe_fitness,
     param_shapes,
 )
-from experiments.run_folder import RunFolder, identity, is_finished
+from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
 from experiments.stages import NamedMember, Stage, run_stage
 from train.data import Dataset, load_dataset
@@ -75,21 +77,17 @@ def run(config: MissingTheMark) -> Path:
     Raises:
         ValueError: If the data set, the output folder or the config is no good.
     """
-    settings = config.settings()
-    name = f"missing-the-mark-{config.dataset}-{config.model}".replace(":", "-").replace("/", "-")
-    path = config.out_dir or Path("runs") / f"{name}-{identity(settings)}"
-    if config.fresh or not is_finished(path):
-        # The data come first: a misspelt name must not leave a folder behind.
-        dataset = load_dataset(config.dataset, data_dir=config.data_dir)
-        run = Run(config, dataset)
-        folder = RunFolder(path, settings, fresh=config.fresh)
-        run.train(folder)
-        write_results(config.dataset, config.model, run.plan, run.static.steps_per_epoch, folder)
-    else:
-        RunFolder(path, settings, fresh=False)
-    print((path / "summary.md").read_text())
-    print(f"results in {path}")
-    return path
+
+    def prepare() -> Callable[[RunFolder], None]:
+        run = Run(config, load_dataset(config.dataset, data_dir=config.data_dir))
+
+        def fill(folder: RunFolder) -> None:
+            run.train(folder)
+            write_results(config.dataset, config.model, run.plan, run.static.steps_per_epoch, folder)
+
+        return fill
+
+    return run_in_folder(config, prepare)
 
 
 class Run:

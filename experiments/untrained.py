@@ -7,7 +7,6 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,70 +14,35 @@ import jax.numpy as jnp
 
 import pruning
 from experiments.mark_masks import SCORE_METHODS, MaskMaker
+from experiments.options import Options, check_different
 from experiments.run_folder import Row, RunFolder
 from train.data import Dataset, load_dataset
-from train.models import find_model
 from train.population import MemberState, apply_model
-from train.recipes import RECIPES, Recipe, build_model, default_recipe, lookup
+from train.recipes import build_model, lookup
 
 PyTree = Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Untrained:
+class Untrained(Options):
     """The options of experiments on untrained networks."""
 
-    dataset: str = "digits"
-    """digits (embedded), or any TFDS set: the images' shape, and the examples that SNIP and GraSP see"""
-    model: str = "lenet-300-100"
-    """a name of train.models, such as resnet-20 or vgg-16"""
     classes: int | None = None
     """number of logits; by default the data set's classes"""
     methods: tuple[str, ...] = ("random", "magnitude", "snip", "grasp", "synflow")
     """who prunes"""
     seeds: int = 3
     """independent draws of weights and examples"""
-    recipe: str | None = None
-    """a name in train.recipes.RECIPES: initialization, and the mode of batch normalisation"""
-    data_dir: Path | None = None
-    """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
-    out_dir: Path | None = None
-    """where results go; by default runs/EXPERIMENT-DATASET-MODEL-HASH"""
-    fresh: bool = False
-    """start over instead of continuing what the output folder holds"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
-        find_model(self.model)
+        super().__post_init__()
         for name in self.methods:
             lookup(SCORE_METHODS, name, "method")
-        if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError(f"expected different --methods, at least one, got {self.methods}")
-        if self.seeds < 1:
-            raise ValueError(f"expected --seeds >= 1, got {self.seeds}")
-        if self.classes is not None and self.classes < 1:
-            raise ValueError(f"expected --classes >= 1, got {self.classes}")
-        self.resolved_recipe()
-
-    def resolved_recipe(self) -> Recipe:
-        """The recipe by its name."""
-        return lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
-
-    def settings(self, experiment: str) -> dict[str, Any]:
-        """All that decides the results.
-
-        Args:
-            experiment: The module's name.
-        """
-        left_out = ("data_dir", "out_dir", "fresh", "recipe")
-        fields = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in left_out
-        }
-        return (
-            {"experiment": experiment} | fields | {"recipe": dataclasses.asdict(self.resolved_recipe())}
-        )
+        check_different("--methods", self.methods)
+        self.check_positive("seeds")
+        if self.classes is not None:
+            self.check_positive("classes")
 
 
 class Network:
@@ -158,7 +122,7 @@ def measure(
                 seconds = time.perf_counter() - start
                 row = {
                     "member": member,
-                    "experiment": folder.settings["experiment"],
+                    "experiment": options.experiment,
                     "dataset": options.dataset,
                     "model": options.model,
                     "method": method,

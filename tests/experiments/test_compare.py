@@ -298,7 +298,7 @@ def test_the_population_searches_as_k_starts_does():
     [
         ({"sparsities": (0.5, 1.0)}, r"sparsities in \[0, 1\)"),
         ({"sparsities": (float("nan"),)}, r"sparsities in \[0, 1\)"),
-        ({"sparsities": ()}, "at least one sparsity"),
+        ({"sparsities": ()}, "at least one value of --sparsities"),
         ({"sparsities": (0.5, 0.5)}, "different --sparsities"),
         ({"k": 0}, "--k >= 1"),
         ({"chunk_size": 0}, "--chunk-size >= 1"),

@@ -105,7 +105,7 @@ def test_the_run_is_complete_and_prints_again(finished, capsys):
     [
         ({"step": 0.0}, "--step > 0"),
         ({"methods": ("snap",)}, "unknown method"),
-        ({"methods": ()}, "different --methods, at least one"),
+        ({"methods": ()}, "at least one value of --methods"),
         ({"reference": Path("nowhere.csv")}, "--reference to be a file"),
         ({"classes": 0}, "--classes >= 1"),
         ({"seeds": 0}, "--seeds >= 1"),

@@ -179,7 +179,7 @@ def test_the_results_are_complete(finished, rows):
         ({"methods": ("snap",)}, "unknown method 'snap'; the valid names are: random, magnitude, snip"),
         ({"ablations": ("rotate",)}, "unknown ablation 'rotate'"),
         ({"methods": ("snip", "snip")}, "different --methods"),
-        ({"methods": ()}, "at least one of --methods"),
+        ({"methods": ()}, "at least one value of --methods"),
         ({"sparsities": (1.0,)}, "--sparsities"),
         ({"step_sparsities": (0.5, 0.5)}, "different --step-sparsities"),
         ({"model": "lenet"}, "unknown model"),

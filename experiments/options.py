@@ -1,0 +1,127 @@
+"""What the experiments' command lines share: their common options, and a run in its folder."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from experiments.run_folder import RunFolder, identity, is_finished
+from pruning.counting import check_sparsity
+from train.models import find_model
+from train.recipes import RECIPES, Recipe, default_recipe, lookup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of every experiment."""
+
+    experiment: ClassVar[str]
+    # They decide where and how, not what comes out; the recipe is resolved.
+    without_effect: ClassVar[tuple[str, ...]] = ("data_dir", "out_dir", "fresh", "recipe")
+
+    dataset: str = "digits"
+    """digits (embedded), or any TFDS image-classification set, such as mnist or cifar10:3.0.2"""
+    model: str = "lenet-300-100"
+    """a name of train.models, such as lenet-5, resnet-20 or vgg-16"""
+    recipe: str | None = None
+    """a name in train.recipes.RECIPES; by default the one that fits the data set"""
+    data_dir: Path | None = None
+    """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
+    out_dir: Path | None = None
+    """where results go; by default runs/EXPERIMENT-DATASET-MODEL-HASH"""
+    fresh: bool = False
+    """start over instead of continuing what the output folder holds"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        find_model(self.model)
+        self.resolved_recipe()
+
+    def resolved_recipe(self) -> Recipe:
+        """The recipe, with its overrides."""
+        return lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the results."""
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in self.without_effect
+        }
+        recipe = dataclasses.asdict(self.resolved_recipe())
+        return {"experiment": self.experiment} | fields | {"recipe": recipe}
+
+    def check_positive(self, *names: str) -> None:
+        """Raises a ValueError if one of these options is below 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
+
+    def check_sparsities(self, name: str) -> None:
+        """Raises a ValueError if an option's sparsities lie outside [0, 1), or repeat."""
+        option = f"--{name.replace('_', '-')}"
+        for sparsity in getattr(self, name):
+            check_sparsity(sparsity, f"every one of {option}")
+        check_different(option, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """The options of experiments that train."""
+
+    without_effect: ClassVar[tuple[str, ...]] = (*Options.without_effect, "chunk_size", "epochs")
+
+    epochs: int | None = None
+    """length of a training, its schedule in proportion; by default the recipe's"""
+    chunk_size: int = 32
+    """networks that train together; a killed run repeats at most these"""
+
+    def resolved_recipe(self) -> Recipe:
+        """The recipe, with its overrides."""
+        recipe = super().resolved_recipe()
+        return recipe if self.epochs is None else recipe.of_length(self.epochs)
+
+
+def check_different(option: str, values: Sequence[Any]) -> None:
+    """Raises a ValueError if an option has no value, or one twice.
+
+    Args:
+        option: As on the command line.
+        values: What was given.
+    """
+    if not values:
+        raise ValueError(f"expected at least one value of {option}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"expected different {option}, got {', '.join(map(str, values))}")
+
+
+def run_in_folder(
+    options: Options, prepare: Callable[[], Callable[[RunFolder], None]], *, rewrite: bool = False
+) -> Path:
+    """Does what is not done yet, and prints the summary.
+
+    Args:
+        options: Of the experiment.
+        prepare: Reads the data and says how to fill the folder; called before there is a folder, so
+            that a misspelt name does not leave one behind, and not at all for a finished run.
+        rewrite: Whether the results of a finished run are written again.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        ValueError: If the data set, the output folder or the options are no good.
+    """
+    settings = options.settings()
+    parts = (options.experiment.replace("_", "-"), options.dataset, options.model, identity(settings))
+    path = options.out_dir or Path("runs") / "-".join(parts).replace(":", "-").replace("/", "-")
+    if options.fresh or rewrite or not is_finished(path):
+        fill = prepare()
+        fill(RunFolder(path, settings, fresh=options.fresh))
+    else:
+        RunFolder(path, settings, fresh=False)
+    print((path / "summary.md").read_text())
+    print(f"results in {path}")
+    return path
