@@ -3,8 +3,8 @@
     python -m experiments.layer_collapse
     python -m experiments.layer_collapse --dataset cifar10 --model vgg-16 --data-dir DIR
 
-Expected: the first in a few minutes on 2 CPU cores, digits with ResNet-20; the second and its result:
-docs/results/layer-collapse-vgg-16. Nothing is trained. Interrupted, the same command goes on.
+Expected: the first in a few minutes on 2 CPU cores, digits with ResNet-20; the second in about ten
+minutes a seed. Nothing is trained. Interrupted, the same command goes on.
 
 Compression is N / kept. A network of L layers can at best be compressed N / L times without losing one
 (maximal compression); a method's critical compression is the highest of the grid up to which no layer
@@ -269,7 +269,9 @@ def _beside(config: LayerCollapse, rows: list[Row], published: Published) -> lis
     lines = [
         "",
         f"Kept fractions beside {config.reference.name}: the largest difference of a layer, and where. "
-        "Relative differences count layers of which both keep at least 100 weights.",
+        "Relative differences count layers of which both keep at least 100 weights. Agreement is to be "
+        "expected of random, magnitude and SynFlow: SNIP and GraSP depend on the data, and the SynFlow "
+        "paper's code of the time had GraSP's sign inverted and no temperature.",
         "",
         "| method | log10 compression | largest difference | largest relative difference |",
         "|---|---|---|---|",

@@ -65,7 +65,10 @@ def test_batch_normalisation_neither_starts_nor_blocks_a_signal():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"sparsities": (1.0,)}, "--sparsities"), ({"sparsities": ()}, "at least one value of --sparsities")],
+    [
+        ({"sparsities": (1.0,)}, "--sparsities"),
+        ({"sparsities": ()}, "at least one value of --sparsities"),
+    ],
 )
 def test_options_that_are_wrong_are_named(change, message):
     with pytest.raises(ValueError, match=message):
