@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 import pruning
 from experiments.mark_figures import LOOKS
-from experiments.options import run_in_folder
+from experiments.options import counted, run_in_folder
 from experiments.run_folder import Row, RunFolder, parquet
 from experiments.untrained import Network, Untrained, measure
 from train.population import MemberState
@@ -89,7 +89,7 @@ def run(config: EffectiveSparsity) -> Path:
 
 def _write(config: EffectiveSparsity, rows: list[Row], folder: RunFolder) -> None:
     folder.write("results.parquet", parquet(rows))
-    title = f"{config.model} on {config.dataset}, {config.seeds} seeds"
+    title = f"{config.model} on {config.dataset}, {counted(config.seeds, 'seed')}"
     figure = compression_figure(rows, config.methods, title)
     for suffix in ("png", "svg"):
         figure.savefig(folder.path / f"compression.{suffix}", dpi=150)

@@ -33,9 +33,10 @@ import tyro
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 import pruning
-from experiments.options import run_in_folder
+from experiments.options import counted, run_in_folder
 from experiments.run_folder import Row, RunFolder, parquet
 from experiments.untrained import Network, Untrained, measure
 from train.population import MemberState
@@ -235,7 +236,7 @@ def _write(
     folder: RunFolder,
 ) -> None:
     folder.write("results.parquet", parquet(rows))
-    title = f"{config.model}, {rows[0]['dataset']}, {config.seeds} seeds"
+    title = f"{config.model}, {config.dataset}, {counted(config.seeds, 'seed')}"
     figure = layers_figure(rows, config.methods, powers, title)
     for suffix in ("png", "svg"):
         figure.savefig(folder.path / f"layers.{suffix}", dpi=150)
@@ -333,6 +334,7 @@ def layers_figure(
                 markersize=3,
             )
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(method, fontsize=10)
         axes.set_xlabel("layer, from input to output")
         axes.grid(alpha=0.3)

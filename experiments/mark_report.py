@@ -14,6 +14,7 @@ from experiments.mark_claims import (
 )
 from experiments.mark_figures import ablations_figure, methods_figure, steps_figure
 from experiments.mark_plan import METHODS, Plan
+from experiments.options import counted
 from experiments.paired import finite_deviation, finite_mean
 from experiments.run_folder import Row, RunFolder, parquet
 
@@ -31,8 +32,7 @@ def write_results(dataset: str, model: str, plan: Plan, steps_per_epoch: int, fo
     rows = tidy(dataset, model, folder.rows())
     folder.write("results.parquet", parquet(rows))
     found = Findings([row for row in rows if row["method"] != "search"], epochs=plan.recipe.epochs)
-    seeds = "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
-    title = f"{model} on {dataset}, {seeds}, {plan.recipe.epochs} epochs"
+    title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {plan.recipe.epochs} epochs"
     spread = "\n(mean, standard deviation over seeds)"
     figures = {"accuracy": methods_figure(found, plan, title + spread)}
     if plan.ablations:

@@ -97,6 +97,16 @@ def check_different(option: str, values: Sequence[Any]) -> None:
         raise ValueError(f"expected different {option}, got {', '.join(map(str, values))}")
 
 
+def counted(count: int, what: str) -> str:
+    """A count with its noun: "1 seed", "3 seeds".
+
+    Args:
+        count: How many.
+        what: The noun, in the singular.
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def run_in_folder(
     options: Options, prepare: Callable[[], Callable[[RunFolder], None]], *, rewrite: bool = False
 ) -> Path:
