@@ -3,9 +3,8 @@
 On accelerators the members are vmapped. On a CPU they run one after another inside the same compiled
 program, because vmapped convolutions become grouped ones, which are slow there. Measured in November
 2026 on 2 CPU cores, jax 0.10.1, batch 128, by the rows "members-..." of ``experiments.benchmarks`` (7
-pairs), throughput in turn over throughput vmapped: LeNet-5, 4 members, 1.89 (1.88 to 1.92);
-LeNet-300-100, 8 members, 0.86 (0.84 to 0.87). So the one choice for the platform costs a dense network
-a seventh. No accelerator has been measured yet. The numbers that members get are the same to rounding.
+pairs), throughput in turn over throughput vmapped: LeNet-5, 4 members, 2.24 (1.93 to 2.33);
+LeNet-300-100, 8 members, 1.01 (0.99 to 1.03). So one choice serves the platform. No accelerator has been measured yet. The numbers that members get are the same to rounding.
 """
 
 from collections.abc import Callable
