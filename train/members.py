@@ -4,7 +4,8 @@ On accelerators the members are vmapped. On a CPU they run one after another ins
 program, because vmapped convolutions become grouped ones, which are slow there. Measured in November
 2026 on 2 CPU cores, jax 0.10.1, batch 128, by the rows "members-..." of ``experiments.benchmarks`` (7
 pairs), throughput in turn over throughput vmapped: LeNet-5, 4 members, 2.24 (1.93 to 2.33);
-LeNet-300-100, 8 members, 1.01 (0.99 to 1.03). So one choice serves the platform. No accelerator has been measured yet. The numbers that members get are the same to rounding.
+LeNet-300-100, 8 members, 1.01 (0.99 to 1.03). So one choice serves the platform. No accelerator has been
+measured yet. The numbers that members get are the same to rounding.
 """
 
 from collections.abc import Callable
