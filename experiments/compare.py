@@ -17,18 +17,15 @@ fraction of what they find.
 Source: Haroon 2022 (arXiv 2209.02201).
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from experiments.compare_plan import Plan, Programs, make_programs
 from experiments.compare_report import write_results
 from experiments.compare_search import fitted, winner
-from experiments.options import TrainingOptions, run_in_folder
+from experiments.options import TrainingOptions, run_command, run_in_folder
 from experiments.programs import observe_fitness
 from experiments.run_folder import RunFolder
 from experiments.stages import Stage, run_stage
@@ -87,10 +84,7 @@ class Compare(TrainingOptions):
 
 def main() -> None:
     """Runs the comparison that the command line asks for."""
-    try:
-        run(tyro.cli(Compare, description=__doc__))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(Compare, run, __doc__)
 
 
 def run(config: Compare) -> Path:

@@ -2,10 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +12,7 @@ from experiments.compare_claims import Findings
 from experiments.compare_search import FITNESSES
 from experiments.paired import (
     Pairs,
+    at_sparsity,
     differences,
     finite_deviation,
     finite_mean,
@@ -175,10 +172,7 @@ def _errorbars(
 ) -> None:
     """One method's line, shifted a little so that error bars do not hide each other."""
     label, colour, marker = look
-    groups = [
-        np.array([value for (_, target), value in pairs.items() if target == sparsity])
-        for sparsity in sparsities
-    ]
+    groups = [at_sparsity(pairs, sparsity) for sparsity in sparsities]
     axes.errorbar(
         [index + shift for index in range(len(sparsities))],
         [finite_mean(group) for group in groups],

@@ -1,15 +1,13 @@
 """The results of ``experiments.compare``: the tidy table, the figures, the summary."""
 
-from typing import Any
-
-import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.compare_claims import Findings, claims
 from experiments.compare_figures import accuracy_figure, fitness_figure, sparsity_figure
 from experiments.compare_plan import Plan
 from experiments.compare_search import FITNESSES, fitted, winner
-from experiments.paired import finite_deviation, finite_max, finite_mean
+from experiments.figures import save_figures
+from experiments.paired import at_sparsity, finite_max, finite_mean, percent_cell
 from experiments.run_folder import Row, RunFolder, parquet
 
 
@@ -31,10 +29,7 @@ def write_results(dataset: str, model: str, plan: Plan, folder: RunFolder) -> No
         "sparsity": sparsity_figure(findings, title),
         "fitness": fitness_figure(findings, f"{title}: does fitness foretell accuracy?"),
     }
-    for name, figure in figures.items():
-        for suffix in ("png", "svg"):
-            figure.savefig(folder.path / f"{name}.{suffix}", dpi=150)
-        plt.close(figure)
+    save_figures(folder, figures)
     folder.write("summary.md", _summary(title, plan, findings))
 
 
@@ -99,13 +94,10 @@ def _summary(title: str, plan: Plan, findings: Findings) -> str:
         "K-starts + dissipating gradients": findings.accuracy("k-starts+dissipate-to"),
     }
     for name, pairs in table.items():
-        cells = [
-            _cell([value for (_, target), value in pairs.items() if target == sparsity])
-            for sparsity in plan.sparsities
-        ]
+        cells = [percent_cell(at_sparsity(pairs, sparsity)) for sparsity in plan.sparsities]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", "Networks whose sparsity is not chosen:", "", "| method | sparsity | accuracy |"]
-    lines += ["|---|---|---|", f"| dense | 0 | {_cell(findings.accuracy('dense').values())} |"]
+    lines += ["|---|---|---|", f"| dense | 0 | {percent_cell(findings.accuracy('dense').values())} |"]
     for fraction in plan.fractions:
         rows = [
             row
@@ -113,7 +105,7 @@ def _summary(title: str, plan: Plan, findings: Findings) -> str:
             if row["method"] == "dissipate" and row["variant"] == f"{fraction:g}"
         ]
         sparsity = np.mean([row["sparsity"] for row in rows])
-        accuracy = _cell([row["test_accuracy"] for row in rows if not row["failed"]])
+        accuracy = percent_cell([row["test_accuracy"] for row in rows if not row["failed"]])
         lines.append(f"| dissipating gradients, fraction {fraction:g} | {sparsity:.3f} | {accuracy} |")
     lines += ["", "## The paper's claims, in this run", ""]
     lines += [
@@ -127,12 +119,3 @@ def _summary(title: str, plan: Plan, findings: Findings) -> str:
     if failed:
         lines += ["", f"**Diverged** (left out of the means): {', '.join(failed)}."]
     return "\n".join(lines) + "\n"
-
-
-def _cell(values: Any) -> str:
-    percent = 100 * np.array(list(values))
-    if not np.any(np.isfinite(percent)):
-        return "diverged"
-    if len(percent) == 1:
-        return f"{percent[0]:.2f}"
-    return f"{finite_mean(percent):.2f} ± {finite_deviation(percent):.2f}"

@@ -12,26 +12,21 @@ direct with the masks as they are, effective with what is connected; a network c
 Source: Vysogorets and Kempe 2021 (arXiv 2107.02306).
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 
 import pruning
+from experiments.figures import save_figures
 from experiments.mark_figures import LOOKS
-from experiments.options import counted, run_in_folder
+from experiments.options import counted, run_command, run_in_folder
 from experiments.run_folder import Row, RunFolder, parquet
 from experiments.untrained import Network, Untrained, measure
 from train.population import MemberState
@@ -56,10 +51,7 @@ class EffectiveSparsity(Untrained):
 
 def main() -> None:
     """Runs what the command line asks for."""
-    try:
-        run(tyro.cli(EffectiveSparsity, description=__doc__))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(EffectiveSparsity, run, __doc__)
 
 
 def run(config: EffectiveSparsity) -> Path:
@@ -90,10 +82,7 @@ def run(config: EffectiveSparsity) -> Path:
 def _write(config: EffectiveSparsity, rows: list[Row], folder: RunFolder) -> None:
     folder.write("results.parquet", parquet(rows))
     title = f"{config.model} on {config.dataset}, {counted(config.seeds, 'seed')}"
-    figure = compression_figure(rows, config.methods, title)
-    for suffix in ("png", "svg"):
-        figure.savefig(folder.path / f"compression.{suffix}", dpi=150)
-    plt.close(figure)
+    save_figures(folder, {"compression": compression_figure(rows, config.methods, title)})
     folder.write("summary.md", _summary(config, rows, title))
 
 

@@ -2,10 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from experiments.mark_claims import Findings
 from experiments.mark_plan import AFTER_TRAINING, METHODS, Plan
-from experiments.paired import Pairs, finite_deviation, finite_mean
+from experiments.paired import Pairs, at_sparsity, finite_deviation, finite_mean
 
 # Okabe and Ito's palette, told apart by colour-blind readers, and a few more.
 LOOKS = {
@@ -122,7 +118,7 @@ def steps_figure(found: Findings, plan: Plan, title: str) -> Figure:
         _dense(axes, found)
         for method in (m for m in _in_order(plan) if found.accuracy(m, step=plan.steps[0])):
             colour, marker = LOOKS[method]
-            groups = [_at(found.accuracy(method, step=step), sparsity) for step in steps]
+            groups = [at_sparsity(found.accuracy(method, step=step), sparsity) for step in steps]
             axes.errorbar(
                 steps,
                 [finite_mean(group) for group in groups],
@@ -133,7 +129,7 @@ def steps_figure(found: Findings, plan: Plan, title: str) -> Figure:
                 capsize=2,
             )
         for method in (m for m in AFTER_TRAINING if found.has(m)):
-            mean = finite_mean(_at(found.accuracy(method), sparsity))
+            mean = finite_mean(at_sparsity(found.accuracy(method), sparsity))
             axes.axhline(mean, color=LOOKS[method][0], linestyle="--", linewidth=1, label=method)
         axes.set_xscale("symlog", linthresh=plan.steps[0])
         axes.set_xlim(-plan.steps[0] / 10, 1.2 * plan.steps[-1])
@@ -153,10 +149,6 @@ def _in_order(plan: Plan) -> list[str]:
     return [method for method in METHODS if method in plan.methods]
 
 
-def _at(pairs: Pairs, sparsity: float) -> np.ndarray:
-    return np.array([value for (_, target), value in pairs.items() if target == sparsity])
-
-
 def _dense(axes: Axes, found: Findings) -> None:
     mean = finite_mean(np.array(list(found.accuracy("dense").values())))
     axes.axhline(mean, color="#999999", linewidth=1, linestyle="-.", label="dense")
@@ -169,7 +161,7 @@ def _line(
     if not pairs:
         return
     label, colour, marker = look
-    groups = [_at(pairs, sparsity) for sparsity in sparsities]
+    groups = [at_sparsity(pairs, sparsity) for sparsity in sparsities]
     axes.errorbar(
         [1 - sparsity for sparsity in sparsities],
         [finite_mean(group) for group in groups],

@@ -1,6 +1,7 @@
 """The options of ``experiments.missing_the_mark``, and what follows from them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from experiments.mark_plan import ABLATIONS, METHODS, Plan
@@ -18,6 +19,8 @@ class MissingTheMark(TrainingOptions):
     """Assess methods that prune at initialization, their ablations, and baselines after training."""
 
     experiment = "missing_the_mark"
+    # Published accuracies decide no mask, only what the summary says.
+    without_effect = (*TrainingOptions.without_effect, "reference")
 
     methods: tuple[str, ...] = DEFAULT_METHODS
     """who prunes; also snip-second-draw, snip-iterative and force"""
@@ -41,6 +44,9 @@ class MissingTheMark(TrainingOptions):
     dissipate_epochs: int | None = None
     """weights dissipate at the end of each of so many first epochs; by default half of all"""
 
+    reference: Path | None = None
+    """a CSV of published accuracies (network, dataset, method, ...) to set beside"""
+
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
@@ -61,6 +67,7 @@ class MissingTheMark(TrainingOptions):
                 "pruned later is compared with what is pruned at initialization"
             )
         self.check_positive("seeds", "k", "search_epochs", "chunk_size")
+        self.check_file("reference")
         epochs = self.resolved_recipe().epochs
         if not 1 <= self.resolved_dissipate_epochs() <= epochs:
             raise ValueError(

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable
 
-import matplotlib.pyplot as plt
-import numpy as np
-
+from experiments.figures import save_figures
 from experiments.mark_claims import (
     MARGIN,
     Findings,
@@ -14,12 +12,20 @@ from experiments.mark_claims import (
 )
 from experiments.mark_figures import ablations_figure, methods_figure, steps_figure
 from experiments.mark_plan import METHODS, Plan
+from experiments.mark_published import Reference, beside_table
 from experiments.options import counted
-from experiments.paired import finite_deviation, finite_mean
+from experiments.paired import at_sparsity, percent_cell
 from experiments.run_folder import Row, RunFolder, parquet
 
 
-def write_results(dataset: str, model: str, plan: Plan, steps_per_epoch: int, folder: RunFolder) -> None:
+def write_results(
+    dataset: str,
+    model: str,
+    plan: Plan,
+    steps_per_epoch: int,
+    published: Reference | None,
+    folder: RunFolder,
+) -> None:
     """Writes table, figures, and last of all the summary, which says that the run is complete.
 
     Args:
@@ -27,6 +33,7 @@ def write_results(dataset: str, model: str, plan: Plan, steps_per_epoch: int, fo
         model: The model's name.
         plan: What was trained.
         steps_per_epoch: Of the recipe on the data set.
+        published: Accuracies to set beside ours.
         folder: With all members finished.
     """
     rows = tidy(dataset, model, folder.rows())
@@ -39,11 +46,8 @@ def write_results(dataset: str, model: str, plan: Plan, steps_per_epoch: int, fo
         figures["ablations"] = ablations_figure(found, plan, title + spread)
     if plan.steps:
         figures["steps"] = steps_figure(found, plan, title + spread)
-    for name, figure in figures.items():
-        for suffix in ("png", "svg"):
-            figure.savefig(folder.path / f"{name}.{suffix}", dpi=150)
-        plt.close(figure)
-    folder.write("summary.md", _summary(title, plan, steps_per_epoch, found))
+    save_figures(folder, figures)
+    folder.write("summary.md", _summary(title, plan, steps_per_epoch, published, found))
 
 
 def tidy(dataset: str, model: str, rows: list[Row]) -> list[Row]:
@@ -86,9 +90,11 @@ def emptied_layers(rows: Iterable[Row]) -> list[str]:
     ]
 
 
-def _summary(title: str, plan: Plan, steps_per_epoch: int, found: Findings) -> str:
+def _summary(
+    title: str, plan: Plan, steps_per_epoch: int, published: Reference | None, found: Findings
+) -> str:
     methods = [method for method in METHODS if method in plan.methods]
-    dense = _cell(found.accuracy("dense").values())
+    dense = percent_cell(found.accuracy("dense").values())
     lines = [
         f"# missing_the_mark: {title}",
         "",
@@ -101,10 +107,7 @@ def _summary(title: str, plan: Plan, steps_per_epoch: int, found: Findings) -> s
         "|---" * (len(methods) + 1) + "|",
     ]
     for sparsity in plan.sparsities:
-        cells = [
-            _cell(v for (_, target), v in found.accuracy(method).items() if target == sparsity)
-            for method in methods
-        ]
+        cells = [percent_cell(at_sparsity(found.accuracy(method), sparsity)) for method in methods]
         lines.append(f"| {sparsity:g} | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -119,6 +122,7 @@ def _summary(title: str, plan: Plan, steps_per_epoch: int, found: Findings) -> s
         "## K-starts and dissipating gradients on the same grid",
         "",
         *findings_table(of_the_first_system(found), plan),
+        *(_published(published, found, plan) if published else ()),
         "",
         "## Emptied layers",
         "",
@@ -130,10 +134,13 @@ def _summary(title: str, plan: Plan, steps_per_epoch: int, found: Findings) -> s
     return "\n".join(lines) + "\n"
 
 
-def _cell(values: Iterable[float]) -> str:
-    percent = 100 * np.array(list(values))
-    if not np.any(np.isfinite(percent)):
-        return "diverged"
-    if len(percent) == 1:
-        return f"{percent[0]:.2f}"
-    return f"{finite_mean(percent):.2f} ± {finite_deviation(percent):.2f}"
+def _published(published: Reference, found: Findings, plan: Plan) -> list[str]:
+    return [
+        "",
+        f"## Beside {published.name}",
+        "",
+        "Published accuracies at the same sparsity (within half a tenth of a percent). Recipes differ: "
+        "the last two columns compare what each method gains over random pruning.",
+        "",
+        *beside_table(published, found, plan),
+    ]

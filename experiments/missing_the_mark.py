@@ -25,22 +25,21 @@ Source: Frankle et al. 2021 (arXiv 2009.08576); K-starts and dissipating gradien
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
 
 import pruning
 from experiments.compare_search import fitted, winner
 from experiments.mark_masks import MaskMaker
 from experiments.mark_options import MissingTheMark
 from experiments.mark_plan import Plan
+from experiments.mark_published import read_accuracies
 from experiments.mark_report import write_results
 from experiments.mark_states import StartingStates
-from experiments.options import run_in_folder
+from experiments.options import run_command, run_in_folder
 from experiments.programs import (
     dissipating_to,
     held_masks,
@@ -59,10 +58,7 @@ from train.recipes import build_model
 
 def main() -> None:
     """Runs the assessment that the command line asks for."""
-    try:
-        run(tyro.cli(MissingTheMark, description=__doc__))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(MissingTheMark, run, __doc__)
 
 
 def run(config: MissingTheMark) -> Path:
@@ -79,15 +75,19 @@ def run(config: MissingTheMark) -> Path:
     """
 
     def prepare() -> Callable[[RunFolder], None]:
+        published = config.reference and read_accuracies(
+            config.reference, model=config.model, dataset=config.dataset
+        )
         run = Run(config, load_dataset(config.dataset, data_dir=config.data_dir))
 
         def fill(folder: RunFolder) -> None:
             run.train(folder)
-            write_results(config.dataset, config.model, run.plan, run.static.steps_per_epoch, folder)
+            steps = run.static.steps_per_epoch
+            write_results(config.dataset, config.model, run.plan, steps, published, folder)
 
         return fill
 
-    return run_in_folder(config, prepare)
+    return run_in_folder(config, prepare, rewrite=config.reference is not None)
 
 
 class Run:

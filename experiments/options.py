@@ -1,10 +1,13 @@
 """What the experiments' command lines share: their common options, and a run in its folder."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+import tyro
 
 from experiments.run_folder import RunFolder, identity, is_finished
 from pruning.counting import check_sparsity
@@ -59,6 +62,12 @@ class Options:
                 option = name.replace("_", "-")
                 raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
 
+    def check_file(self, name: str) -> None:
+        """Raises a ValueError if an option is given and is no file."""
+        path = getattr(self, name)
+        if path is not None and not path.is_file():
+            raise ValueError(f"expected --{name} to be a file, got {path}")
+
     def check_sparsities(self, name: str) -> None:
         """Raises a ValueError if an option's sparsities lie outside [0, 1), or repeat."""
         option = f"--{name.replace('_', '-')}"
@@ -105,6 +114,20 @@ def counted(count: int, what: str) -> str:
         what: The noun, in the singular.
     """
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def run_command(options: type[Any], run: Callable[[Any], object], description: str | None) -> None:
+    """Runs an experiment with the options of the command line; a user's mistake ends it in one line.
+
+    Args:
+        options: The dataclass of the options.
+        run: Takes an instance of it.
+        description: What ``--help`` says.
+    """
+    try:
+        run(tyro.cli(options, description=description))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 def run_in_folder(

@@ -5,7 +5,7 @@ one seed share initialization and data order.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +76,19 @@ def estimate(values: Pairs) -> Estimate:
     return Estimate(float(np.mean(means)), float(half_width), len(means))
 
 
+def at_sparsity(values: Pairs, sparsity: float) -> np.ndarray:
+    """The values of one sparsity, over seeds.
+
+    Args:
+        values: By seed and sparsity.
+        sparsity: As in the keys.
+
+    Returns:
+        Shape (seeds,).
+    """
+    return np.array([value for (_, target), value in values.items() if target == sparsity])
+
+
 def finite_mean(values: np.ndarray) -> float:
     """The mean of what is finite; NaN where nothing is.
 
@@ -113,6 +126,23 @@ def finite_deviation(values: np.ndarray) -> float:
     """
     known = values[np.isfinite(values)]
     return float(np.std(known, ddof=1)) if known.size > 1 else 0.0
+
+
+def percent_cell(values: Iterable[float]) -> str:
+    """Fractions over seeds as a table shows them: "97.20 ± 0.08", in percent.
+
+    Args:
+        values: NaN is left out.
+
+    Returns:
+        Mean and standard deviation; the number alone if there is one; "diverged" if none is finite.
+    """
+    percent = 100 * np.array(list(values))
+    if not np.any(np.isfinite(percent)):
+        return "diverged"
+    if len(percent) == 1:
+        return f"{percent[0]:.2f}"
+    return f"{finite_mean(percent):.2f} ± {finite_deviation(percent):.2f}"
 
 
 def differences(ours: Pairs, theirs: Pairs) -> dict[tuple[int, float], float]:

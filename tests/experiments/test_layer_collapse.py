@@ -12,14 +12,8 @@ import pytest
 
 import pruning
 from experiments import layer_collapse
-from experiments.layer_collapse import (
-    LayerCollapse,
-    compression_grid,
-    critical_powers,
-    densities,
-    depth_order,
-    emptied,
-)
+from experiments.collapse_report import critical_powers, densities, emptied
+from experiments.layer_collapse import LayerCollapse, compression_grid, depth_order
 from experiments.untrained import Network
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared/reference/synflow_layer_density_vgg16_cifar100.csv"
