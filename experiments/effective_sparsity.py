@@ -40,6 +40,17 @@ class EffectiveSparsity(Untrained):
 
     experiment = "effective_sparsity"
 
+    methods: tuple[str, ...] = (
+        "random",
+        "random-uniform",
+        "random-erk",
+        "random-igq",
+        "magnitude",
+        "snip",
+        "grasp",
+        "synflow",
+    )
+    """who prunes; random with one ranking, or with an allocation to layers"""
     sparsities: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
     """fractions of the prunable weights to remove"""
 

@@ -14,7 +14,6 @@ Source: Tanaka et al. 2020 (arXiv 2006.05467), section 3 and figure 2.
 """
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from experiments.collapse_report import KEPT, SIZE, read_published, write_result
 from experiments.options import counted, run_command, run_in_folder
 from experiments.run_folder import Row, RunFolder
 from experiments.untrained import Network, Untrained, measure
+from train.models import depth_order
 from train.population import MemberState
 
 PyTree = Any
@@ -120,19 +120,6 @@ def layer_columns(network: Network, state: MemberState, masks: PyTree) -> Row:
     return {f"{KEPT}{row.path}": row.kept for row in report} | {
         f"{SIZE}{row.path}": row.size for row in report
     }
-
-
-def depth_order(path: str) -> tuple:
-    """Sorts the layers of ``train.models`` from input to output: numbers as such, the classifier last.
-
-    Args:
-        path: A leaf's path.
-
-    Returns:
-        A sort key.
-    """
-    parts = re.split(r"(\d+)", path)
-    return "['dense']" in path, [int(part) if part.isdigit() else part for part in parts]
 
 
 if __name__ == "__main__":

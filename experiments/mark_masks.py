@@ -12,9 +12,8 @@ Source: Frankle et al. 2021 (arXiv 2009.08576), section 3 and appendix A.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
+from experiments.score_methods import SCORE_METHODS, Allocation, Losses, Seen
 from pruning.iterative import Rounds, prune_in_rounds, pruned_counts
 from pruning.selection import keep_highest
 from train.augment import normalise
@@ -33,90 +33,6 @@ PyTree = Any
 EXAMPLES_PER_CLASS = 10
 _MEND = "the output or its gradient overflows or is NaN; try another initializer or a smaller network"
 GRASP_TEMPERATURE = 200
-
-
-class Seen(NamedTuple):
-    """What a score may look at."""
-
-    key: jax.Array
-    params: PyTree
-    other_params: PyTree
-    batch_stats: PyTree
-    images: jax.Array
-    labels: jax.Array
-
-
-class Losses(NamedTuple):
-    """What a score may differentiate, for one network's statistics and examples."""
-
-    loss: Callable[[PyTree, Any], jax.Array]
-    cooled_loss: Callable[[PyTree, Any], jax.Array]
-    output: Callable[[PyTree], jax.Array]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreMethod:
-    """A method that decides the masks at one moment.
-
-    Attributes:
-        scores: ``scores(losses, seen, masked_params)``.
-        rounds: In how many rounds it prunes.
-        may_return: Whether a pruned weight may return in a later round.
-        in_float64: Whether it is computed in float64.
-        at_init_only: Whether it can only prune before training.
-    """
-
-    scores: Callable[[Losses, Seen, PyTree], PyTree]
-    rounds: int = 1
-    may_return: bool = False
-    in_float64: bool = False
-    at_init_only: bool = False
-
-
-def _batches(seen: Seen) -> list[Any]:
-    return [(seen.images, seen.labels)]
-
-
-SCORE_METHODS: dict[str, ScoreMethod] = {
-    "random": ScoreMethod(scores=lambda losses, seen, params: pruning.random_scores(seen.key, params)),
-    "magnitude": ScoreMethod(scores=lambda losses, seen, params: pruning.magnitude_scores(params)),
-    "snip": ScoreMethod(
-        scores=lambda losses, seen, params: pruning.snip_scores(losses.loss, params, _batches(seen))
-    ),
-    # Lee et al. 2019 score one draw of weights and train another.
-    "snip-second-draw": ScoreMethod(
-        scores=lambda losses, seen, params: pruning.snip_scores(
-            losses.loss, seen.other_params, _batches(seen)
-        ),
-        at_init_only=True,
-    ),
-    "snip-iterative": ScoreMethod(
-        scores=lambda losses, seen, params: pruning.snip_scores(losses.loss, params, _batches(seen)),
-        rounds=100,
-    ),
-    "force": ScoreMethod(
-        scores=lambda losses, seen, params: pruning.force_scores(
-            losses.loss, seen.params, params, _batches(seen)
-        ),
-        rounds=100,
-        may_return=True,
-    ),
-    "grasp": ScoreMethod(
-        scores=lambda losses, seen, params: pruning.grasp_scores(
-            losses.cooled_loss, params, _batches(seen)
-        )
-    ),
-    "grasp-absolute": ScoreMethod(
-        scores=lambda losses, seen, params: pruning.grasp_absolute_scores(
-            losses.cooled_loss, params, _batches(seen)
-        )
-    ),
-    "synflow": ScoreMethod(
-        scores=lambda losses, seen, params: pruning.synflow_scores(losses.output, params),
-        rounds=100,
-        in_float64=True,
-    ),
-}
 
 
 class MaskMaker:
@@ -171,6 +87,8 @@ class MaskMaker:
             ValueError: If there is no method of that name, or its scores cannot be ranked.
         """
         method = lookup(SCORE_METHODS, name, "method")
+        if method.allocation is not None:
+            return self._allocated(method.allocation, seen, sparsity)
         size = pruning.count_prunable(pruning.full_masks(seen.params))
         with jax.enable_x64(method.in_float64), jax.default_matmul_precision("highest"):
             if method.rounds == 1:
@@ -185,6 +103,15 @@ class MaskMaker:
                     f"the scores of {name} are NaN in round {int(failed) + 1} of {method.rounds}: {_MEND}"
                 )
             return masks
+
+    def _allocated(self, allocation: Allocation, seen: Seen, sparsity: float) -> PyTree:
+        """Random masks with an exact count in each layer."""
+
+        def keep(scores: jax.Array, layer: float) -> jax.Array:
+            return self._keep_highest(scores, jnp.int32(pruning.pruned_count(layer, scores.size)))
+
+        scores = pruning.random_scores(seen.key, seen.params)
+        return jax.tree.map(keep, scores, allocation(seen.params, sparsity))
 
     def _one_rounds_scores(self, name: str, seen: Seen) -> PyTree:
         """The scores of the network as it is, checked; computed once for what is seen."""

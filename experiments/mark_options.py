@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.mark_plan import ABLATIONS, METHODS, Plan
+from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, Plan
 from experiments.options import TrainingOptions, check_different
 from train.recipes import lookup
 
 GRID = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
 DEFAULT_METHODS = tuple(
-    name for name in METHODS if name not in ("snip-second-draw", "snip-iterative", "force")
+    name
+    for name in METHODS
+    if name not in ("snip-second-draw", "snip-iterative", "force", *RANDOM_BY_LAYER)
 )
 
 
@@ -23,7 +25,7 @@ class MissingTheMark(TrainingOptions):
     without_effect = (*TrainingOptions.without_effect, "reference")
 
     methods: tuple[str, ...] = DEFAULT_METHODS
-    """who prunes; also snip-second-draw, snip-iterative and force"""
+    """who prunes; also snip-second-draw, snip-iterative, force, and random masks with an allocation"""
     ablations: tuple[str, ...] = ABLATIONS
     """sanity checks of methods that score; of baselines after training, shuffle and reinit alone"""
     sparsities: tuple[float, ...] = GRID

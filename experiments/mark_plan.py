@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 import pruning
-from experiments.mark_masks import SCORE_METHODS
 from experiments.programs import RandomMask, Target
+from experiments.score_methods import SCORE_METHODS
 from experiments.stages import NamedMember
 from train.population import Member
 from train.recipes import Recipe
@@ -21,9 +21,10 @@ from train.recipes import Recipe
 ABLATIONS = ("shuffle", "reinit", "invert")
 AFTER_TRAINING = ("magnitude-after-training", "lottery-ticket-rewinding")
 DURING_TRAINING = ("k-starts", "dissipating-gradients")
+RANDOM_BY_LAYER = tuple(name for name, method in SCORE_METHODS.items() if method.allocation is not None)
 METHODS = (*SCORE_METHODS, *DURING_TRAINING, *AFTER_TRAINING)
 # A random mask has no ablation, and what comes of training has no other end that was looked at.
-_WITHOUT_ABLATIONS = ("random", *DURING_TRAINING)
+_WITHOUT_ABLATIONS = ("random", *RANDOM_BY_LAYER, *DURING_TRAINING)
 
 
 class MarkKeys(NamedTuple):

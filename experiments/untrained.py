@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 import pruning
-from experiments.mark_masks import SCORE_METHODS, MaskMaker
+from experiments.mark_masks import MaskMaker
 from experiments.options import Options, check_different
 from experiments.run_folder import Row, RunFolder
+from experiments.score_methods import SCORE_METHODS
 from train.data import Dataset, load_dataset
 from train.population import MemberState, apply_model
 from train.recipes import build_model, lookup

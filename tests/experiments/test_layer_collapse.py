@@ -13,7 +13,7 @@ import pytest
 import pruning
 from experiments import layer_collapse
 from experiments.collapse_report import critical_powers, densities, emptied
-from experiments.layer_collapse import LayerCollapse, compression_grid, depth_order
+from experiments.layer_collapse import LayerCollapse, compression_grid
 from experiments.untrained import Network
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared/reference/synflow_layer_density_vgg16_cifar100.csv"
@@ -57,20 +57,6 @@ def test_the_critical_compression_is_the_last_before_a_layer_is_empty():
     assert critical_powers(rows, [0, 1, 2, 3]) == [1, 3]
     assert emptied(rows[2]) == ["a"]
     np.testing.assert_allclose(densities(rows[:2]), [0.55, 0.55])
-
-
-def test_layers_come_in_order_from_input_to_output():
-    vgg = [f"['conv{i}']['kernel']" for i in (1, 2, 10, 11)] + ["['dense']['kernel']"]
-    assert sorted(reversed(vgg), key=depth_order) == vgg
-    resnet = [
-        "['conv1']['kernel']",
-        "['stage1']['block2']['conv1']['kernel']",
-        "['stage2']['block1']['shortcut_conv']['kernel']",
-        "['dense']['kernel']",
-    ]
-    assert sorted(reversed(resnet), key=depth_order) == resnet
-    lenet = ["['conv1']['kernel']", "['conv2']['kernel']", "['dense1']['kernel']"]
-    assert sorted(reversed(lenet), key=depth_order) == lenet
 
 
 def test_synflow_reaches_the_maximal_compression_and_magnitude_does_not(rows):

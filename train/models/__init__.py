@@ -5,10 +5,11 @@ Every model maps images (batch, H, W, C) of any size to logits (batch, num_class
 move the running ones; without BatchNorm it changes nothing.
 
 A file a family: `plain` (LeNets, Conv-2/4/6), `resnet`, `wide_resnet`, `vgg`; `layers` and
-`initializers` are shared, `registry` knows the names.
+`initializers` are shared, `registry` knows the names, `order` the order of layers.
 """
 
 from train.models.initializers import INITIALIZERS, SCALE_INITIALIZERS
+from train.models.order import depth_order
 from train.models.registry import MODELS, find_model, make_model
 
-__all__ = ["INITIALIZERS", "MODELS", "SCALE_INITIALIZERS", "find_model", "make_model"]
+__all__ = ["INITIALIZERS", "MODELS", "SCALE_INITIALIZERS", "depth_order", "find_model", "make_model"]
