@@ -26,7 +26,8 @@ from pruning.iterative import Rounds, prune_in_rounds, pruned_counts
 from pruning.selection import keep_highest
 from train.augment import normalise
 from train.data import Dataset, Split
-from train.population import MemberState, apply_model, cross_entropy
+from train.evaluation import apply_model, cross_entropy
+from train.population import MemberState
 from train.recipes import Recipe, lookup
 
 PyTree = Any

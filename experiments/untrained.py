@@ -18,7 +18,8 @@ from experiments.options import Options, check_different
 from experiments.run_folder import Row, RunFolder
 from experiments.score_methods import SCORE_METHODS
 from train.data import Dataset, load_dataset
-from train.population import MemberState, apply_model
+from train.evaluation import apply_model
+from train.population import MemberState
 from train.recipes import build_model, lookup
 
 PyTree = Any

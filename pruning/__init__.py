@@ -31,6 +31,7 @@ from pruning.kstarts import (
     train_candidates,
     weight_fitness,
 )
+from pruning.leaves import prunable
 from pruning.masks import (
     LayerRow,
     apply_masks,
@@ -40,7 +41,6 @@ from pruning.masks import (
     full_masks,
     intersect_masks,
     layer_report,
-    prunable,
     sparsity,
 )
 from pruning.network_report import NetworkRow, network_report

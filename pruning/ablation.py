@@ -10,7 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from pruning.masks import PyTree, apply_masks
+from pruning.leaves import PyTree
+from pruning.masks import apply_masks
 
 
 def shuffle_masks(key: jax.Array, masks: PyTree) -> PyTree:

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from pruning.counting import check_sparsity
-from pruning.masks import Prunable, PyTree, Scalar, is_traced, map_masks, prunable, prunable_params
+from pruning.leaves import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
+from pruning.masks import map_masks
 from pruning.masks import sparsity as sparsity_of
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from pruning.masks import PyTree, is_none, is_traced
+from pruning.leaves import PyTree, is_none, is_traced
 
 FORMAT = "pruning-masks-1"
 

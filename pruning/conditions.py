@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from pruning.masks import PyTree
+from pruning.leaves import PyTree
 
 
 def compute_where(condition: jax.Array, compute: Callable[[], PyTree], default: PyTree) -> PyTree:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.interpreter import OutputFn, propagate
-from pruning.masks import PyTree, check_masks, is_none, is_traced, map_masks
+from pruning.leaves import PyTree, is_none, is_traced
+from pruning.masks import check_masks, map_masks
 from pruning.signals import is_inexact
 
 

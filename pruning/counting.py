@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.masks import is_traced
+from pruning.leaves import is_traced
 
 # Undoes the rounding of products like 0.7 * 10; smaller than any sparsity step that could matter.
 TOLERANCE = 1e-6

@@ -31,16 +31,9 @@ import optax
 
 from pruning.conditions import compute_where
 from pruning.counting import check_sparsity, pruned_count
-from pruning.masks import (
-    Prunable,
-    PyTree,
-    Scalar,
-    count_prunable,
-    full_masks,
-    is_traced,
-    map_masks,
-)
-from pruning.masks import prunable as default_prunable
+from pruning.leaves import Prunable, PyTree, Scalar, is_traced
+from pruning.leaves import prunable as default_prunable
+from pruning.masks import count_prunable, full_masks, map_masks
 from pruning.scores import relative_displacement
 from pruning.selection import keep_highest
 from pruning.transforms import (

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from pruning.allocation import uniform
 from pruning.kstarts import Fitness, KStarts, candidate_masks, fittest
-from pruning.masks import Prunable, PyTree, Scalar, apply_masks, prunable
+from pruning.leaves import Prunable, PyTree, Scalar, prunable
+from pruning.masks import apply_masks
 
 
 def successive_elimination(

@@ -17,7 +17,8 @@ from pruning.kstarts import (
     fittest,
     train_candidates,
 )
-from pruning.masks import Prunable, PyTree, Scalar, check_alike, prunable
+from pruning.leaves import Prunable, PyTree, Scalar, prunable
+from pruning.masks import check_alike
 from pruning.selection import keep_highest
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from pruning.masks import PyTree
+from pruning.leaves import PyTree
 from pruning.signals import PRODUCTS, Kind, Value, apply, constant, is_inexact, there
 
 OutputFn = Callable[[PyTree], PyTree]

@@ -8,17 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.counting import exponential_sparsities, pruned_count
-from pruning.masks import (
-    Prunable,
-    PyTree,
-    Scalar,
-    apply_masks,
-    count_prunable,
-    full_masks,
-    is_traced,
-    prunable,
-    prunable_params,
-)
+from pruning.leaves import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
+from pruning.masks import apply_masks, count_prunable, full_masks
 from pruning.selection import check_scores, keep_highest
 
 

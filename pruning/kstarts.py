@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
-from pruning.masks import Prunable, PyTree, Scalar, apply_masks, is_none, prunable
+from pruning.leaves import Prunable, PyTree, Scalar, is_none, prunable
+from pruning.masks import apply_masks
 from pruning.scores import random_masks
 
 Train = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]

@@ -7,7 +7,8 @@ import jax
 
 from pruning.connectivity import effective_masks
 from pruning.interpreter import OutputFn, multiply_adds
-from pruning.masks import PyTree, count_kept, is_traced, map_masks
+from pruning.leaves import PyTree, is_traced
+from pruning.masks import count_kept, map_masks
 
 
 class NetworkRow(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
-from pruning.masks import Prunable, PyTree, Scalar, prunable, prunable_pair, prunable_params
+from pruning.leaves import Prunable, PyTree, Scalar, prunable, prunable_pair, prunable_params
 from pruning.selection import layerwise_masks
 
 

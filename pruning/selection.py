@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.counting import check_sparsity, pruned_count
-from pruning.masks import PyTree, Scalar, check_alike, count_kept, count_prunable, is_traced, map_masks
+from pruning.leaves import PyTree, Scalar, is_traced
+from pruning.masks import check_alike, count_kept, count_prunable, map_masks
 from pruning.threshold import lowest
 
 

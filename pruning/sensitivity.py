@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pruning.masks import Prunable, PyTree, is_traced, prunable, prunable_pair, split_prunable
+from pruning.leaves import Prunable, PyTree, is_traced, prunable, prunable_pair, split_prunable
 
 LossFn = Callable[[PyTree, Any], jax.Array]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from pruning.masks import Prunable, PyTree, is_traced, prunable, split_prunable
+from pruning.leaves import Prunable, PyTree, is_traced, prunable, split_prunable
 
 
 def synflow_scores(

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from pruning.conditions import compute_where
-from pruning.masks import Prunable, PyTree, check_masks, is_none, map_masks, prunable_params
-from pruning.masks import prunable as default_prunable
+from pruning.leaves import Prunable, PyTree, is_none, prunable_params
+from pruning.leaves import prunable as default_prunable
+from pruning.masks import check_masks, map_masks
 
 
 class HoldMasksState(NamedTuple):

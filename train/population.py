@@ -22,12 +22,12 @@ import optax
 import pruning
 from train.augment import flip, normalise, padded_crop
 from train.data import Dataset, Split, hold_out
+from train.evaluation import apply_model, cross_entropy, evaluate
 from train.members import map_members
 from train.recipes import Recipe, make_optimizer
 
 PyTree = Any
 Method = Callable[[optax.GradientTransformation, PyTree], optax.GradientTransformation]
-EVALUATION_BATCH = 1000
 
 
 class Member(NamedTuple):
@@ -258,9 +258,13 @@ class Population:
             "sparsity": pruning.sparsity(pruning.get_masks(state.opt_state)),
         }
         for name, split in evaluated.items():
-            loss, accuracy = self._evaluate(state, split)
+            loss, accuracy = evaluate(partial(self._logits, state), split)
             metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
         return state, metrics
+
+    def _logits(self, state: MemberState, images: Any) -> jax.Array:
+        normalised = self._normalise(images)
+        return apply_model(self.model, state.params, state.batch_stats, normalised, train=False)[0]
 
     def _augment(self, key: jax.Array, images: Any) -> jax.Array:
         flip_key, crop_key = jax.random.split(key)
@@ -282,26 +286,6 @@ class Population:
         logits, updated = apply_model(self.model, params, batch_stats, images, train=True)
         return jnp.mean(cross_entropy(logits, labels)), updated
 
-    def _evaluate(self, state: MemberState, split: Split) -> tuple[jax.Array, jax.Array]:
-        """Mean loss and accuracy over a split, in batches; what fills up the last one is ignored."""
-        size = len(split.labels)
-        batch = min(EVALUATION_BATCH, size)
-        positions = jnp.arange(-(-size // batch) * batch).reshape(-1, batch)
-
-        def evaluate(totals: Any, position: jax.Array) -> tuple[Any, None]:
-            indices, counted = position % size, position < size
-            labels = split.labels[indices]
-            images = self._normalise(split.images[indices])
-            logits, _ = apply_model(self.model, state.params, state.batch_stats, images, train=False)
-            losses = cross_entropy(logits, labels)
-            right = jnp.argmax(logits, -1) == labels
-            sums = (jnp.sum(jnp.where(counted, losses, 0)), jnp.sum(right & counted))
-            return jax.tree.map(jnp.add, totals, sums), None
-
-        totals = (jnp.float32(0), jnp.int32(0))
-        (loss, right), _ = jax.lax.scan(evaluate, totals, positions)
-        return loss / size, right / size
-
 
 def stack_members(members: Sequence[Any]) -> Any:
     """Stacks single members, or their states, along a leading axis.
@@ -313,31 +297,6 @@ def stack_members(members: Sequence[Any]) -> Any:
         The stacked members.
     """
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-
-
-def apply_model(
-    model: nn.Module, params: PyTree, batch_stats: PyTree, images: jax.Array, *, train: bool
-) -> tuple[jax.Array, PyTree]:
-    """Runs a model.
-
-    Args:
-        model: As in ``Population``.
-        params: Its params.
-        batch_stats: Its running statistics; empty where it has none.
-        images: Normalised, shape (B, H, W, C).
-        train: Whether batches are normalised by their own statistics, which also moves the running
-            ones.
-
-    Returns:
-        The logits, float32 at least, and the statistics after it.
-    """
-    variables = {"params": params, "batch_stats": batch_stats}
-    logits, updated = model.apply(variables, images, train=train, mutable=["batch_stats"])
-    logits = jnp.asarray(logits)
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), updated.get("batch_stats", {})
-
-
-cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
 def _batches(key: jax.Array, examples: int, batch_size: int) -> jax.Array:

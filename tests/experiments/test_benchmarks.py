@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from experiments import benchmarks
-from experiments.benchmarks import Benchmarks, Comparison, measure
+from experiments import benchmark_rows, benchmarks
+from experiments.benchmark_rows import Comparison
+from experiments.benchmarks import Benchmarks, measure
 
 
 def test_ratio_is_paired_and_the_first_pair_does_not_count(monkeypatch):
@@ -24,8 +25,8 @@ def test_unknown_row():
 
 
 def test_both_ways_of_the_training_row_do_the_work(tmp_path, monkeypatch, capsys):
-    row = benchmarks.training("lenet-300-100", (4, 4, 1), 2)
-    monkeypatch.setitem(benchmarks.ROWS, "small", lambda: row)
+    row = benchmark_rows.training("lenet-300-100", (4, 4, 1), 2)
+    monkeypatch.setitem(benchmark_rows.ROWS, "small", lambda: row)
     out = str(tmp_path / "out.json")
     monkeypatch.setattr(sys, "argv", ["b", "--only", "small", "--json", out, "--repetitions", "1"])
     benchmarks.main()
@@ -35,7 +36,7 @@ def test_both_ways_of_the_training_row_do_the_work(tmp_path, monkeypatch, capsys
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_both_ways_of_the_synflow_row_do_the_work(dtype):
-    row = benchmarks.synflow("lenet-5", (16, 16, 1), 2, dtype)
+    row = benchmark_rows.synflow("lenet-5", (16, 16, 1), 2, dtype)
     row.ours()
     row.theirs()
     assert row.amount == 2

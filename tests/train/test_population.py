@@ -163,7 +163,7 @@ def test_what_fills_up_the_last_evaluation_batch_does_not_count(monkeypatch):
     whole = population()
     members = stack_members([member(whole, 0)])
     expected = last(whole.train(members, epochs=1)).metrics
-    monkeypatch.setattr("train.population.EVALUATION_BATCH", 8)
+    monkeypatch.setattr("train.evaluation.EVALUATION_BATCH", 8)
     found = last(population().train(members, epochs=1)).metrics
     assert_close(found, expected)
 

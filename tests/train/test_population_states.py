@@ -11,8 +11,9 @@ import pytest
 
 import pruning
 from train.augment import normalise
+from train.evaluation import apply_model
 from train.members import in_turn, side_by_side
-from train.population import Population, apply_model, stack_members
+from train.population import Population, stack_members
 from train.recipes import Recipe
 
 from .test_population import assert_close, dataset, hold, last, member, population
