@@ -1,5 +1,7 @@
-"""Pruning neural networks at initialization: masks as pytrees, scores, ablations, K-starts, dissipation.
+"""Pruning neural networks at initialization, and what it is compared with.
 
+Masks as pytrees, scores, ablations, K-starts, dissipating gradients, Continuous Sparsification, lottery
+tickets.
 Pure functions over any pytree of params and optax transformations; nothing here jits, prints or
 knows a network. See https://arxiv.org/abs/2209.02201 for the first system.
 """
@@ -15,10 +17,23 @@ from pruning.allocation import (
 )
 from pruning.artifacts import load_masks, load_metadata, save_masks
 from pruning.connectivity import collapsed_layers, dead_units, effective_masks
-from pruning.counting import exponential_sparsities, pruned_count
+from pruning.continuous import (
+    SoftMasked,
+    apply_soft_masks,
+    gate_penalty,
+    initial_gates,
+    next_round,
+    next_round_as_released,
+    soft_masked_optimizer,
+    soft_masks,
+    temperature_schedule,
+    ticket_masks,
+)
+from pruning.counting import cubic_sparsities, exponential_sparsities, pruned_count
 from pruning.dissipation import DissipateState, dissipate, dissipate_settled, dissipate_to
 from pruning.elimination import successive_elimination
 from pruning.evolution import crossover_masks, evolve_masks, mutate_masks
+from pruning.gradual import GradualMagnitudeState, gradual_magnitude
 from pruning.iterative import iterative_masks
 from pruning.kstarts import (
     KStarts,
@@ -32,6 +47,7 @@ from pruning.kstarts import (
     weight_fitness,
 )
 from pruning.leaves import prunable
+from pruning.lottery import prune_remaining, prune_remaining_by_layer
 from pruning.masks import (
     LayerRow,
     apply_masks,
@@ -54,6 +70,7 @@ from pruning.scores import (
 )
 from pruning.selection import global_masks, layerwise_masks
 from pruning.sensitivity import force_scores, grasp_absolute_scores, grasp_scores, snip_scores
+from pruning.supermask import rescaled_masks, sampled_masks
 from pruning.synflow import synflow_scores
 from pruning.transforms import (
     AccumulateGradientsState,
@@ -67,14 +84,17 @@ from pruning.transforms import (
 __all__ = [
     "AccumulateGradientsState",
     "DissipateState",
+    "GradualMagnitudeState",
     "HoldMasksState",
     "KStarts",
     "LayerRow",
     "NetworkRow",
+    "SoftMasked",
     "accumulate_gradients",
     "accumulate_signed_gradients",
     "add_standardised",
     "apply_masks",
+    "apply_soft_masks",
     "candidate_masks",
     "check_masks",
     "collapsed_layers",
@@ -82,6 +102,7 @@ __all__ = [
     "count_kept",
     "count_prunable",
     "crossover_masks",
+    "cubic_sparsities",
     "dead_units",
     "displacement_scores",
     "dissipate",
@@ -95,13 +116,16 @@ __all__ = [
     "fittest",
     "force_scores",
     "full_masks",
+    "gate_penalty",
     "get_masks",
     "global_masks",
     "gradient_fitness",
+    "gradual_magnitude",
     "grasp_absolute_scores",
     "grasp_scores",
     "hold_masks",
     "ideal_gas_quotas",
+    "initial_gates",
     "intersect_masks",
     "invert_scores",
     "iterative_masks",
@@ -116,18 +140,28 @@ __all__ = [
     "movement_scores",
     "mutate_masks",
     "network_report",
+    "next_round",
+    "next_round_as_released",
     "prunable",
+    "prune_remaining",
+    "prune_remaining_by_layer",
     "pruned_count",
     "random_masks",
     "random_scores",
     "reinitialise",
+    "rescaled_masks",
+    "sampled_masks",
     "save_masks",
     "shuffle_masks",
     "smart_ratios",
     "snip_scores",
+    "soft_masked_optimizer",
+    "soft_masks",
     "sparsity",
     "successive_elimination",
     "synflow_scores",
+    "temperature_schedule",
+    "ticket_masks",
     "train_candidates",
     "uniform",
     "weight_fitness",

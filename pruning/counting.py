@@ -36,7 +36,7 @@ def check_sparsity(sparsity: Any, name: str = "sparsity") -> None:
         )
 
 
-def pruned_count(sparsity: Any, size: int) -> Any:
+def pruned_count(sparsity: Any, size: Any) -> Any:
     r"""How many of ``size`` weights a sparsity removes: :math:`\lfloor s\,n + 10^{-6} \rfloor`.
 
     Never more than asked for and never all of them. A float32 sparsity, as a traced one is, has been
@@ -48,10 +48,10 @@ def pruned_count(sparsity: Any, size: int) -> Any:
 
     Args:
         sparsity: A number in [0, 1), or a traced scalar.
-        size: The number of weights, below 2**31.
+        size: The number of weights, below 2**31; or a traced int32 (of none, none is removed).
 
     Returns:
-        An int, or an int32 scalar where the sparsity is traced.
+        An int, or an int32 scalar where either is traced.
 
     Raises:
         ValueError: If a concrete sparsity is outside [0, 1).
@@ -63,15 +63,17 @@ def pruned_count(sparsity: Any, size: int) -> Any:
     7
     """
     check_sparsity(sparsity)
+    if is_traced(size):
+        sparsity = jnp.asarray(sparsity)
     if getattr(sparsity, "dtype", jnp.float64) == jnp.float64:
-        if not is_traced(sparsity):
+        if not is_traced(sparsity) and not is_traced(size):
             return min(math.floor(float(sparsity) * size + TOLERANCE), size - 1)
         count = jnp.floor(sparsity * size + TOLERANCE).astype(jnp.int32)
     else:
         fraction = (jnp.clip(sparsity.astype(jnp.float32), 0, 1) * 2**25).astype(jnp.uint32)
         # One unit more is the upper end of what the sparsity may stand for; 256 * 2**16 is a half.
         count = jnp.minimum(_times(fraction + 1, size, 0), _times(fraction, size, 256))
-    count = jnp.clip(count, 0, size - 1)
+    count = jnp.maximum(jnp.minimum(count, size - 1), 0)
     return count if is_traced(count) else int(count)
 
 
@@ -104,7 +106,81 @@ def exponential_sparsities(sparsity: Any, rounds: int) -> Any:
     return jnp.append(jnp.minimum(before, sparsity), sparsity)
 
 
-def _times(fraction: Any, size: int, offset: int) -> Any:
+def cubic_sparsities(sparsity: Any, checks: int, *, initial: float = 0.0) -> Any:
+    r"""Sparsities that rise fast at first and level off, for ``gradual_magnitude``.
+
+    .. math:: s_i = s_f + (s_0 - s_f) (1 - i / n)^3, \quad i = 1, \dots, n
+
+    Args:
+        sparsity: The last one, :math:`s_f`, in [0, 1).
+        checks: Their number n, at least 1.
+        initial: :math:`s_0`, in [0, 1), before the first.
+
+    Returns:
+        An array of shape (checks,): float64 numpy, or float32 where the sparsity is traced.
+
+    Raises:
+        ValueError: If a sparsity is outside [0, 1), the initial one is above the last, or checks is
+            below 1.
+
+    Source: Zhu and Gupta 2017 (arXiv 1710.01878), equation 1.
+
+    >>> cubic_sparsities(0.8, 2).round(4).tolist()
+    [0.7, 0.8]
+    """
+    check_sparsity(sparsity)
+    check_sparsity(initial, "the initial sparsity")
+    if not isinstance(checks, int) or checks < 1:
+        raise ValueError(f"expected checks to be a whole number >= 1, got {checks}")
+    if not is_traced(sparsity) and initial > float(sparsity):
+        raise ValueError(
+            f"expected an initial sparsity up to the last one ({float(sparsity)}), got {initial}"
+        )
+    left = (1 - np.arange(1, checks + 1) / checks) ** 3
+    if not is_traced(sparsity):
+        return float(sparsity) + (initial - float(sparsity)) * left
+    return sparsity + (initial - sparsity) * jnp.asarray(left, sparsity.dtype)
+
+
+def check_rising(sparsities: Any) -> None:
+    """Checks a schedule of sparsities, one a check.
+
+    Args:
+        sparsities: Shape (checks,); what is traced cannot be read and passes.
+
+    Raises:
+        ValueError: If there is none, one is out of range, or they decrease.
+    """
+    if np.ndim(sparsities) != 1 or len(sparsities) == 0:
+        raise ValueError(f"expected a sequence of sparsities, one a check, got {sparsities!r}")
+    if is_traced(sparsities):
+        return
+    known = np.asarray(sparsities)
+    for index, value in enumerate(known):
+        check_sparsity(value, f"sparsities[{index}]")
+    if np.any(known[1:] < known[:-1]):
+        raise ValueError(
+            f"expected sparsities that do not decrease (pruned weights stay so), got {sparsities}"
+        )
+
+
+def check_steps(**steps: tuple[Any, int]) -> None:
+    """Checks numbers of steps.
+
+    Args:
+        **steps: By name, each with the least that it may be; what is traced cannot be read and passes.
+
+    Raises:
+        ValueError: If one is no whole number, or too small.
+    """
+    for name, (value, least) in steps.items():
+        if is_traced(value):
+            continue
+        if not jnp.issubdtype(jnp.result_type(value), jnp.integer) or value < least:
+            raise ValueError(f"expected {name} >= {least}, a whole number of steps, got {value!r}")
+
+
+def _times(fraction: Any, size: Any, offset: int) -> Any:
     """``(fraction * size + offset * 2**16) >> 25`` in 32-bit integers: float32 has too few digits."""
     high, low = fraction >> 16, fraction & 0xFFFF
     size_high, size_low = jnp.uint32(size >> 16), jnp.uint32(size & 0xFFFF)

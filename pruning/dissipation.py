@@ -30,7 +30,7 @@ import numpy as np
 import optax
 
 from pruning.conditions import compute_where
-from pruning.counting import check_sparsity, pruned_count
+from pruning.counting import check_rising, check_steps, pruned_count
 from pruning.leaves import Prunable, PyTree, Scalar, is_traced
 from pruning.leaves import prunable as default_prunable
 from pruning.masks import count_prunable, full_masks, map_masks
@@ -106,7 +106,7 @@ def dissipate(
     >>> optax.apply_updates(params, updates)["w"]
     Array([[0.5, 0. ]], dtype=float32)
     """
-    _check_steps(check_every, stop_after)
+    check_steps(check_every=(check_every, 1), stop_after=(stop_after, 0))
     prune = _prune_inside(_band(fraction))
     return _transformation("dissipate", None, prune, check_every, stop_after, masks, prunable)
 
@@ -141,7 +141,7 @@ def dissipate_settled(
     Source: Haroon 2022 (arXiv 2209.02201): "remain within a fraction of their initial value during
     the first couple of epochs".
     """
-    _check_steps(check_every, stop_after)
+    check_steps(check_every=(check_every, 1), stop_after=(stop_after, 0))
     inside = _band(fraction)
 
     def track(weight: Any, initial: Any) -> Any:
@@ -183,17 +183,9 @@ def dissipate_to(
     Source: ours, from Haroon 2022 (arXiv 2209.02201); nearest to the "movement" criterion of Zhou et
     al. 2019 (arXiv 1905.01067), which is absolute, per layer and applied once, after training.
     """
-    _check_steps(check_every, None)
-    if np.ndim(sparsities) != 1 or len(sparsities) == 0:
-        raise ValueError(f"expected a sequence of sparsities, one a check, got {sparsities!r}")
+    check_steps(check_every=(check_every, 1))
+    check_rising(sparsities)
     checks = len(sparsities)
-    if not is_traced(sparsities):
-        for index, value in enumerate(np.asarray(sparsities)):
-            check_sparsity(value, f"sparsities[{index}]")
-        if np.any(np.diff(np.asarray(sparsities)) < 0):
-            raise ValueError(
-                f"expected sparsities that do not decrease (pruned weights stay so), got {sparsities}"
-            )
 
     def prune(state: DissipateState, weights: PyTree) -> PyTree:
         size = count_prunable(state.masks)
@@ -303,11 +295,3 @@ def _spare_most_displaced(mask: Any, weight: Any, initial: Any) -> Any:
     # A weight that left 0 is displaced infinitely; it must not tie with those that are spared.
     finite = jnp.minimum(displacement, jnp.finfo(displacement.dtype).max)
     return jnp.where(_most_displaced(mask, weight, initial), jnp.inf, finite)
-
-
-def _check_steps(check_every: Any, stop_after: Any) -> None:
-    for name, value, least in (("check_every", check_every, 1), ("stop_after", stop_after, 0)):
-        if value is None or is_traced(value):
-            continue
-        if not jnp.issubdtype(jnp.result_type(value), jnp.integer) or value < least:
-            raise ValueError(f"expected {name} >= {least}, a whole number of steps, got {value!r}")

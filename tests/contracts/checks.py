@@ -234,6 +234,29 @@ def equal(expected):
     return check
 
 
+def all_prunable(value):
+    """A float leaf of one value for each prunable one."""
+
+    def check(result, params):
+        scores(None)(result, params)
+        for leaf in jax.tree.leaves(result):
+            np.testing.assert_allclose(array(leaf), value, rtol=1e-6)
+
+    return check
+
+
+def unchanged(result, params):
+    like(result, params)
+    for found, leaf in zip(jax.tree.leaves(result), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(array(found), array(leaf))
+
+
+def moved_together(result, params):
+    like(result.params, params)
+    assert all((array(leaf) == -1).all() for leaf in jax.tree.leaves(result.params))
+    all_prunable(-2)(result.gates, params)
+
+
 def record(fields):
     def check(result, params):
         assert result._fields == tuple(fields.split())

@@ -127,6 +127,23 @@ def network(params):
     )
 
 
+def gates(params):
+    """0.5 for every other weight, else -0.5."""
+    return jax.tree.map(
+        lambda mask, leaf: jnp.where(mask, 0.5, -0.5).astype(leaf.dtype),
+        every_other(params),
+        pruning.initial_gates(params, 0.0),
+    )
+
+
+def updates_together(key, params):
+    """Of a gradient of 1 everywhere, at rates of 1 for weights and 2 for gates."""
+    both = pruning.SoftMasked(params, gates(params))
+    optimizer = pruning.soft_masked_optimizer(optax.sgd(1.0), optax.sgd(2.0))
+    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, both), optimizer.init(both), both)
+    return updates
+
+
 def without_first_units(params):
     return jax.tree.map(lambda mask: mask.at[..., 0].set(False), pruning.full_masks(params))
 
@@ -196,6 +213,77 @@ ROWS = {
     "layer_sparsities": Row(
         run=lambda key, params: pruning.layer_sparsities(every_other(params)),
         check=checks.sparsities(0.5),
+    ),
+    # Continuous Sparsification
+    "initial_gates": Row(
+        run=lambda key, params: pruning.initial_gates(params, 0.5), check=checks.scores(None)
+    ),
+    "soft_masks": Row(
+        run=lambda key, params: pruning.soft_masks(pruning.initial_gates(params, 0.5), 1.0, initial=0.5),
+        check=checks.all_prunable(1),
+    ),
+    "apply_soft_masks": Row(
+        run=lambda key, params: pruning.apply_soft_masks(
+            params, pruning.soft_masks(pruning.initial_gates(params, 0.0), 200.0)
+        ),
+        check=checks.unchanged,
+        grads=True,
+    ),
+    "gate_penalty": Row(
+        run=lambda key, params: pruning.gate_penalty(pruning.initial_gates(params, 0.0), 3.0),
+        check=checks.equal(32),
+    ),
+    "ticket_masks": Row(
+        run=lambda key, params: pruning.ticket_masks(gates(params)), check=checks.masks(0.5, 0.5)
+    ),
+    "next_round": Row(
+        run=lambda key, params: pruning.next_round(gates(params), 4.0, initial=-2.0),
+        check=checks.all_prunable(-2),
+    ),
+    "next_round_as_released": Row(
+        run=lambda key, params: pruning.next_round_as_released(gates(params), initial=-0.5),
+        check=checks.all_prunable(-0.5),
+    ),
+    "temperature_schedule": Row(
+        run=lambda key, params: jnp.float32(pruning.temperature_schedule(100.0, steps=3)(1)),
+        check=checks.equal(10),
+    ),
+    "soft_masked_optimizer": Row(run=updates_together, check=checks.moved_together),
+    "SoftMasked": Row(
+        run=lambda key, params: pruning.SoftMasked(params, gates(params)),
+        check=checks.record("params gates"),
+    ),
+    "sampled_masks": Row(
+        run=lambda key, params: pruning.sampled_masks(key, pruning.initial_gates(params, 0.0)),
+        check=checks.scores(None),
+        keyed=True,
+    ),
+    "rescaled_masks": Row(
+        run=lambda key, params: pruning.rescaled_masks(pruning.initial_gates(params, 0.25)),
+        check=checks.all_prunable(1),
+    ),
+    # Lottery tickets and gradual pruning
+    "prune_remaining": Row(
+        run=lambda key, params: pruning.prune_remaining(scores(params), every_other(params), 0.5),
+        check=checks.masks(None, 0.75),
+    ),
+    "prune_remaining_by_layer": Row(
+        run=lambda key, params: pruning.prune_remaining_by_layer(
+            scores(params), every_other(params), jax.tree.map(lambda mask: 0.5, every_other(params))
+        ),
+        check=checks.masks(0.75, None),
+    ),
+    "cubic_sparsities": Row(
+        run=lambda key, params: jnp.asarray(pruning.cubic_sparsities(0.8, 2), jnp.float32),
+        check=checks.equal([0.7, 0.8]),
+    ),
+    "gradual_magnitude": Row(
+        run=pruned_by(lambda params: pruning.gradual_magnitude([0.25, 0.5], check_every=2)),
+        check=checks.trained_to(0.5),
+    ),
+    "GradualMagnitudeState": Row(
+        run=lambda key, params: pruning.gradual_magnitude([0.5], check_every=1).init(params),
+        check=checks.record("count masks"),
     ),
     # Scores and selection
     "random_scores": Row(run=pruning.random_scores, check=checks.scores(jnp.float32), keyed=True),

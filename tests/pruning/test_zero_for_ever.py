@@ -27,6 +27,7 @@ METHODS = {
     "dissipate_settled": lambda **start: pruning.dissipate_settled(
         0.5, check_every=2, stop_after=6, **start
     ),
+    "gradual_magnitude": lambda **start: pruning.gradual_magnitude([0.25, 0.5], check_every=3, **start),
     "dissipate_to": lambda **start: pruning.dissipate_to(np.array([0.25, 0.5]), check_every=3, **start),
     "injected": lambda **start: optax.inject_hyperparams(pruning.dissipate)(
         fraction=0.5, check_every=2, stop_after=6, **start
@@ -170,6 +171,12 @@ def test_optax_can_map_over_the_state(method):
     state = tx.init(PARAMS)
     mapped = optax.tree.map_params(tx, lambda leaf: leaf, state)
     assert jax.tree.structure(mapped) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "gradual_magnitude"])
+def test_what_optax_maps_over_are_the_initial_weights(method):
+    tx = optax.chain(optax.adam(0.1), METHODS[method]())
+    state = tx.init(PARAMS)
     doubled = optax.tree.map_params(tx, lambda leaf: leaf * 2, state)
     initial = optax.tree.get(doubled, "initial")["w"]
     np.testing.assert_array_equal(initial, PARAMS["w"] * 2)

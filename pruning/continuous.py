@@ -1,0 +1,333 @@
+r"""Continuous Sparsification: a soft mask for every weight, hardened by a rising temperature.
+
+Each prunable weight w has a gate s, trained beside it. The network computes with
+:math:`w \cdot m`, where :math:`m = \sigma(\beta s) / \sigma(s_0)` is the soft mask, the loss has the
+penalty :math:`\lambda \sum m`, and the temperature :math:`\beta` rises from 1 to a final value, so that
+the soft masks tend to steps. At initialization all gates are :math:`s_0` and the network is the dense
+one. The ticket is :math:`s > 0`. Everything is deterministic; :math:`s_0` and
+:math:`\lambda` steer how sparse the ticket is, but do not set it.
+
+A gates tree is shaped like masks, with float leaves. One round, for a loss of params and batch::
+
+    def objective(both, temperature, batch):
+        soft = soft_masks(both.gates, temperature, initial=s0)
+        penalty = gate_penalty(both.gates, temperature, initial=s0)
+        return loss(apply_soft_masks(both.params, soft), batch) + 1e-8 * penalty
+
+with ``both = SoftMasked(params, initial_gates(params, s0))`` and an optimizer from
+``soft_masked_optimizer``. Further rounds begin at ``next_round``. Several values of :math:`s_0` side by
+side, one network each under ``vmap``, are the parallel search: each gives a ticket of another sparsity.
+
+Source: Savarese, Silva and Maire 2020, "Winning the Lottery with Continuous Sparsification"
+(arXiv 1912.04427).
+"""
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pruning.leaves import Prunable, PyTree, Scalar, is_none, is_traced, prunable, prunable_params
+from pruning.masks import check_masks
+
+LOWEST_INITIAL = -80.0
+# Below this, gates that do not move close to less than 1 / 5000 while the temperature rises to 10.
+LOWEST_USUAL_INITIAL = -1.0
+
+
+class SoftMasked(NamedTuple):
+    """What is trained together: the weights, and a gate for each that is prunable."""
+
+    params: PyTree
+    gates: PyTree
+
+
+def initial_gates(params: PyTree, initial: Scalar, *, prunable: Prunable = prunable) -> PyTree:
+    r"""Gates that are all :math:`s_0`.
+
+    Args:
+        params: Any pytree of arrays.
+        initial: :math:`s_0`, a finite number, usually within 0.3 of 0: the higher, the more weights
+            the ticket keeps. May be traced.
+        prunable: ``prunable(path, leaf)`` says which weights have a gate.
+
+    Returns:
+        A tree like masks; leaves have the weights' shapes and dtypes.
+
+    Raises:
+        ValueError: If ``initial`` is not finite, or below -80, or nothing is prunable.
+
+    Warns:
+        UserWarning: Below -1: the network is dead as soon as the temperature rises.
+
+    >>> initial_gates({"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)}, 0.5)
+    {'bias': None, 'kernel': Array([[0.5, 0.5]], dtype=float32)}
+    """
+    _check_initial(initial)
+    if not is_traced(initial) and float(initial) < LOWEST_USUAL_INITIAL:
+        warnings.warn(
+            f"gates that start at {float(initial):g} close before they can rise: a soft mask there has "
+            f"shrunk by a factor of {_unmoved(float(initial), 10.0):.0e} when the temperature is 10, in "
+            "every layer, so no gradient is left; begin nearer to 0",
+            stacklevel=2,
+        )
+    chosen = prunable_params(params, prunable)
+    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, initial, leaf.dtype), chosen)
+
+
+def soft_masks(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> PyTree:
+    r"""The factors :math:`\sigma(\beta s) / \sigma(s_0)` of the weights.
+
+    Args:
+        gates: A tree of gates s.
+        temperature: :math:`\beta` > 0; may be traced.
+        initial: :math:`s_0`, for which the factor is 1 at temperature 1.
+
+    Returns:
+        A tree like the gates.
+
+    Raises:
+        ValueError: If the temperature is not above 0 or ``initial`` not finite, or below -80.
+
+    Source: Savarese et al. 2020 (arXiv 1912.04427), equation 6; the scale as in their code.
+
+    >>> soft_masks({"w": jnp.array([[0.0, 1.0, -1.0]])}, 200.0)
+    {'w': Array([[1., 2., 0.]], dtype=float32)}
+    """
+    _check_temperature(temperature)
+    _check_initial(initial)
+
+    def soften(gate: jax.Array) -> jax.Array:
+        # In float32 at least: a product with the temperature overflows float16. sigmoid itself neither
+        # overflows nor has NaN gradients.
+        dtype = jnp.promote_types(gate.dtype, jnp.float32)
+        opened = jax.nn.sigmoid(jnp.asarray(temperature, dtype) * gate.astype(dtype))
+        return (opened / jax.nn.sigmoid(jnp.asarray(initial, dtype))).astype(gate.dtype)
+
+    return jax.tree.map(soften, gates)
+
+
+def apply_soft_masks(params: PyTree, soft: PyTree) -> PyTree:
+    """Multiplies the prunable weights by their factors.
+
+    Args:
+        params: The weights.
+        soft: From ``soft_masks``.
+
+    Returns:
+        The params with which the network computes.
+
+    Raises:
+        ValueError: If the trees or their shapes do not match.
+
+    >>> apply_soft_masks({"w": jnp.array([[3.0, 3.0]])}, {"w": jnp.array([[0.5, 0.0]])})
+    {'w': Array([[1.5, 0. ]], dtype=float32)}
+    """
+    try:
+        check_masks(jax.eval_shape(lambda: jax.tree.map(lambda factor: factor > 0, soft)), params)
+    except ValueError as error:
+        raise ValueError(f"soft masks of other params: {error}") from error
+    return jax.tree.map(
+        lambda factor, leaf: leaf if factor is None else leaf * factor.astype(leaf.dtype),
+        soft,
+        params,
+        is_leaf=is_none,
+    )
+
+
+def gate_penalty(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> jax.Array:
+    r"""The sum of all soft masks, :math:`\sum \sigma(\beta s) / \sigma(s_0)`: a smooth number of weights.
+
+    Args:
+        gates: A tree of gates s.
+        temperature: :math:`\beta` > 0.
+        initial: :math:`s_0`.
+
+    Returns:
+        A scalar, float32 at least; times :math:`\lambda` it belongs to the loss.
+
+    Raises:
+        ValueError: As ``soft_masks``.
+
+    Source: Savarese et al. 2020 (arXiv 1912.04427), equation 6.
+
+    >>> gate_penalty({"w": jnp.zeros((2, 3))}, 1.0)
+    Array(6., dtype=float32)
+    """
+    soft = jax.tree.leaves(soft_masks(gates, temperature, initial=initial))
+    if not soft:
+        raise ValueError("expected a tree with gates, got none")
+    sums = [jnp.sum(leaf, dtype=jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in soft]
+    return sum(sums[1:], start=sums[0])
+
+
+def ticket_masks(gates: PyTree) -> PyTree:
+    r"""The ticket: a weight is kept where its gate is above 0.
+
+    The soft masks of what is kept tend to :math:`1 / \sigma(s_0)`, not 1 (2 at :math:`s_0 = 0`). To
+    compute on with the weights of the round's end, multiply by that; the authors' code does so for
+    rewound tickets too.
+
+    Args:
+        gates: A tree of gates.
+
+    Returns:
+        Masks. Nothing keeps a layer, or the network, from being empty: see ``collapsed_layers``.
+
+    Raises:
+        ValueError: If a gate is NaN (when nothing is traced; a traced NaN removes its weight).
+
+    >>> ticket_masks({"w": jnp.array([[0.1, 0.0, -0.1]])})
+    {'w': Array([[ True, False, False]], dtype=bool)}
+    """
+    for path, gate in jax.tree_util.tree_leaves_with_path(gates):
+        if not is_traced(gate) and bool(np.any(np.isnan(np.asarray(gate, np.float64)))):
+            raise ValueError(f"expected gates that are numbers, got NaN at {jax.tree_util.keystr(path)}")
+    return jax.tree.map(lambda gate: gate > 0, gates)
+
+
+def next_round(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> PyTree:
+    r"""The gates with which the next round begins, at temperature 1 again: :math:`\min(\beta s, s_0)`.
+
+    What this round has closed stays closed, :math:`\sigma(\beta s)` being as small as before; what it
+    kept may change anew. The weights go on as they are.
+
+    Args:
+        gates: At the end of a round.
+        temperature: The :math:`\beta` that the round ended with.
+        initial: :math:`s_0`.
+
+    Returns:
+        A tree of gates.
+
+    Raises:
+        ValueError: If the temperature is not above 0 or ``initial`` not finite, or below -80.
+
+    Source: Savarese et al. 2020 (arXiv 1912.04427), algorithm 2. Their released code resets the
+    temperature first: ``next_round_as_released``.
+
+    >>> next_round({"w": jnp.array([[0.5, -0.5]])}, 200.0)
+    {'w': Array([[   0., -100.]], dtype=float32)}
+    """
+    _check_temperature(temperature)
+    _check_initial(initial)
+    return jax.tree.map(
+        lambda gate: jnp.minimum(
+            jnp.asarray(temperature, gate.dtype) * gate, jnp.asarray(initial, gate.dtype)
+        ),
+        gates,
+    )
+
+
+def next_round_as_released(gates: PyTree, *, initial: Scalar = 0.0) -> PyTree:
+    r"""As ``next_round``, by the authors' released code: :math:`\min(s, s_0)`.
+
+    At temperature 1 a gate a little below 0 is nearly as open as one at 0, so weights that the round
+    pruned weakly come back. For comparisons with results of that code.
+
+    Args:
+        gates: At the end of a round.
+        initial: :math:`s_0`.
+
+    Returns:
+        A tree of gates.
+
+    Raises:
+        ValueError: If ``initial`` is not finite, or below -80.
+
+    Source: the code released with Savarese et al. 2020 (arXiv 1912.04427).
+
+    >>> next_round_as_released({"w": jnp.array([[0.5, -0.5]])})
+    {'w': Array([[ 0. , -0.5]], dtype=float32)}
+    """
+    return next_round(gates, 1.0, initial=initial)
+
+
+def temperature_schedule(final: float, *, steps: int, constant_for: int = 1) -> optax.Schedule:
+    r"""The temperature of each step of a round: exponential, from 1 to its final value.
+
+    .. math:: \beta_t = \beta_T^{\lfloor t / c \rfloor / (\lceil T / c \rceil - 1)}
+
+    Args:
+        final: :math:`\beta_T` > 0, with which the last ``constant_for`` steps are done; 200 in the paper.
+        steps: T, the length of a round.
+        constant_for: c, after how many steps it rises: the steps of an epoch in the paper.
+
+    Returns:
+        A function of the step, counting from 0; after the round it stays at ``final``.
+
+    Raises:
+        ValueError: If ``final`` is not above 0, or the round has fewer than two temperatures.
+
+    Source: Savarese et al. 2020 (arXiv 1912.04427), section 4.1.
+
+    >>> schedule = temperature_schedule(100.0, steps=6, constant_for=2)
+    >>> [round(float(schedule(step)), 1) for step in range(6)]
+    [1.0, 1.0, 10.0, 10.0, 100.0, 100.0]
+    """
+    _check_temperature(final)
+    if constant_for < 1:
+        raise ValueError(f"expected constant_for >= 1 steps, got {constant_for}")
+    last = -(-steps // constant_for) - 1
+    if last < 1:
+        raise ValueError(
+            f"expected a round of at least two temperatures, got {steps} steps with a temperature for "
+            f"every {constant_for}"
+        )
+
+    def schedule(step: Any) -> Any:
+        risen = jnp.minimum(jnp.asarray(step) // constant_for, last)
+        return jnp.exp(math.log(final) * (risen / last))
+
+    return schedule
+
+
+def soft_masked_optimizer(
+    params: optax.GradientTransformation, gates: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """One optimizer for weights and gates, each with its own rule.
+
+    The paper's: SGD for both, weight decay for the weights alone. With ``optax.set_to_zero()`` for the
+    weights only the gates are trained, which is a search for a supermask.
+
+    Args:
+        params: For the weights.
+        gates: For the gates.
+
+    Returns:
+        A transformation over ``SoftMasked`` trees.
+
+    Source: Savarese et al. 2020 (arXiv 1912.04427), section 5; supermasks: Zhou et al. 2019
+    (arXiv 1905.01067).
+
+    >>> both = SoftMasked({"w": jnp.ones((1, 1))}, {"w": jnp.zeros((1, 1))})
+    >>> optimizer = soft_masked_optimizer(optax.set_to_zero(), optax.sgd(0.5))
+    >>> updates, _ = optimizer.update(both._replace(gates=both.params), optimizer.init(both), both)
+    >>> float(updates.params["w"][0, 0]), float(updates.gates["w"][0, 0])
+    (0.0, -0.5)
+    """
+    return optax.partition({"params": params, "gates": gates}, SoftMasked("params", "gates"))
+
+
+def _check_temperature(temperature: Any) -> None:
+    if not is_traced(temperature) and not (np.ndim(temperature) == 0 and 0 < temperature < math.inf):
+        raise ValueError(f"expected a temperature > 0, got {temperature}")
+
+
+def _check_initial(initial: Any) -> None:
+    if is_traced(initial):
+        return
+    if not (np.ndim(initial) == 0 and LOWEST_INITIAL <= initial < math.inf):
+        raise ValueError(
+            f"expected an initial value of the gates of at least {LOWEST_INITIAL:g} (below, its sigmoid, "
+            f"by which masks are divided, is 0 in float32), got {initial}"
+        )
+
+
+def _unmoved(initial: float, temperature: float) -> float:
+    """By which factor the soft mask of a gate that has not moved has shrunk."""
+    return math.exp(-np.logaddexp(0, -temperature * initial) + np.logaddexp(0, -initial))

@@ -1,0 +1,42 @@
+"""Drawn masks: how often, which gradient, and the rescaling."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pruning
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("gate", [-2.0, 0.0, 3.0])
+def test_a_mask_is_open_as_often_as_its_gate_says(dtype, gate):
+    count = 40_000
+    masks = pruning.sampled_masks(jax.random.key(0), {"w": jnp.full((200, 200), gate, dtype)})
+    drawn = np.asarray(masks["w"], np.float32)
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    probability = 1 / (1 + np.exp(-gate))
+    spread = 5 * np.sqrt(probability * (1 - probability) / count)
+    assert abs(drawn.mean() - probability) < spread + (2**-9 if dtype == jnp.bfloat16 else 0)
+
+
+def test_the_gradient_is_that_of_the_probability():
+    gates = {"w": jnp.array([[-1.0, 0.0, 2.0]])}
+    found = jax.grad(lambda g: jnp.sum(pruning.sampled_masks(jax.random.key(1), g)["w"]))(gates)
+    probability = 1 / (1 + np.exp([1.0, 0.0, -2.0]))
+    np.testing.assert_allclose(found["w"][0], probability * (1 - probability), rtol=1e-5)
+
+
+def test_layers_of_one_shape_are_drawn_apart():
+    gates = {"a": jnp.zeros((8, 8)), "b": jnp.zeros((8, 8))}
+    masks = pruning.sampled_masks(jax.random.key(0), gates)
+    assert not np.array_equal(masks["a"], masks["b"])
+
+
+def test_rescaling_divides_by_what_is_kept_and_leaves_an_empty_layer():
+    masks = {"a": jnp.array([[1.0, 0.0, 0.0, 1.0]]), "b": jnp.zeros((1, 3))}
+    found = pruning.rescaled_masks(masks)
+    np.testing.assert_array_equal(found["a"], [[2, 0, 0, 2]])
+    np.testing.assert_array_equal(found["b"], [[0, 0, 0]])
+    gradient = jax.grad(lambda m: jnp.sum(pruning.rescaled_masks(m)["a"]))(masks)
+    np.testing.assert_array_equal(gradient["a"], [[2, 2, 2, 2]])  # the fraction is a constant
