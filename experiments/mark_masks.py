@@ -24,10 +24,10 @@ import pruning
 from experiments.score_methods import SCORE_METHODS, Allocation, Losses, Seen
 from pruning.iterative import Rounds, prune_in_rounds, pruned_counts
 from pruning.selection import keep_highest
-from train.augment import normalise
 from train.data import Dataset, Split
 from train.evaluation import apply_model, cross_entropy
 from train.population import MemberState
+from train.preprocessing import preprocess
 from train.recipes import Recipe, lookup
 
 PyTree = Any
@@ -66,9 +66,7 @@ class MaskMaker:
             The network, and 10 examples a class.
         """
         split = balanced_examples(self.dataset.train, EXAMPLES_PER_CLASS, seed=seed)
-        mean = self.dataset.mean if self.recipe.mean is None else self.recipe.mean
-        std = self.dataset.std if self.recipe.std is None else self.recipe.std
-        images = normalise(split.images, mean, std)
+        images = preprocess(split.images, self.dataset, self.recipe)
         return Seen(key, state.params, other_params, state.batch_stats, images, jnp.asarray(split.labels))
 
     def masks(self, name: str, seen: Seen, sparsity: float, *, invert: bool = False) -> PyTree:

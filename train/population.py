@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import optax
 
 import pruning
-from train.augment import flip, normalise, padded_crop
 from train.data import Dataset, Split, hold_out
 from train.evaluation import apply_model, cross_entropy, evaluate
 from train.members import map_members
+from train.preprocessing import preprocess, preprocess_for_training
 from train.recipes import Recipe, make_optimizer
+from train.reparametrization import DIRECT, Reparametrization
 
 PyTree = Any
 Method = Callable[[optax.GradientTransformation, PyTree], optax.GradientTransformation]
@@ -53,7 +54,7 @@ class MemberState(NamedTuple):
     """A network in training; stacked, every leaf has a leading axis N.
 
     Attributes:
-        params: The Flax params, masked.
+        params: What is trained: the Flax params, masked, or what the reparametrization makes of them.
         batch_stats: The running statistics of batch normalisation; empty for models without.
         opt_state: The optimizer's state, with the method's masks in it.
         step: Training steps taken; it decides the place in the data.
@@ -75,8 +76,9 @@ class EpochResult:
         complete: Whether the epoch is at its end.
         states: The members' states, leading axis N; their buffers are handed on to the next epoch,
             so read them before it.
-        metrics: Arrays of shape (N,): train_loss (mean over the steps since the last result),
-            test_loss, test_accuracy (fraction), sparsity (fraction), and the same of a validation split.
+        metrics: Arrays of shape (N,): train_loss (mean over the steps since the last result, penalties
+            included), test_loss, test_accuracy (fraction), sparsity (fraction), and the same of a
+            validation split.
     """
 
     epoch: int
@@ -96,7 +98,9 @@ class Population:
         dataset: Lives on the device as uint8, whole.
         recipe: How a member is trained.
         method: ``method(optimizer, data)`` wraps the recipe's optimizer with the pruning method, for
-            one member's ``data`` (traced); its state must hold masks (``pruning.get_masks``).
+            one member's ``data`` (traced).
+        reparametrization: How what is trained becomes the model's params; by default it is the params,
+            and the method's state must hold masks (``pruning.get_masks``).
         execute: How members are executed; by default as suits the platform (``train.members``).
         compilations: How many training programs it has compiled so far.
     """
@@ -105,6 +109,7 @@ class Population:
     dataset: Dataset
     recipe: Recipe
     method: Method
+    reparametrization: Reparametrization = DIRECT
     execute: Callable[..., PyTree] = map_members
     compilations: int = field(default=0, init=False)
 
@@ -219,12 +224,10 @@ class Population:
     def _start_member(self, member: Member) -> MemberState:
         transformation = self._transformation(member)
         variables = self._initial_variables(member.init_key)
-        params = variables["params"]
-        # The masks decide the weights and the optimizer's state is made from those weights.
-        masks = pruning.get_masks(transformation.init(params))
-        params = pruning.apply_masks(params, masks)
+        # The masks decide what is trained, and the optimizer's state is made from that.
+        trained = self.reparametrization.begin(variables["params"], transformation, member.method)
         batch_stats = variables.get("batch_stats", {})
-        return MemberState(params, batch_stats, transformation.init(params), jnp.int32(0))
+        return MemberState(trained, batch_stats, transformation.init(trained), jnp.int32(0))
 
     def _train_member(
         self,
@@ -242,49 +245,51 @@ class Population:
 
         def step(number: jax.Array, carry: Any) -> Any:
             state, total = carry
-            images = train.images[order[number]]
-            images = self._augment(jax.random.fold_in(augment_key, number), images)
+            images = preprocess_for_training(
+                jax.random.fold_in(augment_key, number),
+                train.images[order[number]],
+                self.dataset,
+                self.recipe,
+            )
             batch = (images, train.labels[order[number]])
-            differentiate = jax.value_and_grad(self._loss, has_aux=True)
-            (loss, batch_stats), gradients = differentiate(state.params, state.batch_stats, *batch)
+            differentiate = jax.value_and_grad(self._loss, argnums=2, has_aux=True)
+            params_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
+            (loss, batch_stats), gradients = differentiate(
+                params_key, member, state.params, state.batch_stats, state.step, *batch
+            )
             updates, opt_state = transformation.update(gradients, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             return MemberState(params, batch_stats, opt_state, state.step + 1), total + loss
 
         first, end = within
         state, total = jax.lax.fori_loop(first, end, step, (state, jnp.float32(0)))
-        metrics = {
-            "train_loss": total / (end - first),
-            "sparsity": pruning.sparsity(pruning.get_masks(state.opt_state)),
-        }
+        masks = self.reparametrization.masks(state.params, state.opt_state)
+        metrics = {"train_loss": total / (end - first), "sparsity": pruning.sparsity(masks)}
+        tested = self.reparametrization.tested(state.params, member.method, state.step - 1)
         for name, split in evaluated.items():
-            loss, accuracy = evaluate(partial(self._logits, state), split)
+            loss, accuracy = evaluate(partial(self._logits, tested, state.batch_stats), split)
             metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
         return state, metrics
 
-    def _logits(self, state: MemberState, images: Any) -> jax.Array:
-        normalised = self._normalise(images)
-        return apply_model(self.model, state.params, state.batch_stats, normalised, train=False)[0]
-
-    def _augment(self, key: jax.Array, images: Any) -> jax.Array:
-        flip_key, crop_key = jax.random.split(key)
-        if self.recipe.flip:
-            images = flip(flip_key, images)
-        if self.recipe.crop_padding:
-            images = padded_crop(crop_key, images, pad=self.recipe.crop_padding)
-        return self._normalise(images)
-
-    def _normalise(self, images: Any) -> jax.Array:
-        mean = self.dataset.mean if self.recipe.mean is None else self.recipe.mean
-        std = self.dataset.std if self.recipe.std is None else self.recipe.std
-        return normalise(images, mean, std)
+    def _logits(self, params: PyTree, batch_stats: PyTree, images: Any) -> jax.Array:
+        images = preprocess(images, self.dataset, self.recipe)
+        return apply_model(self.model, params, batch_stats, images, train=False)[0]
 
     def _loss(
-        self, params: PyTree, batch_stats: PyTree, images: jax.Array, labels: Any
+        self,
+        key: jax.Array,
+        member: Member,
+        trained: PyTree,
+        batch_stats: PyTree,
+        step: jax.Array,
+        images: jax.Array,
+        labels: Any,
     ) -> tuple[jax.Array, PyTree]:
-        """The mean loss of a batch in training mode, and the statistics after it."""
+        """The mean loss of a batch in training mode with its penalty, and the statistics after it."""
+        params = self.reparametrization.params(key, trained, member.method, step)
         logits, updated = apply_model(self.model, params, batch_stats, images, train=True)
-        return jnp.mean(cross_entropy(logits, labels)), updated
+        penalty = self.reparametrization.penalty(trained, member.method, step)
+        return jnp.mean(cross_entropy(logits, labels)) + penalty, updated
 
 
 def stack_members(members: Sequence[Any]) -> Any:
