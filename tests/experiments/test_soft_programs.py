@@ -19,7 +19,7 @@ from train.augment import normalise
 from train.population import Member, Population, stack_members
 
 EPOCH = 3  # steps: 40 examples in batches of 16
-TEMPERATURE = pruning.temperature_schedule(50.0, steps=2 * EPOCH, constant_for=EPOCH)
+TEMPERATURE = pruning.temperature_schedule(5.0, steps=2 * EPOCH, constant_for=EPOCH)
 DECAYED = dataclasses.replace(RECIPE, weight_decay=0.1)
 
 
