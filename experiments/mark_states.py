@@ -19,6 +19,11 @@ from train.population import Member, MemberState, Population, stack_members
 PyTree = Any
 
 
+def snapshot_name(seed: int) -> str:
+    """What the snapshots of a seed's dense network are called."""
+    return f"seed-{seed}"
+
+
 class StartingStates:
     """Builds the state from which a member's training begins."""
 
@@ -90,7 +95,7 @@ class StartingStates:
         return self.maker.masks(method, self._seen(seed, step), sparsity, invert=invert)
 
     def _network(self, seed: int, step: int) -> MemberState:
-        return self.snapshots.load(seed, step) if step else self._initial(seed, "init")
+        return self.snapshots.load(snapshot_name(seed), step) if step else self._initial(seed, "init")
 
     def _compute_seen(self, seed: int, step: int) -> Seen:
         second_draw = self._initial(seed, "second_draw").params

@@ -38,7 +38,7 @@ from experiments.mark_options import MissingTheMark
 from experiments.mark_plan import Plan
 from experiments.mark_published import read_accuracies
 from experiments.mark_report import write_results
-from experiments.mark_states import StartingStates
+from experiments.mark_states import StartingStates, snapshot_name
 from experiments.options import run_command, run_in_folder
 from experiments.programs import (
     dissipating_to,
@@ -138,14 +138,14 @@ class Run:
         snapshots = Snapshots(folder, template)
         stops = sorted({*plan.steps, plan.rewind_step, epochs * self.static.steps_per_epoch} - {0})
         for named in dense:
-            seed = named.columns["seed"]
-            if named.name in folder.done() and not all(snapshots.has(seed, stop) for stop in stops):
+            name = snapshot_name(named.columns["seed"])
+            if named.name in folder.done() and not all(snapshots.has(name, stop) for stop in stops):
                 raise ValueError(
-                    f"the snapshots of seed {seed} are gone from {folder.path}: start over with --fresh"
+                    f"the snapshots of {name} are gone from {folder.path}: start over with --fresh"
                 )
 
         def keep(named: NamedMember, step: int, state: MemberState) -> None:
-            snapshots.save(named.columns["seed"], step, state)
+            snapshots.save(snapshot_name(named.columns["seed"]), step, state)
 
         observe = {epochs: observe_layers}
         first = [

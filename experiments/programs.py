@@ -101,6 +101,34 @@ def with_masks(state: MemberState, masks: PyTree) -> MemberState:
     return state._replace(params=pruning.apply_masks(state.params, masks), opt_state=opt_state)
 
 
+def begun_at(template: MemberState, weights: MemberState, step: int, masks: PyTree) -> MemberState:
+    """A network that begins with given weights, with an optimizer that knows nothing but the step.
+
+    Args:
+        template: A state of the population at step 0.
+        weights: Whose params and running statistics it begins with.
+        step: Its place in the data and in the learning-rate schedule.
+        masks: Under which it is trained.
+
+    Returns:
+        The state.
+    """
+
+    def is_schedule(part: Any) -> bool:
+        return isinstance(part, optax.ScaleByScheduleState)
+
+    def at_step(part: Any) -> Any:
+        return part._replace(count=jnp.int32(step)) if is_schedule(part) else part
+
+    state = template._replace(
+        params=weights.params,
+        batch_stats=weights.batch_stats,
+        opt_state=jax.tree.map(at_step, template.opt_state, is_leaf=is_schedule),
+        step=jnp.int32(step),
+    )
+    return with_masks(state, masks)
+
+
 def held_random_masks(shapes: PyTree, *, first: int, last: int) -> Method:
     """A method that holds a random mask and sums the magnitudes of gradients, for K-starts.
 

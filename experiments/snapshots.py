@@ -17,7 +17,7 @@ PyTree = Any
 
 
 class Snapshots:
-    """The states of one dense network a seed, at some steps, in the run's folder."""
+    """States of networks of one kind, at some of their steps, in the run's folder."""
 
     def __init__(self, folder: RunFolder, template: MemberState) -> None:
         """Opens the snapshots of a run.
@@ -27,38 +27,70 @@ class Snapshots:
             template: A state of the same structure, or its shapes.
         """
         self._folder = folder
-        self._names = [
-            jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(template)
-        ]
-        self._structure = jax.tree.structure(template)
-        self.load: Callable[[int, int], MemberState] = lru_cache(maxsize=8)(self._load)
+        self._template = template
+        self.load: Callable[[str, int], MemberState] = lru_cache(maxsize=8)(self._load)
 
-    def has(self, seed: int, step: int) -> bool:
+    def has(self, name: str, step: int) -> bool:
         """Whether a snapshot is there, whole.
 
         Args:
-            seed: Of the network.
+            name: Of the network; a part of a file's name.
             step: Training steps taken.
         """
-        return self._path(seed, step).exists()
+        return self._path(name, step).exists()
 
-    def save(self, seed: int, step: int, state: MemberState) -> None:
+    def save(self, name: str, step: int, state: MemberState) -> None:
         """Stores a state.
 
         Args:
-            seed: Of the network.
+            name: Of the network; a part of a file's name.
             step: Training steps taken.
             state: With arrays that can be read.
         """
         arrays = [np.asarray(leaf, order="C") for leaf in jax.tree.leaves(state)]
-        content = save_arrays(dict(zip(self._names, arrays, strict=True)))
-        path = self._path(seed, step)
+        content = save_arrays(dict(zip(_names(state), arrays, strict=True)))
+        path = self._path(name, step)
         path.parent.mkdir(exist_ok=True)
         self._folder.write(str(path.relative_to(self._folder.path)), content)
 
-    def _load(self, seed: int, step: int) -> MemberState:
-        arrays = load_arrays(self._path(seed, step).read_bytes())
-        return jax.tree.unflatten(self._structure, [arrays[name] for name in self._names])
+    def _load(self, name: str, step: int) -> MemberState:
+        return read_snapshot(self._path(name, step), self._template)
 
-    def _path(self, seed: int, step: int) -> Path:
-        return self._folder.path / "snapshots" / f"seed-{seed}-step-{step}.safetensors"
+    def _path(self, name: str, step: int) -> Path:
+        return snapshot_file(self._folder.path, name, step)
+
+
+def snapshot_file(folder: Path, name: str, step: int) -> Path:
+    """Where a run keeps a snapshot.
+
+    Args:
+        folder: Of the run.
+        name: Of the network.
+        step: Training steps taken.
+    """
+    return folder / "snapshots" / f"{name}-step-{step}.safetensors"
+
+
+def read_snapshot(path: Path, template: MemberState) -> MemberState:
+    """Reads a stored state.
+
+    Args:
+        path: Its file.
+        template: A state of the same structure, or its shapes.
+
+    Returns:
+        The state.
+
+    Raises:
+        ValueError: If the file is gone, or of another network.
+    """
+    if not path.exists():
+        raise ValueError(f"the snapshot {path} is gone: run its search again with --fresh")
+    arrays, names = load_arrays(path.read_bytes()), _names(template)
+    if set(names) != set(arrays):
+        raise ValueError(f"the snapshot {path} is of another network")
+    return jax.tree.unflatten(jax.tree.structure(template), [arrays[name] for name in names])
+
+
+def _names(state: MemberState) -> list[str]:
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]

@@ -69,10 +69,11 @@ def initial_gates(params: PyTree, initial: Scalar, *, prunable: Prunable = pruna
     """
     _check_initial(initial)
     if not is_traced(initial) and float(initial) < LOWEST_USUAL_INITIAL:
+        closed = closing_factor(float(initial), 10.0)
         warnings.warn(
-            f"gates that start at {float(initial):g} close before they can rise: a soft mask there has "
-            f"shrunk by a factor of {_unmoved(float(initial), 10.0):.0e} when the temperature is 10, in "
-            "every layer, so no gradient is left; begin nearer to 0",
+            f"gates that start at {float(initial):g} close before they can rise: when the temperature is "
+            f"10 the weights of every layer have shrunk by a factor of {closed:.0e}, so no gradient is "
+            "left; begin nearer to 0",
             stacklevel=2,
         )
     chosen = prunable_params(params, prunable)
@@ -313,6 +314,19 @@ def soft_masked_optimizer(
     return optax.partition({"params": params, "gates": gates}, SoftMasked("params", "gates"))
 
 
+def closing_factor(initial: float, temperature: float) -> float:
+    r"""By which factor the soft mask of a gate that does not move has changed.
+
+    Args:
+        initial: :math:`s_0`.
+        temperature: :math:`\beta`, after a rise from 1.
+
+    Returns:
+        :math:`\sigma(\beta s_0) / \sigma(s_0)`: below 1 where gates begin below 0.
+    """
+    return math.exp(np.logaddexp(0, -initial) - np.logaddexp(0, -temperature * initial))
+
+
 def _check_temperature(temperature: Any) -> None:
     if not is_traced(temperature) and not (np.ndim(temperature) == 0 and 0 < temperature < math.inf):
         raise ValueError(f"expected a temperature > 0, got {temperature}")
@@ -326,8 +340,3 @@ def _check_initial(initial: Any) -> None:
             f"expected an initial value of the gates of at least {LOWEST_INITIAL:g} (below, its sigmoid, "
             f"by which masks are divided, is 0 in float32), got {initial}"
         )
-
-
-def _unmoved(initial: float, temperature: float) -> float:
-    """By which factor the soft mask of a gate that has not moved has shrunk."""
-    return math.exp(-np.logaddexp(0, -temperature * initial) + np.logaddexp(0, -initial))

@@ -4,7 +4,7 @@ Lengths are in epochs and scale with the data set; ``dataclasses.replace`` varie
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,6 +148,25 @@ def build_model(name: str, recipe: Recipe, *, num_classes: int) -> nn.Module:
         scale_init=SCALE_INITIALIZERS[recipe.scale_initializer],
         dtype=COMPUTE_DTYPES[recipe.compute_dtype],
     )
+
+
+def recipe_from(fields: Mapping[str, Any]) -> Recipe:
+    """A recipe as ``dataclasses.asdict`` and JSON have left it.
+
+    Args:
+        fields: By name; lists stand for tuples.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If a field is unknown, missing or wrong.
+    """
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    try:
+        return Recipe(**values)
+    except TypeError as error:
+        raise ValueError(f"expected the fields of a recipe: {error}") from error
 
 
 def make_schedule(recipe: Recipe, learning_rate: Any, steps_per_epoch: int) -> optax.Schedule:

@@ -158,7 +158,7 @@ def test_missing_snapshots_are_an_error_with_a_way_out(finished, tmp_path):
     shutil.copytree(finished, path)
     (path / "summary.md").unlink()
     shutil.rmtree(path / "snapshots")
-    with pytest.raises(ValueError, match=r"snapshots of seed 0 are gone.*--fresh"):
+    with pytest.raises(ValueError, match=r"snapshots of seed-0 are gone.*--fresh"):
         missing_the_mark.run(dataclasses.replace(CONFIG, out_dir=path))
 
 
@@ -216,10 +216,10 @@ def test_snapshots_come_back_as_they_were(tmp_path):
     state = run.static.start(jax.tree.map(lambda leaf: leaf[None], member))
     state = jax.tree.map(lambda leaf: leaf[0], state)
     snapshots = Snapshots(RunFolder(tmp_path / "run", {}, fresh=False), state)
-    assert not snapshots.has(0, 3)
-    snapshots.save(0, 3, jax.device_get(state))
-    assert snapshots.has(0, 3)
-    again = snapshots.load(0, 3)
+    assert not snapshots.has("seed-0", 3)
+    snapshots.save("seed-0", 3, jax.device_get(state))
+    assert snapshots.has("seed-0", 3)
+    again = snapshots.load("seed-0", 3)
     assert jax.tree.structure(again) == jax.tree.structure(state)
     for found, expected in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
         assert found.dtype == expected.dtype

@@ -1,0 +1,253 @@
+"""The ticket search end to end on a small scale: who is trained, from where, and again from files."""
+
+import dataclasses
+import warnings
+
+import jax
+import numpy as np
+import optax
+import pyarrow.parquet as pq
+import pytest
+
+import pruning
+from experiments import ticket_search, train_ticket
+from experiments.programs import begun_at
+from experiments.run_folder import RunFolder
+from experiments.ticket_options import TicketSearch
+from experiments.ticket_plan import METHODS, network_name
+from experiments.ticket_states import TicketStates
+from experiments.train_ticket import TrainTicket
+from train.data import load_dataset
+from train.population import stack_members
+
+EPOCH = 23  # steps, of digits
+CONFIG = TicketSearch(
+    seeds=1, rounds=2, epochs=2, starts=(-0.01, 0.02), sequential_rounds=2, rewind_step=3, chunk_size=4
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tickets") / "run"
+    return ticket_search.run(dataclasses.replace(CONFIG, out_dir=path))
+
+
+@pytest.fixture(scope="module")
+def rows(finished):
+    return pq.read_table(finished / "results.parquet").to_pylist()
+
+
+def final(rows, method):
+    return {
+        (row["round"], row["start"]): row
+        for row in rows
+        if row["method"] == method and row["epoch"] == CONFIG.epochs
+    }
+
+
+def test_every_ticket_is_there(rows):
+    for method in METHODS[:4]:
+        assert set(final(rows, method)) == {(1, None), (2, None)}
+    assert set(final(rows, "cs-search")) == {(1, -0.01), (1, 0.02), (1, 0.0), (2, 0.0)}
+    assert set(final(rows, "cs-parallel")) == {(1, -0.01), (1, 0.02)}
+    assert set(final(rows, "cs-sequential")) == {(1, 0.0), (2, 0.0)}
+
+
+def test_sparsities_are_those_of_the_rounds(rows):
+    size = 64 * 300 + 300 * 100 + 100 * 10
+    kept = size - int(0.2 * size)
+    for method in METHODS[:4]:
+        found = final(rows, method)
+        assert found[1, None]["sparsity"] == pytest.approx(1 - kept / size, abs=1e-6)
+        assert found[2, None]["sparsity"] == pytest.approx(1 - (kept - int(0.2 * kept)) / size, abs=1e-6)
+
+
+def test_a_ticket_has_the_sparsity_of_its_search(rows):
+    searched = final(rows, "cs-search")
+    for method in ("cs-parallel", "cs-sequential"):
+        for place, row in final(rows, method).items():
+            assert row["sparsity"] == pytest.approx(searched[place]["sparsity"], abs=1e-6)
+    assert searched[1, -0.01]["sparsity"] > searched[1, 0.02]["sparsity"]
+    assert searched[2, 0.0]["sparsity"] > searched[1, 0.0]["sparsity"]
+
+
+def snapshot(finished, name, step):
+    config = dataclasses.replace(CONFIG, out_dir=finished)
+    search = ticket_search.Search(config, load_dataset("digits"))
+    folder = RunFolder(finished, config.settings(), fresh=False)
+    states = TicketStates(search.plan, search.static, search.soft, folder)
+    return states.static_snapshots.load(name, step)
+
+
+def test_masks_and_weights_are_where_they_should_come_from(finished):
+    """Round 2 of imp: the mask from the end of its round 1, the weights from step 3 of the dense run."""
+    dense = snapshot(finished, network_name("dense", 0, None, 0), 3)
+    first = snapshot(finished, network_name("imp", 1, None, 0), 2 * EPOCH)
+    ticket = finished / "tickets" / "imp-round-2-seed-0.safetensors"
+    masks = pruning.load_masks(ticket, first.params)
+    before = pruning.get_masks(first.opt_state)
+    expected = pruning.prune_remaining(
+        pruning.magnitude_scores(first.params), jax.tree.map(np.asarray, before), 0.2
+    )
+    jax.tree.map(np.testing.assert_array_equal, masks, expected)
+    start = pruning.load_metadata(ticket)["start"]
+    assert start == {"snapshot": "dense-round-0-seed-0", "snapshot_step": 3, "step": 3}
+    assert dense.step == 3
+    ticket = finished / "tickets" / "learning-rate-rewinding-round-2-seed-0.safetensors"
+    start = pruning.load_metadata(ticket)["start"]
+    name = "learning-rate-rewinding-round-1-seed-0"
+    assert start == {"snapshot": name, "snapshot_step": 2 * EPOCH, "step": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "place"),
+    [
+        ("imp-round-2-seed-0", "imp", (2, None)),
+        ("imp-continued-round-2-seed-0", "imp-continued", (2, None)),
+        ("learning-rate-rewinding-round-2-seed-0", "learning-rate-rewinding", (2, None)),
+        ("imp-reinit-round-1-seed-0", "imp-reinit", (1, None)),
+        ("cs-parallel-start--0.01-round-1-seed-0", "cs-parallel", (1, -0.01)),
+        ("cs-sequential-start-0-round-2-seed-0", "cs-sequential", (2, 0.0)),
+    ],
+)
+def test_a_ticket_trains_again_from_its_files_to_the_same_accuracy(finished, rows, name, method, place):
+    accuracy = train_ticket.run(TrainTicket(ticket=finished / "tickets" / f"{name}.safetensors"))
+    assert accuracy == final(rows, method)[place]["test_accuracy"]
+
+
+def test_an_interrupted_search_goes_on_after_the_last_finished_round(finished, rows, tmp_path, capsys):
+    """A run of one round is the beginning of a run of two, and stops where the latter goes on."""
+    path = tmp_path / "run"
+    config = dataclasses.replace(CONFIG, out_dir=path)
+    folder = RunFolder(path, config.settings(), fresh=False)
+    # What the finished run had stored when its first round was over.
+    first = [row for row in rows if row["round"] <= 1 and row["method"] in ("dense", *METHODS[:4])]
+    extra = ("experiment", "dataset", "model", "sparsity_target")
+    folder.save_part([{k: v for k, v in row.items() if k not in extra} for row in first])
+    (path / "snapshots").mkdir()
+    for file in (finished / "snapshots").iterdir():
+        if "round-0" in file.name or file.name.startswith(
+            ("imp-round-1", "learning-rate-rewinding-round-1")
+        ):
+            (path / "snapshots" / file.name).write_bytes(file.read_bytes())
+    capsys.readouterr()
+    ticket_search.run(config)
+    out = capsys.readouterr().out
+    assert "networks with masks 1, with gates 1" in out
+    again = pq.read_table(path / "results.parquet").to_pylist()
+    without = ("seconds", "untrained_because")
+    strip = lambda row: {k: v for k, v in row.items() if k not in without}  # noqa: E731
+    assert [strip(row) for row in again] == [strip(row) for row in rows]
+
+
+def test_a_finished_search_prints_its_summary(finished, capsys):
+    ticket_search.run(dataclasses.replace(CONFIG, out_dir=finished))
+    out = capsys.readouterr().out
+    assert "## Where iterative magnitude pruning turns" in out
+    assert "compiled" not in out
+    for name in ("tickets.png", "cost.svg"):
+        assert (finished / name).stat().st_size > 10_000
+
+
+def test_a_search_that_empties_the_network_ends_and_says_so(tmp_path):
+    config = dict(methods=("cs-parallel", "cs-sequential"), starts=(-5.0, 0.02), sequential_start=-5.0)
+    with pytest.warns(UserWarning, match="gates that begin at -5 and do not move shrink"):
+        config = dataclasses.replace(CONFIG, out_dir=tmp_path / "run", **config)
+    path = ticket_search.run(config)
+    found = pq.read_table(path / "results.parquet").to_pylist()
+    untrained = {
+        (row["method"], row["round"], row["start"]): row["untrained_because"]
+        for row in found
+        if row["untrained_because"]
+    }
+    emptied = (
+        "the mask leaves nothing of ['dense1']['kernel'], ['dense2']['kernel'], ['dense3']['kernel']"
+    )
+    assert untrained == {
+        ("cs-search", 2, -5.0): emptied,
+        ("cs-parallel", 1, -5.0): emptied,
+        ("cs-sequential", 1, -5.0): emptied,
+        ("cs-sequential", 2, -5.0): "the rounds before have ended without a useful ticket",
+    }
+    assert set(final(found, "cs-parallel")) == {(1, 0.02)}
+    assert (
+        "- cs-sequential/none/1/-5.0/0: the mask leaves nothing of" in (path / "summary.md").read_text()
+    )
+
+
+def test_a_rewound_network_knows_its_place_in_the_schedule():
+    config = dataclasses.replace(CONFIG)
+    search = ticket_search.Search(config, load_dataset("digits"))
+    member = search.plan.dense()[0].member
+    template = jax.tree.map(lambda leaf: leaf[0], search.static.start(stack_members([member])))
+    masks = pruning.random_masks(jax.random.key(0), template.params, 0.5)
+    state = begun_at(template, template, 7, masks)
+    is_schedule = lambda part: isinstance(part, optax.ScaleByScheduleState)  # noqa: E731
+    counts = [
+        int(part.count)
+        for part in jax.tree.leaves(state.opt_state, is_leaf=is_schedule)
+        if is_schedule(part)
+    ]
+    assert counts == [7]
+    assert int(state.step) == 7
+    jax.tree.map(np.testing.assert_array_equal, pruning.get_masks(state.opt_state), masks)
+    pruned = pruning.apply_masks(template.params, masks)
+    jax.tree.map(np.testing.assert_array_equal, state.params, pruned)
+
+
+def test_layers_may_be_ranked_by_themselves_and_the_output_layer_less(tmp_path):
+    config = dataclasses.replace(
+        CONFIG,
+        out_dir=tmp_path / "run",
+        methods=("imp",),
+        rounds=1,
+        by_layer=True,
+        output_fraction=0.1,
+        criterion="movement",
+    )
+    path = ticket_search.run(config)
+    masks = pruning.load_masks(path / "tickets" / "imp-round-1-seed-0.safetensors")
+    removed = [float(1 - np.mean(masks[layer]["kernel"])) for layer in ("dense1", "dense2", "dense3")]
+    np.testing.assert_allclose(removed, [0.2, 0.2, 0.1], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ("lottery",)}, "unknown method"),
+        ({"criterion": "size"}, "unknown criterion"),
+        ({"fraction": 1.0}, "--fraction in"),
+        ({"output_fraction": 0.1}, "--output-fraction needs --by-layer"),
+        ({"final_temperature": 0.0}, "--final-temperature > 0"),
+        ({"penalty": -1.0}, "--penalty >= 0"),
+        ({"starts": (-100.0,)}, "--starts of at least -80"),
+        ({"starts": (0.0, 0.0)}, "different --starts"),
+        ({"rounds": 0}, "--rounds >= 1"),
+        ({"epochs": 1}, "--epochs >= 2"),
+    ],
+)
+def test_options_that_are_wrong_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_a_rewinding_step_beyond_the_training_is_an_error_and_leaves_no_folder(tmp_path):
+    config = dataclasses.replace(CONFIG, out_dir=tmp_path / "run", rewind_step=2 * EPOCH)
+    with pytest.raises(
+        ValueError, match="--rewind-step from 0 to below the end of the training, step 46"
+    ):
+        ticket_search.run(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_defaults_warn_of_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TicketSearch()
+
+
+def test_other_masks_are_no_ticket(tmp_path):
+    path = tmp_path / "masks.safetensors"
+    pruning.save_masks(path, {"w": np.ones((2, 2), bool)})
+    with pytest.raises(ValueError, match="expected the ticket of a ticket_search"):
+        train_ticket.run(TrainTicket(ticket=path))
