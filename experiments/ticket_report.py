@@ -157,6 +157,9 @@ def _turning_points(found: TicketFindings) -> Iterator[str]:
     best = max(tickets, key=lambda ticket: ticket.accuracy, default=None)
     if best is not None:
         yield f"- The best ticket: {_with(best, found)}."
+    if found.plan.seeds < 2:
+        yield "- With one seed there is no telling where tickets are surely below the dense network."
+        return
     below = [ticket for ticket in tickets if found.against_dense(ticket).sign < 0]
     yield _first("Tickets", below, found)
     reinit = [ticket for ticket in found.tickets(REINIT) if found.against_dense(ticket).sign < 0]

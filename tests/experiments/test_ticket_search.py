@@ -126,8 +126,8 @@ def test_an_interrupted_search_goes_on_after_the_last_finished_round(finished, r
     folder.save_part([{k: v for k, v in row.items() if k not in extra} for row in first])
     (path / "snapshots").mkdir()
     for file in (finished / "snapshots").iterdir():
-        if "round-0" in file.name or file.name.startswith(
-            ("imp-round-1", "learning-rate-rewinding-round-1")
+        if file.name.startswith(
+            ("dense", "imp-reinit-round-0", "imp-round-1", "learning-rate-rewinding-")
         ):
             (path / "snapshots" / file.name).write_bytes(file.read_bytes())
     capsys.readouterr()
@@ -160,9 +160,8 @@ def test_a_search_that_empties_the_network_ends_and_says_so(tmp_path):
         for row in found
         if row["untrained_because"]
     }
-    emptied = (
-        "the mask leaves nothing of ['dense1']['kernel'], ['dense2']['kernel'], ['dense3']['kernel']"
-    )
+    layers = ", ".join(f"['dense{number}']['kernel']" for number in (1, 2, 3))
+    emptied = f"the mask leaves nothing of {layers}"
     assert untrained == {
         ("cs-search", 2, -5.0): emptied,
         ("cs-parallel", 1, -5.0): emptied,
@@ -182,13 +181,10 @@ def test_a_rewound_network_knows_its_place_in_the_schedule():
     template = jax.tree.map(lambda leaf: leaf[0], search.static.start(stack_members([member])))
     masks = pruning.random_masks(jax.random.key(0), template.params, 0.5)
     state = begun_at(template, template, 7, masks)
-    is_schedule = lambda part: isinstance(part, optax.ScaleByScheduleState)  # noqa: E731
-    counts = [
-        int(part.count)
-        for part in jax.tree.leaves(state.opt_state, is_leaf=is_schedule)
-        if is_schedule(part)
-    ]
-    assert counts == [7]
+    counts = jax.tree.leaves(
+        optax.tree.get(state.opt_state, "count", filtering=lambda path, _: "Schedule" in str(path))
+    )
+    assert [int(count) for count in counts] == [7]
     assert int(state.step) == 7
     jax.tree.map(np.testing.assert_array_equal, pruning.get_masks(state.opt_state), masks)
     pruned = pruning.apply_masks(template.params, masks)
@@ -208,7 +204,7 @@ def test_layers_may_be_ranked_by_themselves_and_the_output_layer_less(tmp_path):
     path = ticket_search.run(config)
     masks = pruning.load_masks(path / "tickets" / "imp-round-1-seed-0.safetensors")
     removed = [float(1 - np.mean(masks[layer]["kernel"])) for layer in ("dense1", "dense2", "dense3")]
-    np.testing.assert_allclose(removed, [0.2, 0.2, 0.1], atol=1e-9)
+    np.testing.assert_allclose(removed, [0.2, 0.2, 0.1], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -233,9 +229,7 @@ def test_options_that_are_wrong_are_named(change, message):
 
 def test_a_rewinding_step_beyond_the_training_is_an_error_and_leaves_no_folder(tmp_path):
     config = dataclasses.replace(CONFIG, out_dir=tmp_path / "run", rewind_step=2 * EPOCH)
-    with pytest.raises(
-        ValueError, match="--rewind-step from 0 to below the end of the training, step 46"
-    ):
+    with pytest.raises(ValueError, match="--rewind-step from 0 to below the end"):
         ticket_search.run(config)
     assert not (tmp_path / "run").exists()
 
