@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, Plan
-from experiments.options import TrainingOptions, check_different
+from experiments.options import TrainingOptions, check_different, check_steps_within
 from train.recipes import lookup
 
 GRID = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
@@ -105,12 +105,7 @@ class MissingTheMark(TrainingOptions):
         usual = {step for step in (steps_per_epoch, last // 4, last // 2) if step < last}
         steps = tuple(sorted(usual)) if self.steps is None else self.steps
         rewind_step = last // 40 if self.rewind_step is None else self.rewind_step
-        for option, step in (*(("--steps", step) for step in steps), ("--rewind-step", rewind_step)):
-            if not 0 <= step < last:
-                raise ValueError(
-                    f"expected {option} from 0 to below the end of the training, step {last} "
-                    f"({recipe.epochs} epochs of {steps_per_epoch} steps), got {step}"
-                )
+        check_steps_within(recipe, steps_per_epoch, steps=steps, rewind_step=[rewind_step])
         near = tuple(
             {min(self.sparsities, key=lambda s, goal=goal: abs(s - goal)): 0 for goal in (0.9, 0.97)}
         )

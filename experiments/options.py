@@ -93,6 +93,25 @@ class TrainingOptions(Options):
         return recipe if self.epochs is None else recipe.of_length(self.epochs)
 
 
+def check_steps_within(recipe: Recipe, steps_per_epoch: int, **steps: Sequence[int]) -> None:
+    """Raises a ValueError if steps of a training lie outside it.
+
+    Args:
+        recipe: Of the training.
+        steps_per_epoch: Of the recipe on the data set.
+        **steps: By the option's name.
+    """
+    last = recipe.epochs * steps_per_epoch
+    for name, values in steps.items():
+        for step in values:
+            if not 0 <= step < last:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(
+                    f"expected {option} from 0 to below the end of the training, step {last} "
+                    f"({recipe.epochs} epochs of {steps_per_epoch} steps), got {step}"
+                )
+
+
 def check_different(option: str, values: Sequence[Any]) -> None:
     """Raises a ValueError if an option has no value, or one twice.
 

@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.options import TrainingOptions, check_different
+from experiments.options import TrainingOptions, check_different, check_steps_within
 from experiments.ticket_plan import CRITERIA, METHODS, TicketPlan
 from pruning.continuous import LOWEST_INITIAL, closing_factor
 from pruning.counting import check_sparsity
@@ -107,13 +107,10 @@ class TicketSearch(TrainingOptions):
             ValueError: If the rewinding step lies outside the training.
         """
         recipe = self.resolved_recipe()
-        last = recipe.epochs * steps_per_epoch
-        rewind_step = last // 40 if self.rewind_step is None else self.rewind_step
-        if not 0 <= rewind_step < last:
-            raise ValueError(
-                f"expected --rewind-step from 0 to below the end of the training, step {last} "
-                f"({recipe.epochs} epochs of {steps_per_epoch} steps), got {rewind_step}"
-            )
+        rewind_step = self.rewind_step
+        if rewind_step is None:
+            rewind_step = recipe.epochs * steps_per_epoch // 40
+        check_steps_within(recipe, steps_per_epoch, rewind_step=[rewind_step])
         return TicketPlan(
             methods=self.methods,
             seeds=self.seeds,
