@@ -10,10 +10,10 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import pruning
+from experiments.combination import search_sparsity, sparsities_after_search
 from experiments.programs import (
     RandomMask,
     SeedKeys,
@@ -124,7 +124,10 @@ class Plan:
                 data = Target(keys.random_mask, jnp.float32(0), jnp.asarray(schedule, jnp.float32))
                 members.append(self._member("dissipate-to", None, sparsity, seed, keys, data))
                 start = search_sparsity(sparsity)
-                schedule = jnp.asarray(self._after_search(start, sparsity), jnp.float32)
+                rising = sparsities_after_search(
+                    sparsity, search_epochs=self.search_epochs, dissipate_epochs=self.dissipate_epochs
+                )
+                schedule = jnp.asarray(rising, jnp.float32)
                 winner_key = self._candidate_keys(keys)[winners[seed, sparsity]]
                 for method, variant, mask_key in (
                     ("k-starts+dissipate-to", "combined", winner_key),
@@ -133,13 +136,6 @@ class Plan:
                     data = Target(mask_key, jnp.float32(start), schedule)
                     members.append(self._member(method, variant, sparsity, seed, keys, data))
         return members
-
-    def _after_search(self, start: float, sparsity: float) -> np.ndarray:
-        """Sparsity after each check: 0 during the search (nothing more goes), then rising to the end."""
-        checks = self.dissipate_epochs - self.search_epochs
-        left = 1 - (1 - sparsity) / (1 - start)
-        rising = 1 - (1 - start) * (1 - pruning.exponential_sparsities(left, checks))
-        return np.concatenate([np.zeros(self.search_epochs), rising[:-1], [sparsity]])
 
     def _candidates(
         self, method: str, target: float, sparsity: float, seed: int, keys: SeedKeys
@@ -211,15 +207,3 @@ def make_programs(model: nn.Module, dataset: Dataset, plan: Plan) -> Programs:
     )
     static = held_random_masks(shapes, first=last - steps + 1, last=last)
     return Programs(make(static), make(band), make(dissipating_to(shapes, check_every=steps)))
-
-
-def search_sparsity(sparsity: float) -> float:
-    """Where the combination's K-starts searches: K-starts and dissipation remove equal fractions.
-
-    Args:
-        sparsity: The combination's final sparsity s.
-
-    Returns:
-        ``1 - sqrt(1 - s)``.
-    """
-    return 1 - (1 - sparsity) ** 0.5

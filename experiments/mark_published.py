@@ -20,8 +20,14 @@ from experiments.paired import at_sparsity, finite_mean, percent_cell
 
 COLUMNS = ("network", "dataset", "method", "variant", "sparsity_percent", "accuracy", "std")
 METHOD_NAMES = {"graspabs": "grasp-absolute", "LTR/IMP": "lottery-ticket-rewinding"}
-# The first word of a published variant; what is scored after some training has no counterpart here.
-VARIANT_NAMES = {"shuffled": "shuffle", "reinitialized": "reinit", "inverted": "invert", "scored": None}
+# Words in a published variant; scores after some training have no counterpart here.
+VARIANT_NAMES = {
+    "shuffle": "shuffle",
+    "reinit": "reinit",
+    "invert": "invert",
+    "rewind point": None,
+}
+BEST_EPOCH = ("best epoch", "max test acc")
 SAME_SPARSITY = 5e-4
 
 
@@ -43,6 +49,11 @@ class Published(NamedTuple):
     sparsity: float
     accuracy: float
     deviation: float
+
+    @property
+    def of_best_epoch(self) -> bool:
+        """Whether it is of the best test epoch; ours are of the final one."""
+        return any(words in self.says for words in BEST_EPOCH)
 
 
 class Reference(NamedTuple):
@@ -79,11 +90,10 @@ def read_accuracies(path: Path, *, model: str, dataset: str) -> Reference:
             f"expected a CSV with the columns {', '.join(COLUMNS)}, {path} lacks "
             f"{', '.join(sorted(missing))}"
         )
-    ours = re.compile(re.escape(_bare(model)) + r"(?!\d)")
     of_network = [
         line
         for line in lines
-        if ours.search(_bare(line["network"])) and _bare(line["dataset"]) == _bare(dataset.split(":")[0])
+        if _is_called(line["network"], model) and _is_called(line["dataset"], dataset.split(":")[0])
     ]
     if not of_network:
         there = sorted({f"{line['network']} on {line['dataset']}" for line in lines})
@@ -113,7 +123,9 @@ def beside_table(published: Reference, found: Findings, plan: Plan) -> list[str]
             for p in published.accuracies
             if math.isclose(p.sparsity, sparsity, rel_tol=0, abs_tol=SAME_SPARSITY)
         ]
-        their_random = [p.accuracy for p in at if p.method == "random" and p.variant == "none"]
+        their_random = {
+            p.of_best_epoch: p.accuracy for p in at if p.method == "random" and p.variant == "none"
+        }
         our_random = _ours(found, "random", "none", sparsity)
         for theirs in sorted(at, key=lambda p: (rank(p.method), p.variant)):
             ours = _ours(found, theirs.method, theirs.variant, sparsity)
@@ -122,10 +134,10 @@ def beside_table(published: Reference, found: Findings, plan: Plan) -> list[str]
             cells = (
                 f"{sparsity:g}",
                 theirs.method if theirs.variant == "none" else f"{theirs.method}, {theirs.variant}",
-                theirs.says,
+                theirs.says.replace("|", r"\|"),
                 _with_spread(100 * theirs.accuracy, 100 * theirs.deviation),
                 percent_cell(ours),
-                f"{100 * (theirs.accuracy - their_random[0]):+.2f}" if their_random else "",
+                _over(theirs.accuracy, their_random.get(theirs.of_best_epoch)),
                 f"{100 * (finite_mean(ours) - finite_mean(our_random)):+.2f}" if our_random.size else "",
             )
             lines.append(f"| {' | '.join(cells)} |")
@@ -134,7 +146,8 @@ def beside_table(published: Reference, found: Findings, plan: Plan) -> list[str]
 
 def _published(line: dict[str, str]) -> Iterator[Published]:
     method = METHOD_NAMES.get(line["method"], line["method"])
-    variant = VARIANT_NAMES.get(line["variant"].split(" ")[0], "none")
+    words = (name for word, name in VARIANT_NAMES.items() if word in line["variant"].lower())
+    variant = next(words, "none")
     if method in METHODS and variant is not None:
         yield Published(
             method,
@@ -150,8 +163,15 @@ def _ours(found: Findings, method: str, variant: str, sparsity: float) -> np.nda
     return at_sparsity(found.accuracy(method, variant), sparsity)
 
 
-def _bare(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+def _is_called(theirs: str, ours: str) -> bool:
+    """Whether a published name is, or contains as a word, one of ours; hyphens do not count."""
+    words = re.split(r"[^a-z0-9]+", theirs.lower())
+    bare = re.sub(r"[^a-z0-9]", "", ours.lower())
+    return bare in (*words, "".join(words))
+
+
+def _over(accuracy: float, random: float | None) -> str:
+    return "" if random is None else f"{100 * (accuracy - random):+.2f}"
 
 
 def _with_spread(mean: float, deviation: float) -> str:

@@ -140,7 +140,9 @@ def _published(published: Reference, found: Findings, plan: Plan) -> list[str]:
         f"## Beside {published.name}",
         "",
         "Published accuracies at the same sparsity (within half a tenth of a percent). Recipes differ: "
-        "the last two columns compare what each method gains over random pruning.",
+        "the last two columns compare what each method gains over random pruning. Where the source "
+        "says so, theirs are of the best test epoch; ours are of the final one. GraSP in the code of "
+        "Tanaka et al. 2020 has its sign inverted.",
         "",
         *beside_table(published, found, plan),
     ]

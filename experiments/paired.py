@@ -4,6 +4,7 @@ The seed is the unit: what several sparsities give for one seed is averaged firs
 one seed share initialization and data order.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ class Estimate:
     def sign(self) -> int:
         """1 or -1 where the interval leaves zero out, else 0."""
         return int(np.sign(self.mean)) if abs(self.mean) > self.half_width else 0
+
+    @property
+    def points(self) -> str:
+        """The mean in percentage points with its interval: "+1.20 ± 0.35"; one seed has none."""
+        spread = "" if self.seeds < 2 else f" ± {100 * self.half_width:.2f}"
+        return f"{100 * self.mean:+.2f}{spread}"
 
     def __str__(self) -> str:
         if self.seeds < 2:
@@ -156,6 +163,23 @@ def differences(ours: Pairs, theirs: Pairs) -> dict[tuple[int, float], float]:
         The differences by seed and sparsity.
     """
     return {key: ours[key] - theirs[key] for key in ours if key in theirs}
+
+
+def at_same_kept(curve: Iterable[tuple[float, float]], kept: float) -> float | None:
+    """A method's accuracy at a fraction kept, linear in its logarithm between the points of its curve.
+
+    Args:
+        curve: Pairs of the fraction kept and the accuracy.
+        kept: The fraction kept, above 0.
+
+    Returns:
+        The accuracy; None outside of the curve.
+    """
+    known = sorted(curve)
+    if not known or not known[0][0] <= kept <= known[-1][0]:
+        return None
+    logs = [math.log(fraction) for fraction, _ in known]
+    return float(np.interp(math.log(kept), logs, [accuracy for _, accuracy in known]))
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -168,6 +168,22 @@ def dissipating_to(shapes: PyTree, *, check_every: int) -> Method:
     return method
 
 
+def gradual_to(*, check_every: int) -> Method:
+    """A method that prunes by magnitude along a schedule of sparsities, one for each check.
+
+    Args:
+        check_every: Steps between checks.
+
+    Returns:
+        A method for members with an array of sparsities.
+    """
+
+    def method(optimizer: optax.GradientTransformation, data: jax.Array):
+        return optax.chain(optimizer, pruning.gradual_magnitude(data, check_every=check_every))
+
+    return method
+
+
 @jax.jit
 def observe_fitness(states: MemberState) -> dict[str, jax.Array]:
     """The two fitnesses of every member at the end of its search, shape (N,) each.

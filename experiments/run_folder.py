@@ -49,8 +49,9 @@ class RunFolder:
             if fresh:
                 # The summary first: without it, what a kill leaves is an unfinished run.
                 (path / "summary.md").unlink(missing_ok=True)
-                if (path / "parts").exists():
-                    shutil.rmtree(path / "parts")
+                for own in ("parts", "snapshots", "tickets"):
+                    if (path / own).exists():
+                        shutil.rmtree(path / own)
                 found = None
             # The config before anything else: a folder without one is taken for somebody else's.
             self.write("config.json", json.dumps(self._config(found), indent=2) + "\n")

@@ -5,7 +5,7 @@ values is one program.
 """
 
 import dataclasses
-from collections.abc import Callable
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import optax
 
 import pruning
+from pruning.continuous import LOWEST_INITIAL, closing_factor
 from train.population import Method
 from train.recipes import Recipe, make_optimizer
 from train.reparametrization import Reparametrization
 
 PyTree = Any
+DEAD = 1e-12  # gates that do not move close by more than this: from -0.14 down, at temperature 200
 
 
 class Gated(NamedTuple):
@@ -34,6 +36,33 @@ class Gated(NamedTuple):
     penalty: jax.Array
     learning_rate: jax.Array
     weights_learn: jax.Array
+
+
+def check_start(start: float, final_temperature: float) -> None:
+    """Checks where the gates of a network begin, and warns of gates that cannot open.
+
+    Args:
+        start: Of the gates.
+        final_temperature: To which the temperature rises.
+
+    Raises:
+        ValueError: If a mask cannot be computed from them.
+
+    Warns:
+        UserWarning: If gates that do not move close altogether.
+    """
+    if not final_temperature > 0:
+        raise ValueError(f"expected --final-temperature > 0, got {final_temperature}")
+    if not LOWEST_INITIAL <= start < float("inf"):
+        raise ValueError(f"expected --starts of at least {LOWEST_INITIAL:g}, got {start}")
+    closed = closing_factor(start, final_temperature)
+    if closed < DEAD:
+        warnings.warn(
+            f"gates that begin at {start:g} and do not move shrink by a factor of {closed:.0e} while "
+            f"the temperature rises to {final_temperature:g}: only weights whose gates the loss lifts "
+            "above 0 survive, and in a short training there may be none",
+            stacklevel=5,
+        )
 
 
 def gated_optimizer(recipe: Recipe, *, steps_per_epoch: int) -> Method:
@@ -56,29 +85,53 @@ def gated_optimizer(recipe: Recipe, *, steps_per_epoch: int) -> Method:
     return method
 
 
-def continuous_sparsification(temperature: Callable[[Any], Any]) -> Reparametrization:
-    """Weights times soft masks; tested as they are computed in the last step that was trained.
+def continuous_sparsification(
+    final_temperature: float, *, epochs: int, steps_per_epoch: int
+) -> Reparametrization:
+    """Weights times soft masks, the temperature rising from epoch to epoch.
+
+    In the last step of all the network is tested with its ticket, the limit of the soft masks; before, as
+    it is computed in the last step that was trained.
 
     Args:
-        temperature: By the step, counting from 0.
+        final_temperature: Of the last epoch.
+        epochs: Of a round.
+        steps_per_epoch: Of the recipe on the data set.
 
     Returns:
         The reparametrization, for members with ``Gated``.
-    """
 
-    def masked(both: pruning.SoftMasked, data: Gated, step: jax.Array) -> PyTree:
-        soft = pruning.soft_masks(both.gates, temperature(step), initial=data.initial)
-        return pruning.apply_soft_masks(both.params, soft)
+    Raises:
+        ValueError: If there are fewer than two epochs, or the temperature is not above 0.
+    """
+    steps = epochs * steps_per_epoch
+    temperature = pruning.temperature_schedule(
+        final_temperature, steps=steps, constant_for=steps_per_epoch
+    )
+
+    def soft(both: pruning.SoftMasked, data: Gated, step: jax.Array) -> PyTree:
+        return pruning.soft_masks(both.gates, jnp.asarray(temperature(step)), initial=data.initial)
+
+    def tested(both: pruning.SoftMasked, data: Gated, step: jax.Array) -> PyTree:
+        limit = 1 / jax.nn.sigmoid(data.initial)
+        factors = jax.tree.map(
+            lambda mask, factor: jnp.where(step < steps - 1, factor, jnp.where(mask, limit, 0)),
+            _ticket(both, ()),
+            soft(both, data, step),
+        )
+        return pruning.apply_soft_masks(both.params, factors)
 
     def penalty(both: pruning.SoftMasked, data: Gated, step: jax.Array) -> jax.Array:
-        total = pruning.gate_penalty(both.gates, temperature(step), initial=data.initial)
+        total = pruning.gate_penalty(both.gates, jnp.asarray(temperature(step)), initial=data.initial)
         return data.penalty * total
 
     return Reparametrization(
         begin=_with_gates,
-        params=lambda key, both, data, step: masked(both, data, step),
+        params=lambda key, both, data, step: pruning.apply_soft_masks(
+            both.params, soft(both, data, step)
+        ),
         penalty=penalty,
-        tested=masked,
+        tested=tested,
         masks=_ticket,
     )
 

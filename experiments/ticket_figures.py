@@ -82,7 +82,7 @@ def cost_figure(found: TicketFindings, title: str) -> Figure:
                 label=method if matching else None,
             )
     _kept_axis(axes)
-    axes.set_ylabel("epochs of search, of one network")
+    axes.set_ylabel("epochs of search (all starts together)")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, title="filled: as good as dense")
     figure.suptitle(title)

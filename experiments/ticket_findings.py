@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.paired import Estimate, estimate, finite_mean
+from experiments.paired import Estimate, at_same_kept, estimate, finite_mean
 from experiments.run_folder import Row
 from experiments.ticket_plan import (
     CHAIN_OF,
@@ -19,7 +19,9 @@ from experiments.ticket_plan import (
     PARALLEL,
     SEARCH,
     SEQUENTIAL,
+    Place,
     TicketPlan,
+    place_of,
 )
 
 
@@ -33,8 +35,9 @@ class Found:
         start: Of the gates, for Continuous Sparsification.
         sparsities: By seed.
         accuracies: Final test accuracies (fractions) by seed, trained by itself.
-        epochs: Of the search until it was known.
-        seconds: Of the search, mean over seeds; NaN where a row is missing.
+        epochs: Of the search until it was known; of all starts, for the parallel search.
+        seconds: Likewise, epochs times their median length, mean over seeds; those of a chunk are shared
+            out among its networks.
     """
 
     method: str
@@ -78,14 +81,16 @@ class TicketFindings:
         self.final = [row for row in rows if row["epoch"] == epochs and not row["failed"]]
         self.untrained = [row for row in rows if row.get("untrained_because")]
         self.diverged = [row for row in rows if row["epoch"] == epochs and row["failed"]]
-        self._seconds: dict[tuple, float] = {}
+        epochs_of: dict[Place, list[float]] = {}
         for row in rows:
-            key = (row["method"], row["round"], row["start"], row["seed"])
-            self._seconds[key] = self._seconds.get(key, 0.0) + row["seconds"]
+            if row["epoch"] > 0:
+                epochs_of.setdefault(place_of(row), []).append(row["seconds"])
+        # A median epoch for each: the first one of a program is mostly its compilation.
+        self._seconds = {place: len(s) * float(np.median(s)) for place, s in epochs_of.items()}
         self.dense = {row["seed"]: row["test_accuracy"] for row in self.final if row["method"] == DENSE}
 
     def tickets(self, method: str) -> list[Found]:
-        """A method's tickets that were trained for every seed, the densest first.
+        """A method's tickets, the densest first; some seeds may lack one.
 
         Args:
             method: Its name.
@@ -95,8 +100,7 @@ class TicketFindings:
             key=lambda place: (place[0], place[1] or 0.0),
         )
         tickets = (self._ticket(method, round, start) for round, start in places)
-        whole = (ticket for ticket in tickets if len(ticket.accuracies) == self.plan.seeds)
-        return sorted(whole, key=lambda ticket: ticket.sparsity)
+        return sorted(tickets, key=lambda ticket: ticket.sparsity)
 
     def against_dense(self, ticket: Found) -> Estimate:
         """A ticket's accuracy minus the dense network's, paired by seed.
@@ -105,12 +109,42 @@ class TicketFindings:
             ticket: Any.
         """
         return estimate(
-            {(seed, 0.0): value - self.dense[seed] for seed, value in ticket.accuracies.items()}
+            {
+                (seed, 0.0): accuracy - self.dense[seed]
+                for seed, accuracy in ticket.accuracies.items()
+                if seed in self.dense
+            }
         )
 
     def matches(self, ticket: Found) -> bool:
-        """Whether a ticket is at least as good as the dense network, in the mean over seeds."""
-        return self.against_dense(ticket).mean >= 0
+        """Whether every seed has the ticket, as good as the dense network in the mean over seeds."""
+        return len(ticket.accuracies) == self.plan.seeds and self.against_dense(ticket).mean >= 0
+
+    def is_below(self, ticket: Found) -> bool:
+        """Whether a ticket is surely worse than the dense network, or some seed has none."""
+        return len(ticket.accuracies) < self.plan.seeds or self.against_dense(ticket).sign < 0
+
+    def sparsest_not_below(self, method: str) -> Found | None:
+        """A method's sparsest ticket that is not surely worse than the dense network.
+
+        Args:
+            method: Its name.
+        """
+        level = [ticket for ticket in self.tickets(method) if not self.is_below(ticket)]
+        return max(level, key=lambda ticket: ticket.sparsity, default=None)
+
+    def below_from(self, method: str) -> Found | None:
+        """The densest ticket from which on all of a method's are surely worse than the dense network.
+
+        Args:
+            method: Its name.
+        """
+        turning = None
+        for ticket in reversed(self.tickets(method)):
+            if not self.is_below(ticket):
+                break
+            turning = ticket
+        return turning
 
     def sparsest_matching(self, method: str) -> Found | None:
         """A method's sparsest ticket that matches the dense network.
@@ -142,11 +176,9 @@ class TicketFindings:
         gaps = {}
         for seed, accuracy in ticket.accuracies.items():
             imp = [(1 - row["sparsity"], row["test_accuracy"]) for row in self._imp(seed)]
-            kept = 1 - ticket.sparsities[seed]
-            if imp and min(imp)[0] <= kept <= max(imp)[0]:
-                known = sorted(imp)
-                logs = [math.log(k) for k, _ in known]
-                gaps[seed, 0.0] = accuracy - np.interp(math.log(kept), logs, [a for _, a in known])
+            there = at_same_kept(imp, 1 - ticket.sparsities[seed])
+            if there is not None:
+                gaps[seed, 0.0] = accuracy - there
         return estimate(gaps)
 
     def imp_epochs_to(self, sparsity: float) -> float:
@@ -158,13 +190,14 @@ class TicketFindings:
         reached = [ticket.epochs for ticket in self.tickets(IMP) if ticket.sparsity >= sparsity]
         return min(reached, default=math.nan)
 
-    def imp_within(self, epochs: float) -> Found | None:
-        """The sparsest ticket that IMP has after some epochs of search.
+    def imp_within(self, epochs: float = math.inf, seconds: float = math.inf) -> Found | None:
+        """The sparsest ticket that IMP has after a search of some length.
 
         Args:
-            epochs: The budget.
+            epochs: The budget in epochs.
+            seconds: The budget in seconds.
         """
-        affordable = [ticket for ticket in self.tickets(IMP) if ticket.epochs <= epochs]
+        affordable = [t for t in self.tickets(IMP) if t.epochs <= epochs and t.seconds <= seconds]
         return max(affordable, key=lambda ticket: ticket.sparsity, default=None)
 
     def _imp(self, seed: int) -> list[Row]:
@@ -172,9 +205,8 @@ class TicketFindings:
         return dense + [row for row in self.final if (row["method"], row["seed"]) == (IMP, seed)]
 
     def _ticket(self, method: str, round: int, start: float | None) -> Found:
-        place = (method, round, start)
-        rows = [row for row in self.final if (row["method"], row["round"], row["start"]) == place]
-        seconds = [self._search_seconds(method, round, start, row["seed"]) for row in rows]
+        rows = [row for row in self.final if place_of(row)[:3] == (method, round, start)]
+        seconds = [self._search_seconds(place_of(row)) for row in rows]
         return Found(
             method=method,
             round=round,
@@ -185,11 +217,14 @@ class TicketFindings:
             seconds=float(np.mean(seconds)),
         )
 
-    def _search_seconds(self, method: str, round: int, start: float | None, seed: int) -> float:
+    def _search_seconds(self, ticket: Place) -> float:
         """What was trained before the ticket was known."""
-        if method in (PARALLEL, SEQUENTIAL):
-            before = [(SEARCH, r, start, seed) for r in range(1, round + 1)]
+        method, round, start, seed = ticket
+        if method == PARALLEL:
+            before = [Place(SEARCH, 1, other, seed) for other in self.plan.starts]
+        elif method == SEQUENTIAL:
+            before = [Place(SEARCH, r, start, seed) for r in range(1, round + 1)]
         else:
-            chain = CHAIN_OF[method]
-            before = [(DENSE, 0, None, seed), *((chain, r, None, seed) for r in range(1, round))]
-        return sum(self._seconds.get(key, math.nan) for key in before)
+            before = [Place(DENSE, 0, None, seed)]
+            before += [Place(CHAIN_OF[method], r, None, seed) for r in range(1, round)]
+        return sum(self._seconds.get(place, math.nan) for place in before)

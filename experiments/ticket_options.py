@@ -1,16 +1,13 @@
 """The options of ``experiments.ticket_search``, and what follows from them."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.options import TrainingOptions, check_different, check_steps_within
+from experiments.soft_programs import check_start
 from experiments.ticket_plan import CRITERIA, METHODS, TicketPlan
-from pruning.continuous import LOWEST_INITIAL, closing_factor
 from pruning.counting import check_sparsity
 from train.recipes import lookup
-
-DEAD = 1e-12  # gates that do not move close by more than this: from -0.14 down, at temperature 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +59,6 @@ class TicketSearch(TrainingOptions):
             check_sparsity(self.output_fraction, "--output-fraction")
             if not self.by_layer:
                 raise ValueError("--output-fraction needs --by-layer: otherwise layers have no fractions")
-        if not self.final_temperature > 0:
-            raise ValueError(f"expected --final-temperature > 0, got {self.final_temperature}")
         if not self.penalty >= 0:
             raise ValueError(f"expected --penalty >= 0, got {self.penalty}")
         if self.resolved_recipe().epochs < 2:
@@ -71,19 +66,7 @@ class TicketSearch(TrainingOptions):
                 "expected --epochs >= 2: the temperature rises between epochs, from 1 to its final value"
             )
         for start in dict.fromkeys((*self.starts, self.sequential_start)):
-            self._check_start(start)
-
-    def _check_start(self, start: float) -> None:
-        if not LOWEST_INITIAL <= start < float("inf"):
-            raise ValueError(f"expected --starts of at least {LOWEST_INITIAL:g}, got {start}")
-        closed = closing_factor(start, self.final_temperature)
-        if closed < DEAD:
-            warnings.warn(
-                f"gates that begin at {start:g} and do not move shrink by a factor of {closed:.0e} while "
-                f"the temperature rises to {self.final_temperature:g}: only weights whose gates the loss "
-                "lifts above 0 survive, and in a short training there may be none",
-                stacklevel=4,
-            )
+            check_start(start, self.final_temperature)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results; None stands for a default that depends on the data's size."""

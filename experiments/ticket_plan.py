@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import pruning
+from experiments.run_folder import Row
 from experiments.soft_programs import Gated
 from experiments.stages import NamedMember
 from train.population import Member
@@ -46,6 +47,28 @@ class TicketKeys(NamedTuple):
     order: jax.Array
     other_init: jax.Array
     scores: jax.Array
+
+
+class Place(NamedTuple):
+    """What tells networks apart.
+
+    Attributes:
+        method: Its method; round 0 of a chain is the dense network.
+        round: Its round.
+        start: Of the gates, if there are any.
+        seed: Its seed.
+    """
+
+    method: str
+    round: int
+    start: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What its snapshots and its ticket are called."""
+        gates = "" if self.start is None else f"-start-{self.start + 0.0}"
+        return f"{self.method}{gates}-round-{self.round}-seed-{self.seed}"
 
 
 class Start(NamedTuple):
@@ -176,27 +199,38 @@ class TicketPlan:
         Args:
             named: Which.
         """
-        method, round, start, seed = place_of(named)
-        if method == REINIT:
-            return Start(network_name(REINIT, 0, None, seed), 0, 0)
-        if method == LRR:
-            before = network_name(LRR, round - 1, None, seed)
-            return Start(before, self.last_step, 0)
-        source = SEARCH if method in (PARALLEL, SEQUENTIAL) else DENSE
-        name = network_name(source, 1 if source == SEARCH else 0, start, seed)
-        return Start(name, self.rewind_step, self.rewind_step)
+        place = place_of(named.columns)
+        if place.method == REINIT:
+            return Start(Place(REINIT, 0, None, place.seed).name, 0, 0)
+        if place.method == LRR:
+            return Start(mask_source(place).name, self.last_step, 0)
+        gated = place.method in (PARALLEL, SEQUENTIAL) and self.rewind_step > 0
+        # At step 0 the search's weights are the dense network's.
+        source = Place(SEARCH, 1, place.start, place.seed) if gated else Place(DENSE, 0, None, place.seed)
+        return Start(source.name, self.rewind_step, self.rewind_step)
+
+    def is_needed(self, place: Place, step: int) -> bool:
+        """Whether other networks begin with the state of this one.
+
+        Args:
+            place: Which.
+            step: Training steps taken.
+        """
+        is_source = place.method in (DENSE, SEARCH, *self.chains)
+        return is_source and step in (self.rewind_step, self.last_step)
 
     def search_epochs(self, method: str, round: int) -> float:
         """Epochs that were trained until a ticket was known, its own training not counted.
 
         Args:
-            method: Who searched.
+            method: Who searched; the parallel search's are those of all its starts, since which of them
+                to choose is known after all.
             round: In which round it was found.
         """
         epochs = self.recipe.epochs
         if method in (IMP, REINIT):
             return epochs + (round - 1) * (epochs - self.rewind_step / self.steps_per_epoch)
-        return float(round * epochs)
+        return float(epochs * (len(self.starts) if method == PARALLEL else round))
 
     def gated(self, round: int, start: float, seed: int) -> NamedMember:
         """A network with gates.
@@ -222,25 +256,21 @@ class TicketPlan:
         return NamedMember(columns=_columns(method, round, start, seed), member=member)
 
 
-def place_of(named: NamedMember) -> tuple[str, int, float | None, int]:
-    """A network's method, round, start of the gates (if there are any) and seed."""
-    columns = named.columns
-    return columns["method"], columns["round"], columns["start"], columns["seed"]
+def place_of(columns: Row) -> Place:
+    """Which network a row, or a named member's columns, are of."""
+    return Place(columns["method"], columns["round"], columns["start"], columns["seed"])
 
 
-def network_name(method: str, round: int, start: float | None, seed: int) -> str:
-    """What a network's snapshots and its ticket are called.
+def mask_source(place: Place) -> Place:
+    """The network whose end gives this one its mask, or its gates.
 
     Args:
-        method: Its method; round 0 of a chain is the dense network.
-        round: Its round.
-        start: Of the gates, if there are any.
-        seed: Its seed.
+        place: A network with masks, or with gates beyond the first round.
     """
-    if round == 0 and method != REINIT:
-        method = DENSE
-    gates = "" if start is None else f"-start-{start:g}"
-    return f"{method}{gates}-round-{round}-seed-{seed}"
+    if place.method in CHAIN_OF:
+        before = place.round - 1
+        return Place(CHAIN_OF[place.method] if before else DENSE, before, None, place.seed)
+    return Place(SEARCH, place.round - int(place.method == SEARCH), place.start, place.seed)
 
 
 def _columns(method: str, round: int, start: float | None, seed: int) -> dict[str, Any]:

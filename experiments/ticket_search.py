@@ -16,7 +16,8 @@ compiled program, networks with gates of another: rounds, seeds and starts of th
 - ``imp-reinit``: imp's tickets with other initial weights, trained from step 0.
 - ``cs-parallel``: one round of Continuous Sparsification for each start of the gates, side by side.
 - ``cs-sequential``: several rounds from one start. CS tickets are rewound to an early step of their own
-  search and trained by themselves; a ticket that leaves nothing of a layer is not, and ends its chain.
+  search and trained by themselves, under plain masks (the authors' code divides them by sigmoid(s0)); a
+  ticket that leaves nothing of a layer is not trained, and ends its chain.
 
 Rewound networks begin with a new optimizer at their place in the schedule, so that a ticket's file (its
 masks, where its weights are, its settings) is all that ``experiments.train_ticket`` needs.
@@ -32,13 +33,13 @@ from typing import Any
 
 import jax
 
-import pruning
 from experiments.options import run_command, run_in_folder
 from experiments.programs import held_masks, param_shapes
 from experiments.run_folder import Row, RunFolder
 from experiments.soft_programs import continuous_sparsification, gated_optimizer
 from experiments.stages import NamedMember, Stage, run_stage
 from experiments.ticket_options import TicketSearch
+from experiments.ticket_plan import place_of
 from experiments.ticket_report import write_results
 from experiments.ticket_states import TicketStates
 from train.data import Dataset, load_dataset
@@ -103,15 +104,14 @@ class Search:
             recipe=recipe,
             method=held_masks(param_shapes(model, dataset)),
         )
-        temperature = pruning.temperature_schedule(
-            config.final_temperature, steps=self.plan.last_step, constant_for=steps
-        )
         self.soft = Population(
             model=model,
             dataset=dataset,
             recipe=recipe,
             method=gated_optimizer(recipe, steps_per_epoch=steps),
-            reparametrization=continuous_sparsification(temperature),
+            reparametrization=continuous_sparsification(
+                config.final_temperature, epochs=recipe.epochs, steps_per_epoch=steps
+            ),
         )
 
     def train(self, folder: RunFolder) -> None:
@@ -124,7 +124,7 @@ class Search:
             ValueError: If snapshots of finished networks are gone.
         """
         plan = self.plan
-        states = TicketStates(plan, self.static, self.soft, folder)
+        states = TicketStates(plan, self.static, self.soft, folder, chunk_size=self.config.chunk_size)
         states.save_initial()
         early, last = plan.rewind_step, plan.last_step
         with training_progress(plan.member_epochs) as progress:
@@ -168,13 +168,16 @@ class Search:
         progress: TrainingProgress,
     ) -> list[NamedMember]:
         """Those that it makes sense to train; of the others the folder keeps the reason."""
-        done, useful = folder.done(), []
+        rows = folder.rows()
+        done = {row["member"] for row in rows}
+        ended = {place_of(row) for row in rows if row.get("untrained_because")}
+        useful = []
         for named in members:
-            reason = None if named.name in done else states.why_useless(named)
+            reason = None if named.name in done else states.why_useless(named, ended)
             if reason is None:
                 useful.append(named)
             else:
-                folder.save_part([_untrained(named, states.sparsity(named), reason)])
+                folder.save_part([_untrained(named, reason)])
                 progress.skip(self.plan.recipe.epochs)
         return useful
 
@@ -183,13 +186,13 @@ def _after_start(*steps: int) -> tuple[int, ...]:
     return tuple(step for step in steps if step > 0)
 
 
-def _untrained(named: NamedMember, sparsity: float | None, reason: str) -> Row:
+def _untrained(named: NamedMember, reason: str) -> Row:
     return {
         "member": named.name,
         **named.columns,
         "epoch": 0,
         "train_loss": None,
-        "sparsity": sparsity,
+        "sparsity": None,
         "test_loss": None,
         "test_accuracy": None,
         "failed": True,

@@ -1,5 +1,6 @@
 """Where the networks of ``experiments.ticket_search`` begin: their masks, and their weights."""
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -13,13 +14,13 @@ from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
 from experiments.stages import NamedMember
 from experiments.ticket_plan import (
-    CHAIN_OF,
     CRITERIA,
     DENSE,
     REINIT,
     SEARCH,
+    Place,
     TicketPlan,
-    network_name,
+    mask_source,
     place_of,
     ticket_keys,
 )
@@ -32,7 +33,15 @@ PyTree = Any
 class TicketStates:
     """Builds the states from which networks begin, and keeps those that others begin with."""
 
-    def __init__(self, plan: TicketPlan, static: Population, soft: Population, folder: RunFolder) -> None:
+    def __init__(
+        self,
+        plan: TicketPlan,
+        static: Population,
+        soft: Population,
+        folder: RunFolder,
+        *,
+        chunk_size: int,
+    ) -> None:
         """Opens the run's snapshots; nothing is computed yet.
 
         Args:
@@ -40,7 +49,9 @@ class TicketStates:
             static: The program of networks with masks.
             soft: The program of networks with gates.
             folder: Of the run.
+            chunk_size: Networks that train together; tickets remember it.
         """
+        self.chunk_size = chunk_size
         self.plan, self.static, self.soft, self.folder = plan, static, soft, folder
         self.static_snapshots = Snapshots(folder, _shapes(static, plan.dense()[0]))
         self.soft_snapshots = Snapshots(folder, _shapes(soft, plan.gated(1, 0.0, 0)))
@@ -53,13 +64,13 @@ class TicketStates:
         for named in self.plan.dense():
             seed = named.columns["seed"]
             state = jax.device_get(_at_start(self.static, named))
-            self.static_snapshots.save(network_name(DENSE, 0, None, seed), 0, state)
+            self.static_snapshots.save(Place(DENSE, 0, None, seed).name, 0, state)
             other = NamedMember(
                 columns=named.columns,
                 member=named.member._replace(init_key=ticket_keys(seed).other_init),
             )
             state = jax.device_get(_at_start(self.static, other))
-            self.static_snapshots.save(network_name(REINIT, 0, None, seed), 0, state)
+            self.static_snapshots.save(Place(REINIT, 0, None, seed).name, 0, state)
 
     def keep(self, named: NamedMember, step: int, state: MemberState) -> None:
         """Stores the state of a network that others begin with.
@@ -69,47 +80,41 @@ class TicketStates:
             step: Training steps taken.
             state: With arrays that can be read.
         """
-        name = _name(named)
-        if named.columns["method"] != SEARCH:
-            self.static_snapshots.save(name, step, state)
+        place = place_of(named.columns)
+        if not self.plan.is_needed(place, step):
+            return
+        if place.method != SEARCH:
+            self.static_snapshots.save(place.name, step, state)
         elif step == self.plan.last_step:
-            self.soft_snapshots.save(name, step, state)
+            self.soft_snapshots.save(place.name, step, state)
         else:
             # What a ticket is rewound to: the weights without their gates.
             template = self._template()
             weights = template._replace(params=state.params.params, batch_stats=state.batch_stats)
-            self.static_snapshots.save(name, step, jax.device_get(weights))
+            self.static_snapshots.save(place.name, step, jax.device_get(weights))
 
-    def why_useless(self, named: NamedMember) -> str | None:
+    def why_useless(self, named: NamedMember, ended: Collection[Place]) -> str | None:
         """Why there is no use in training a network: its chain has ended, or its mask empties a layer.
 
         Args:
             named: A network with masks, or with gates beyond the first round.
+            ended: Networks that there was no use in training.
 
         Returns:
             The reason, or None.
+
+        Raises:
+            ValueError: If the snapshot of the network that its mask comes from is gone.
         """
-        source = self._source(named)
-        snapshots = self.soft_snapshots if source.startswith(SEARCH) else self.static_snapshots
-        if not snapshots.has(source, self.plan.last_step):
+        source = mask_source(place_of(named.columns))
+        if source in ended:
             return "the rounds before have ended without a useful ticket"
-        final = snapshots.load(source, self.plan.last_step)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(final.params)):
+        final = self._final(source)
+        weights = final.params.params if source.method == SEARCH else final.params
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
             return "the training that the mask comes from has diverged"
-        empty = pruning.collapsed_layers(self.masks(source, named.columns["seed"]))
+        empty = pruning.collapsed_layers(self.masks(source))
         return f"the mask leaves nothing of {', '.join(empty)}" if empty else None
-
-    def sparsity(self, named: NamedMember) -> float | None:
-        """The sparsity of a network's mask, if there is one.
-
-        Args:
-            named: Which.
-        """
-        source = self._source(named)
-        snapshots = self.soft_snapshots if source.startswith(SEARCH) else self.static_snapshots
-        if not snapshots.has(source, self.plan.last_step):
-            return None
-        return pruning.sparsity(self.masks(source, named.columns["seed"]))
 
     def start(self, named: NamedMember) -> MemberState:
         """The state in which a network with masks begins; its ticket is stored.
@@ -119,13 +124,18 @@ class TicketStates:
         """
         columns = named.columns
         place = self.plan.start_of(named)
-        masks = self.masks(self._source(named), columns["seed"])
+        masks = self.masks(mask_source(place_of(columns)))
         weights = self.static_snapshots.load(place.snapshot, place.snapshot_step)
-        ticket = self.folder.path / "tickets" / f"{_name(named)}.safetensors"
+        ticket = self.folder.path / "tickets" / f"{place_of(columns).name}.safetensors"
         pruning.save_masks(
             ticket,
             masks,
-            {"settings": self.folder.settings, "network": columns, "start": place._asdict()},
+            {
+                "settings": self.folder.settings,
+                "network": columns,
+                "start": place._asdict(),
+                "chunk_size": self.chunk_size,
+            },
         )
         return begun_at(self._template(), weights, place.step, masks)
 
@@ -135,7 +145,7 @@ class TicketStates:
         Args:
             named: Of round 2 or later.
         """
-        before = self.soft_snapshots.load(self._source(named), self.plan.last_step)
+        before = self._final(mask_source(place_of(named.columns)))
         both = pruning.SoftMasked(
             before.params.params,
             pruning.next_round(
@@ -145,20 +155,16 @@ class TicketStates:
         template = _at_start(self.soft, named)
         return template._replace(params=both, batch_stats=before.batch_stats)
 
-    def _source(self, named: NamedMember) -> str:
-        """The network whose end gives this one its mask, or its gates."""
-        method, round, start, seed = place_of(named)
-        if method in CHAIN_OF:
-            return network_name(CHAIN_OF[method], round - 1, None, seed)
-        return network_name(SEARCH, round - 1 if method == SEARCH else round, start, seed)
+    def _final(self, place: Place) -> MemberState:
+        snapshots = self.soft_snapshots if place.method == SEARCH else self.static_snapshots
+        return snapshots.load(place.name, self.plan.last_step)
 
-    def _compute_masks(self, source: str, seed: int) -> PyTree:
-        if source.startswith(SEARCH):
-            gates = self.soft_snapshots.load(source, self.plan.last_step).params.gates
-            return pruning.ticket_masks(jax.tree.map(jnp.asarray, gates))
-        final = self.static_snapshots.load(source, self.plan.last_step)
-        initial = self.static_snapshots.load(network_name(DENSE, 0, None, seed), 0)
-        key = jax.random.fold_in(ticket_keys(seed).scores, pruning.count_kept(_masks_of(final)))
+    def _compute_masks(self, source: Place) -> PyTree:
+        final = self._final(source)
+        if source.method == SEARCH:
+            return pruning.ticket_masks(jax.tree.map(jnp.asarray, final.params.gates))
+        initial = self.static_snapshots.load(Place(DENSE, 0, None, source.seed).name, 0)
+        key = jax.random.fold_in(ticket_keys(source.seed).scores, source.round)
         return self._prune(key, final.params, initial.params, _masks_of(final))
 
     def _prune_a_round(self, key: jax.Array, params: PyTree, initial: PyTree, masks: PyTree) -> PyTree:
@@ -179,10 +185,6 @@ class TicketStates:
 
 def _masks_of(state: MemberState) -> PyTree:
     return jax.tree.map(jnp.asarray, pruning.get_masks(state.opt_state))
-
-
-def _name(named: NamedMember) -> str:
-    return network_name(*place_of(named))
 
 
 def _shapes(population: Population, named: NamedMember) -> MemberState:

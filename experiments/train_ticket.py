@@ -52,7 +52,7 @@ def run(config: TrainTicket) -> float:
         ValueError: If a file is missing or is none of a ticket, or the data set cannot be read.
     """
     metadata = pruning.load_metadata(config.ticket)
-    if not {"settings", "network", "start"} <= set(metadata):
+    if not {"settings", "network", "start", "chunk_size"} <= set(metadata):
         raise ValueError(f"expected the ticket of a ticket_search, {config.ticket} holds other masks")
     settings, seed = metadata["settings"], metadata["network"]["seed"]
     recipe, place = recipe_from(settings["recipe"]), Start(**metadata["start"])
@@ -62,15 +62,17 @@ def run(config: TrainTicket) -> float:
     population = Population(model=model, dataset=dataset, recipe=recipe, method=held_masks(shapes))
     keys = ticket_keys(seed)
     rate, decay = jnp.float32(recipe.learning_rate), jnp.float32(recipe.weight_decay)
-    members = stack_members([Member(keys.init, keys.order, rate, decay, ())])
+    # As many as in the search, so that an accelerator computes in the same shapes; one of them counts.
+    count = metadata["chunk_size"]
+    members = stack_members([Member(keys.init, keys.order, rate, decay, ())] * count)
     template = jax.tree.map(lambda leaf: leaf[0], population.start(members))
     weights = read_snapshot(
-        snapshot_file(config.ticket.parents[1], place.snapshot, place.snapshot_step), template
+        snapshot_file(config.ticket.resolve().parents[1], place.snapshot, place.snapshot_step), template
     )
     masks = pruning.load_masks(config.ticket, shapes)
-    states = stack_members([begun_at(template, weights, place.step, masks)])
+    states = stack_members([begun_at(template, weights, place.step, masks)] * count)
     accuracy = float("nan")
-    for result in population.train(members, states=states, first_step=place.step):
+    for result in population.train(members, states=states, first_step=place.step, size=1):
         accuracy = float(result.metrics["test_accuracy"][0])
     print(f"{config.ticket.stem}: sparsity {pruning.sparsity(masks):.4f}, test accuracy {accuracy:.4f}")
     return accuracy

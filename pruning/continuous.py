@@ -99,17 +99,8 @@ def soft_masks(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> 
     >>> soft_masks({"w": jnp.array([[0.0, 1.0, -1.0]])}, 200.0)
     {'w': Array([[1., 2., 0.]], dtype=float32)}
     """
-    _check_temperature(temperature)
-    _check_initial(initial)
-
-    def soften(gate: jax.Array) -> jax.Array:
-        # In float32 at least: a product with the temperature overflows float16. sigmoid itself neither
-        # overflows nor has NaN gradients.
-        dtype = jnp.promote_types(gate.dtype, jnp.float32)
-        opened = jax.nn.sigmoid(jnp.asarray(temperature, dtype) * gate.astype(dtype))
-        return (opened / jax.nn.sigmoid(jnp.asarray(initial, dtype))).astype(gate.dtype)
-
-    return jax.tree.map(soften, gates)
+    factors = _factors(gates, temperature, initial)
+    return jax.tree.map(lambda factor, gate: factor.astype(gate.dtype), factors, gates)
 
 
 def apply_soft_masks(params: PyTree, soft: PyTree) -> PyTree:
@@ -131,7 +122,9 @@ def apply_soft_masks(params: PyTree, soft: PyTree) -> PyTree:
     try:
         check_masks(jax.eval_shape(lambda: jax.tree.map(lambda factor: factor > 0, soft)), params)
     except ValueError as error:
-        raise ValueError(f"soft masks of other params: {error}") from error
+        raise ValueError(
+            f"expected soft masks of gates from pruning.initial_gates of these params: {error}"
+        ) from error
     return jax.tree.map(
         lambda factor, leaf: leaf if factor is None else leaf * factor.astype(leaf.dtype),
         soft,
@@ -159,10 +152,9 @@ def gate_penalty(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -
     >>> gate_penalty({"w": jnp.zeros((2, 3))}, 1.0)
     Array(6., dtype=float32)
     """
-    soft = jax.tree.leaves(soft_masks(gates, temperature, initial=initial))
-    if not soft:
+    sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(_factors(gates, temperature, initial))]
+    if not sums:
         raise ValueError("expected a tree with gates, got none")
-    sums = [jnp.sum(leaf, dtype=jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in soft]
     return sum(sums[1:], start=sums[0])
 
 
@@ -216,12 +208,15 @@ def next_round(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> 
     """
     _check_temperature(temperature)
     _check_initial(initial)
-    return jax.tree.map(
-        lambda gate: jnp.minimum(
-            jnp.asarray(temperature, gate.dtype) * gate, jnp.asarray(initial, gate.dtype)
-        ),
-        gates,
-    )
+
+    def reset(gate: jax.Array) -> jax.Array:
+        dtype = jnp.promote_types(gate.dtype, jnp.float32)
+        hardened = jnp.asarray(temperature, dtype) * gate.astype(dtype)
+        # Many rounds deep a closed gate would become -inf; it is as closed at the lowest number.
+        lowest = jnp.finfo(gate.dtype).min.astype(dtype)
+        return jnp.clip(hardened, lowest, jnp.asarray(initial, dtype)).astype(gate.dtype)
+
+    return jax.tree.map(reset, gates)
 
 
 def next_round_as_released(gates: PyTree, *, initial: Scalar = 0.0) -> PyTree:
@@ -282,7 +277,7 @@ def temperature_schedule(final: float, *, steps: int, constant_for: int = 1) -> 
 
     def schedule(step: Any) -> Any:
         risen = jnp.minimum(jnp.asarray(step) // constant_for, last)
-        return jnp.exp(math.log(final) * (risen / last))
+        return jnp.exp(jnp.log(final) * (risen / last))
 
     return schedule
 
@@ -327,16 +322,36 @@ def closing_factor(initial: float, temperature: float) -> float:
     return math.exp(np.logaddexp(0, -initial) - np.logaddexp(0, -temperature * initial))
 
 
+def _factors(gates: PyTree, temperature: Any, initial: Any) -> PyTree:
+    """The soft masks in float32 at least: a product with the temperature overflows float16.
+
+    The sigmoid itself neither overflows nor has NaN gradients.
+    """
+    _check_temperature(temperature)
+    _check_initial(initial)
+
+    def soften(gate: jax.Array) -> jax.Array:
+        dtype = jnp.promote_types(gate.dtype, jnp.float32)
+        opened = jax.nn.sigmoid(jnp.asarray(temperature, dtype) * gate.astype(dtype))
+        return opened / jax.nn.sigmoid(jnp.asarray(initial, dtype))
+
+    return jax.tree.map(soften, gates)
+
+
 def _check_temperature(temperature: Any) -> None:
-    if not is_traced(temperature) and not (np.ndim(temperature) == 0 and 0 < temperature < math.inf):
-        raise ValueError(f"expected a temperature > 0, got {temperature}")
+    if not is_traced(temperature) and not (_is_number(temperature) and 0 < temperature < math.inf):
+        raise ValueError(f"expected a finite temperature > 0, got {temperature!r}")
 
 
 def _check_initial(initial: Any) -> None:
     if is_traced(initial):
         return
-    if not (np.ndim(initial) == 0 and LOWEST_INITIAL <= initial < math.inf):
+    if not (_is_number(initial) and LOWEST_INITIAL <= initial < math.inf):
         raise ValueError(
-            f"expected an initial value of the gates of at least {LOWEST_INITIAL:g} (below, its sigmoid, "
-            f"by which masks are divided, is 0 in float32), got {initial}"
+            f"expected a finite initial value of the gates of at least {LOWEST_INITIAL:g} (masks are "
+            f"divided by its sigmoid, which underflows below), got {initial!r}"
         )
+
+
+def _is_number(value: Any) -> bool:
+    return np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)

@@ -42,7 +42,7 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
     Never more than asked for and never all of them. A float32 sparsity, as a traced one is, has been
     rounded to 24 bits and may stand for any real within half a unit in its last place; where a whole
     number of weights lies in that range the nearest is taken, so that ``0.95 * 266200`` comes out as
-    it does from a concrete sparsity. Of many millions of weights several numbers may lie there, and the
+    it does from a concrete sparsity. Of millions of weights several numbers may lie there, and the
     count may be off by one or two: pass a concrete sparsity, a float64, or the count
     (``selection.keep_highest``) where that matters.
 
@@ -67,7 +67,7 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
         sparsity = jnp.asarray(sparsity)
     if getattr(sparsity, "dtype", jnp.float64) == jnp.float64:
         if not is_traced(sparsity) and not is_traced(size):
-            return min(math.floor(float(sparsity) * size + TOLERANCE), size - 1)
+            return max(0, min(math.floor(float(sparsity) * size + TOLERANCE), size - 1))
         count = jnp.floor(sparsity * size + TOLERANCE).astype(jnp.int32)
     else:
         fraction = (jnp.clip(sparsity.astype(jnp.float32), 0, 1) * 2**25).astype(jnp.uint32)
@@ -87,7 +87,8 @@ def exponential_sparsities(sparsity: Any, rounds: int) -> Any:
         rounds: Their number n, at least 1.
 
     Returns:
-        An array of shape (rounds,): float64 numpy, or float32 where the sparsity is traced.
+        An array of shape (rounds,): float64 numpy, or of the sparsity's dtype where it is traced or a
+        float32.
 
     Raises:
         ValueError: If the sparsity is outside [0, 1) or rounds is below 1.
@@ -98,7 +99,7 @@ def exponential_sparsities(sparsity: Any, rounds: int) -> Any:
     if not isinstance(rounds, int) or rounds < 1:
         raise ValueError(f"expected rounds to be a whole number >= 1, got {rounds}")
     steps = np.arange(1, rounds + 1) / rounds
-    if not is_traced(sparsity):
+    if not _is_short(sparsity):
         before = 1 - (1 - float(sparsity)) ** steps[:-1]
         return np.append(np.minimum(before, float(sparsity)), float(sparsity))
     density = 1 - sparsity
@@ -117,7 +118,8 @@ def cubic_sparsities(sparsity: Any, checks: int, *, initial: float = 0.0) -> Any
         initial: :math:`s_0`, in [0, 1), before the first.
 
     Returns:
-        An array of shape (checks,): float64 numpy, or float32 where the sparsity is traced.
+        An array of shape (checks,): float64 numpy, or of the sparsity's dtype where it is traced or a
+        float32.
 
     Raises:
         ValueError: If a sparsity is outside [0, 1), the initial one is above the last, or checks is
@@ -130,15 +132,17 @@ def cubic_sparsities(sparsity: Any, checks: int, *, initial: float = 0.0) -> Any
     """
     check_sparsity(sparsity)
     check_sparsity(initial, "the initial sparsity")
+    known = not is_traced(sparsity) and not is_traced(initial)
     if not isinstance(checks, int) or checks < 1:
         raise ValueError(f"expected checks to be a whole number >= 1, got {checks}")
-    if not is_traced(sparsity) and initial > float(sparsity):
+    if known and initial > float(sparsity):
         raise ValueError(
             f"expected an initial sparsity up to the last one ({float(sparsity)}), got {initial}"
         )
     left = (1 - np.arange(1, checks + 1) / checks) ** 3
-    if not is_traced(sparsity):
+    if known and not _is_short(sparsity):
         return float(sparsity) + (initial - float(sparsity)) * left
+    sparsity = jnp.asarray(sparsity)
     return sparsity + (initial - sparsity) * jnp.asarray(left, sparsity.dtype)
 
 
@@ -151,9 +155,11 @@ def check_rising(sparsities: Any) -> None:
     Raises:
         ValueError: If there is none, one is out of range, or they decrease.
     """
-    if np.ndim(sparsities) != 1 or len(sparsities) == 0:
+    several = isinstance(sparsities, list | tuple) or np.ndim(sparsities) == 1
+    if not several or len(sparsities) == 0:
         raise ValueError(f"expected a sequence of sparsities, one a check, got {sparsities!r}")
-    if is_traced(sparsities):
+    parts = sparsities if isinstance(sparsities, list | tuple) else [sparsities]
+    if any(is_traced(part) for part in parts):
         return
     known = np.asarray(sparsities)
     for index, value in enumerate(known):
@@ -178,6 +184,11 @@ def check_steps(**steps: tuple[Any, int]) -> None:
             continue
         if not jnp.issubdtype(jnp.result_type(value), jnp.integer) or value < least:
             raise ValueError(f"expected {name} >= {least}, a whole number of steps, got {value!r}")
+
+
+def _is_short(sparsity: Any) -> bool:
+    """Whether a sparsity must not be taken for more digits than it has: traced, or a float32."""
+    return is_traced(sparsity) or getattr(sparsity, "dtype", jnp.float64) != jnp.float64
 
 
 def _times(fraction: Any, size: Any, offset: int) -> Any:

@@ -30,6 +30,9 @@ ROWS = (
     ("resnet20", "cifar10", "snip", "scored at rewind point", 90.0, 84.0, 0.4),
     ("resnet20", "cifar10", "snip", "shuffled layerwise; 80 epochs", 90.0, 82.5, ""),
     ("resnet20", "cifar10", "graspabs", "init", 50.0, 88.0, ""),
+    ("resnet20", "cifar10", "random", "before training; best epoch", 90.0, 81.0, ""),
+    ("resnet20", "cifar10", "magnitude", "keep largest |w|; best epoch", 90.0, 84.5, ""),
+    ("wideresnet20", "cifar10", "snip", "init", 90.0, 12.0, ""),
     ("resnet20", "cifar10", "early-bird", "not of ours", 50.0, 88.0, ""),
     ("resnet200", "cifar10", "snip", "init", 90.0, 10.0, ""),
     ("resnet20", "cifar100", "snip", "init", 90.0, 11.0, ""),
@@ -50,7 +53,10 @@ def test_rows_of_the_network_with_a_counterpart_are_read(reference):
         ("snip", "none"),
         ("snip", "shuffle"),
         ("grasp-absolute", "none"),
+        ("random", "none"),
+        ("magnitude", "none"),
     ]
+    assert [p.of_best_epoch for p in reference.accuracies] == [False] * 4 + [True] * 2
     snip = reference.accuracies[1]
     assert (snip.sparsity, snip.accuracy, snip.deviation) == pytest.approx((0.9002, 0.83, 0.004))
     assert math.isnan(reference.accuracies[2].deviation)
@@ -65,7 +71,7 @@ def test_ours_stand_beside_theirs_where_the_sparsity_is_the_same(reference):
         epochs=20,
     )
     head, _, *lines = beside_table(reference, found, PLAN)
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "best" not in line]
     assert head.count("|") == 8
     assert cells == [
         ["0.9", "random", "before training", "80.00 ± 0.50", "50.00 ± 2.00", "+0.00", "+0.00"],
@@ -80,6 +86,12 @@ def test_ours_stand_beside_theirs_where_the_sparsity_is_the_same(reference):
             "+9.00",
         ],
     ]
+
+
+def test_the_best_epochs_are_compared_among_themselves(reference):
+    found = Findings(several("magnitude", [0.6]), epochs=20)
+    *_, line = beside_table(reference, found, PLAN)
+    assert line == r"| 0.9 | magnitude | keep largest \|w\|; best epoch | 84.50 | 60.00 | +3.50 |  |"
 
 
 def test_without_random_pruning_nothing_is_said_over_it(reference):

@@ -1,6 +1,7 @@
 """The ticket search end to end on a small scale: who is trained, from where, and again from files."""
 
 import dataclasses
+import shutil
 import warnings
 
 import jax
@@ -14,7 +15,7 @@ from experiments import ticket_search, train_ticket
 from experiments.programs import begun_at
 from experiments.run_folder import RunFolder
 from experiments.ticket_options import TicketSearch
-from experiments.ticket_plan import METHODS, network_name
+from experiments.ticket_plan import CHAIN_OF, METHODS, Place, Start
 from experiments.ticket_states import TicketStates
 from experiments.train_ticket import TrainTicket
 from train.data import load_dataset
@@ -71,32 +72,107 @@ def test_a_ticket_has_the_sparsity_of_its_search(rows):
     assert searched[2, 0.0]["sparsity"] > searched[1, 0.0]["sparsity"]
 
 
-def snapshot(finished, name, step):
+def states_of(finished):
     config = dataclasses.replace(CONFIG, out_dir=finished)
     search = ticket_search.Search(config, load_dataset("digits"))
     folder = RunFolder(finished, config.settings(), fresh=False)
-    states = TicketStates(search.plan, search.static, search.soft, folder)
-    return states.static_snapshots.load(name, step)
+    return TicketStates(search.plan, search.static, search.soft, folder, chunk_size=4)
+
+
+def named(members, method, start=None):
+    (found,) = [m for m in members if (m.columns["method"], m.columns["start"]) == (method, start)]
+    return found
 
 
 def test_masks_and_weights_are_where_they_should_come_from(finished):
     """Round 2 of imp: the mask from the end of its round 1, the weights from step 3 of the dense run."""
-    dense = snapshot(finished, network_name("dense", 0, None, 0), 3)
-    first = snapshot(finished, network_name("imp", 1, None, 0), 2 * EPOCH)
+    states = states_of(finished)
+    first = states.static_snapshots.load(Place("imp", 1, None, 0).name, 2 * EPOCH)
     ticket = finished / "tickets" / "imp-round-2-seed-0.safetensors"
     masks = pruning.load_masks(ticket, first.params)
-    before = pruning.get_masks(first.opt_state)
-    expected = pruning.prune_remaining(
-        pruning.magnitude_scores(first.params), jax.tree.map(np.asarray, before), 0.2
-    )
+    before = jax.tree.map(np.asarray, pruning.get_masks(first.opt_state))
+    expected = pruning.prune_remaining(pruning.magnitude_scores(first.params), before, 0.2)
     jax.tree.map(np.testing.assert_array_equal, masks, expected)
-    start = pruning.load_metadata(ticket)["start"]
-    assert start == {"snapshot": "dense-round-0-seed-0", "snapshot_step": 3, "step": 3}
-    assert dense.step == 3
-    ticket = finished / "tickets" / "learning-rate-rewinding-round-2-seed-0.safetensors"
-    start = pruning.load_metadata(ticket)["start"]
-    name = "learning-rate-rewinding-round-1-seed-0"
-    assert start == {"snapshot": name, "snapshot_step": 2 * EPOCH, "step": 0}
+
+
+def test_where_networks_begin(finished):
+    plan = states_of(finished).plan
+    second = plan.iterative(2)
+    assert plan.start_of(named(second, "imp")) == Start("dense-round-0-seed-0", 3, 3)
+    assert plan.start_of(named(second, "imp-continued")) == Start("dense-round-0-seed-0", 3, 3)
+    assert plan.start_of(named(second, "imp-reinit")) == Start("imp-reinit-round-0-seed-0", 0, 0)
+    before = "learning-rate-rewinding-round-1-seed-0"
+    assert plan.start_of(named(second, "learning-rate-rewinding")) == Start(before, 2 * EPOCH, 0)
+    search = "cs-search-start--0.01-round-1-seed-0"
+    assert plan.start_of(named(plan.tickets(), "cs-parallel", -0.01)) == Start(search, 3, 3)
+    assert CHAIN_OF["imp-continued"] == "learning-rate-rewinding"
+    from_init = dataclasses.replace(plan, rewind_step=0)
+    assert from_init.start_of(named(plan.tickets(), "cs-parallel", -0.01)) == Start(
+        "dense-round-0-seed-0", 0, 0
+    )
+
+
+def test_early_weights_are_those_of_the_search_and_reinitialised_ones_are_other(finished):
+    load = states_of(finished).static_snapshots.load
+    dense, search, initial, other = (
+        load(name, step).params["dense1"]["kernel"]
+        for name, step in (
+            ("dense-round-0-seed-0", 3),
+            ("cs-search-start--0.01-round-1-seed-0", 3),
+            ("dense-round-0-seed-0", 0),
+            ("imp-reinit-round-0-seed-0", 0),
+        )
+    )
+    assert 0 < np.abs(dense - search).max() < 0.1 < np.abs(initial - other).max()
+
+
+def test_the_second_round_goes_on_with_the_weights_and_the_papers_gates(finished):
+    states = states_of(finished)
+    member = named(states.plan.searches(2), "cs-search", 0.0)
+    before = states.soft_snapshots.load(Place("cs-search", 1, 0.0, 0).name, 2 * EPOCH)
+    begun = states.soft_start(member)
+    jax.tree.map(np.testing.assert_array_equal, begun.params.params, before.params.params)
+    expected = pruning.next_round(before.params.gates, 200.0, initial=0.0)
+    jax.tree.map(np.testing.assert_array_equal, begun.params.gates, expected)
+    assert begun.step == 0
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(begun.opt_state))
+
+
+def test_only_what_others_begin_with_is_kept(finished):
+    names = {file.name.split("-round")[0] for file in (finished / "snapshots").iterdir()}
+    kept = {"dense", "imp", "imp-reinit", "learning-rate-rewinding"}
+    assert names == kept | {f"cs-search-start-{start}" for start in (-0.01, 0.0, 0.02)}
+
+
+def test_tickets_may_be_rewound_to_initialization(tmp_path):
+    config = dataclasses.replace(
+        CONFIG, out_dir=tmp_path / "run", rewind_step=0, rounds=1, methods=("imp", "cs-parallel")
+    )
+    path = ticket_search.run(config)
+    found = pq.read_table(path / "results.parquet").to_pylist()
+    assert set(final(found, "cs-parallel")) == {(1, -0.01), (1, 0.02)}
+    assert [row["epoch"] for row in found if row["method"] == "imp"] == [1, 2]
+
+
+def test_a_snapshot_that_is_gone_is_an_error_and_no_finding(finished, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    (path / "summary.md").unlink()
+    (path / "snapshots" / f"imp-round-1-seed-0-step-{2 * EPOCH}.safetensors").unlink()
+    for part in (path / "parts").iterdir():
+        if any(row["round"] == 2 for row in pq.read_table(part).to_pylist()):
+            part.unlink()
+    with pytest.raises(ValueError, match=r"imp-round-1-seed-0-step-46.* is gone"):
+        ticket_search.run(dataclasses.replace(CONFIG, out_dir=path))
+
+
+def test_a_fresh_start_leaves_nothing_of_the_old(finished, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    RunFolder(path, dataclasses.replace(CONFIG, out_dir=path).settings(), fresh=True)
+    assert not list((path / "parts").iterdir())
+    assert not (path / "snapshots").exists()
+    assert not (path / "tickets").exists()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +183,7 @@ def test_masks_and_weights_are_where_they_should_come_from(finished):
         ("learning-rate-rewinding-round-2-seed-0", "learning-rate-rewinding", (2, None)),
         ("imp-reinit-round-1-seed-0", "imp-reinit", (1, None)),
         ("cs-parallel-start--0.01-round-1-seed-0", "cs-parallel", (1, -0.01)),
-        ("cs-sequential-start-0-round-2-seed-0", "cs-sequential", (2, 0.0)),
+        ("cs-sequential-start-0.0-round-2-seed-0", "cs-sequential", (2, 0.0)),
     ],
 )
 def test_a_ticket_trains_again_from_its_files_to_the_same_accuracy(finished, rows, name, method, place):
@@ -143,7 +219,7 @@ def test_an_interrupted_search_goes_on_after_the_last_finished_round(finished, r
 def test_a_finished_search_prints_its_summary(finished, capsys):
     ticket_search.run(dataclasses.replace(CONFIG, out_dir=finished))
     out = capsys.readouterr().out
-    assert "## Where iterative magnitude pruning turns" in out
+    assert "## Where iterative pruning by magnitude turns" in out
     assert "compiled" not in out
     for name in ("tickets.png", "cost.svg"):
         assert (finished / name).stat().st_size > 10_000

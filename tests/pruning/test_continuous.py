@@ -159,6 +159,27 @@ def test_the_next_round_keeps_closed_what_was_closed():
     assert pruning.soft_masks(released, 1.0)["w"][0, 0] > 0.99
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_many_rounds_and_high_temperatures_keep_gates_finite(dtype):
+    gates = {"w": jnp.array([[-1.0, 0.0, 1.0]], dtype)}
+    for _ in range(25):
+        gates = pruning.next_round(gates, 1e5, initial=0.05)
+    found = np.asarray(gates["w"], np.float32)[0]
+    assert found[0] == np.float32(jnp.finfo(dtype).min)
+    np.testing.assert_allclose(found[1:], [0, 0.05], rtol=1e-2)
+
+
+def test_the_final_temperature_may_be_traced():
+    finals = jnp.array([10.0, 1000.0])
+    found = jax.vmap(lambda final: pruning.temperature_schedule(final, steps=3)(1))(finals)
+    np.testing.assert_allclose(found, finals**0.5, rtol=1e-5)
+
+
+def test_the_penalty_does_not_overflow_where_a_soft_mask_does():
+    gates = pruning.initial_gates({"w": jnp.zeros((4, 4), jnp.float16)}, 0.0)
+    assert jnp.isfinite(pruning.gate_penalty(gates, 1.0, initial=-14.0))
+
+
 def test_the_temperature_is_constant_within_an_epoch_and_stays_at_its_end():
     schedule = pruning.temperature_schedule(200.0, steps=10, constant_for=4)  # epochs of 4, 4 and 2
     found = [float(schedule(step)) for step in (0, 3, 4, 7, 8, 9, 10, 99)]
@@ -205,11 +226,13 @@ TREE = "expected masks with the structure of the params"
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: pruning.soft_masks(W, 0.0), "a temperature > 0, got 0.0"),
-        (lambda: pruning.soft_masks(W, float("nan")), "a temperature > 0, got nan"),
-        (lambda: pruning.gate_penalty(W, -1.0), "a temperature > 0, got -1.0"),
-        (lambda: pruning.next_round(W, 0.0), "a temperature > 0"),
-        (lambda: pruning.temperature_schedule(0.0, steps=5), "a temperature > 0"),
+        (lambda: pruning.soft_masks(W, 0.0), "a finite temperature > 0, got 0.0"),
+        (lambda: pruning.soft_masks(W, "200"), "a finite temperature > 0, got '200'"),
+        (lambda: pruning.soft_masks(W, 1.0, initial=None), "initial value of the gates"),
+        (lambda: pruning.soft_masks(W, float("nan")), "a finite temperature > 0, got nan"),
+        (lambda: pruning.gate_penalty(W, -1.0), "a finite temperature > 0, got -1.0"),
+        (lambda: pruning.next_round(W, 0.0), "a finite temperature > 0"),
+        (lambda: pruning.temperature_schedule(0.0, steps=5), "a finite temperature > 0"),
         (lambda: pruning.temperature_schedule(9.0, steps=1), "at least two temperatures, got 1 steps"),
         (lambda: pruning.temperature_schedule(9.0, steps=5, constant_for=5), "at least two temperatures"),
         (lambda: pruning.temperature_schedule(9.0, steps=5, constant_for=0), "constant_for >= 1"),

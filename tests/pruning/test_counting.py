@@ -140,3 +140,19 @@ def test_a_sparsity_that_is_no_number_is_an_error(sparsity):
 def test_no_rounds_is_an_error(rounds):
     with pytest.raises(ValueError, match="whole number >= 1"):
         pruning.exponential_sparsities(0.5, rounds)
+
+
+def test_a_float32_sparsity_keeps_its_counts_in_a_schedule():
+    short = jnp.float32(0.9)
+    for schedule in (pruning.cubic_sparsities(short, 3), pruning.exponential_sparsities(short, 3)):
+        assert pruning.pruned_count(schedule[-1], 1000) == 900
+
+
+def test_the_initial_sparsity_of_a_schedule_may_be_traced():
+    found = jax.jit(lambda initial: pruning.cubic_sparsities(0.8, 2, initial=initial))(0.16)
+    np.testing.assert_allclose(found, [0.72, 0.8], rtol=1e-6)
+
+
+def test_of_no_weights_none_is_removed():
+    assert pruning.pruned_count(0.5, 0) == 0
+    assert jax.jit(lambda size: pruning.pruned_count(0.5, size))(0) == 0

@@ -76,6 +76,13 @@ def test_sparsities_are_data_under_vmap():
     assert counts.tolist() == [4, 6, 0]
 
 
+def test_sparsities_may_be_traced_one_by_one():
+    def last(first, second):
+        return trained(pruning.gradual_magnitude([first, second], check_every=2), PARAMS, 4)[-1][1]
+
+    assert sum(removed(jax.jit(last)(0.25, 0.5))) == 4
+
+
 def test_the_cubic_schedule_by_hand():
     found = pruning.cubic_sparsities(0.8, 4, initial=0.16)
     np.testing.assert_allclose(found, [0.8 - 0.64 * left**3 for left in (0.75, 0.5, 0.25, 0)])

@@ -27,6 +27,12 @@ def test_the_gradient_is_that_of_the_probability():
     np.testing.assert_allclose(found["w"][0], probability * (1 - probability), rtol=1e-5)
 
 
+def test_a_bfloat16_gate_that_is_wide_open_can_close_again():
+    gates = {"w": jnp.full((2, 2), 7.0, jnp.bfloat16)}
+    found = jax.grad(lambda g: jnp.sum(pruning.sampled_masks(jax.random.key(1), g)["w"]))(gates)
+    assert (np.asarray(found["w"], np.float32) > 0).all()
+
+
 def test_layers_of_one_shape_are_drawn_apart():
     gates = {"a": jnp.zeros((8, 8)), "b": jnp.zeros((8, 8))}
     masks = pruning.sampled_masks(jax.random.key(0), gates)
