@@ -11,7 +11,7 @@ import pytest
 import pruning
 from experiments import missing_the_mark
 from experiments.mark_options import GRID, MissingTheMark
-from experiments.mark_plan import ABLATIONS, METHODS, mark_keys
+from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, mark_keys
 from experiments.run_folder import RunFolder
 from experiments.score_methods import SCORE_METHODS
 from experiments.snapshots import Snapshots
@@ -69,12 +69,15 @@ def test_every_point_is_there_with_its_exact_sparsity(rows):
         for sparsity in CONFIG.sparsities:
             row = final(rows, method)[sparsity]
             size = 64 * 300 + 300 * 100 + 100 * 10
-            if method == "k-starts":
+            if method in ("k-starts", "random-uniform"):
                 expected = sum(pruning.pruned_count(sparsity, n) for n in (64 * 300, 30_000, 1000))
             else:
                 expected = pruning.pruned_count(sparsity, size)
-            assert size - sum(layers(row).values()) == expected, (method, sparsity)
-            assert row["sparsity"] == pytest.approx(expected / size, rel=1e-6)
+            removed = size - sum(layers(row).values())
+            # Other allocations round down in each of the three layers.
+            slack = 3 if method in RANDOM_BY_LAYER and method != "random-uniform" else 0
+            assert expected - slack <= removed <= expected, (method, sparsity)
+            assert row["sparsity"] == pytest.approx(removed / size, rel=1e-6)
 
 
 def test_ablations_are_those_of_the_plan(rows):
