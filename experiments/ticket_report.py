@@ -67,8 +67,8 @@ def _summary(title: str, found: TicketFindings) -> Iterator[str]:
         f"{IMP}, {IMP_CONTINUED} and Continuous Sparsification are rewound to step {plan.rewind_step}. "
         "Search epochs and seconds are those trained before a ticket is known, its own training not "
         f"counted; for {PARALLEL} those of all its {len(plan.starts)} starts, since which of them to "
-        "choose is known after all. Seconds are epochs times their median length, shared out among the networks "
-        "that train together.",
+        "choose is known after all. Seconds are epochs times their median length, shared out among the "
+        "networks that train together.",
     )
     iterative = [method for method in ITERATIVE if method in plan.methods]
     if iterative:
