@@ -15,7 +15,9 @@ from experiments.mark_plan import METHODS, Plan
 from experiments.mark_published import Reference, beside_table
 from experiments.options import counted
 from experiments.paired import at_sparsity, percent_cell
-from experiments.run_folder import Row, RunFolder, parquet
+from experiments.run_folder import Row, RunFolder, parquet, tidy_rows
+
+ORDER = ("method", "variant", "pruned_at_step", "sparsity_target", "seed", "candidate", "epoch")
 
 
 def write_results(
@@ -36,7 +38,8 @@ def write_results(
         published: Accuracies to set beside ours.
         folder: With all members finished.
     """
-    rows = tidy(dataset, model, folder.rows())
+    head = {"experiment": "missing_the_mark", "dataset": dataset, "model": model}
+    rows = tidy_rows(folder.rows(), head, ORDER)
     folder.write("results.parquet", parquet(rows))
     found = Findings([row for row in rows if row["method"] != "search"], epochs=plan.recipe.epochs)
     title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {plan.recipe.epochs} epochs"
@@ -48,23 +51,6 @@ def write_results(
         figures["steps"] = steps_figure(found, plan, title + spread)
     save_figures(folder, figures)
     folder.write("summary.md", _summary(title, plan, steps_per_epoch, published, found))
-
-
-def tidy(dataset: str, model: str, rows: list[Row]) -> list[Row]:
-    """The result table: a row per network and epoch, in a fixed order.
-
-    Args:
-        dataset: The data set's name.
-        model: The model's name.
-        rows: All rows of the run.
-
-    Returns:
-        The rows.
-    """
-    head = {"experiment": "missing_the_mark", "dataset": dataset, "model": model}
-    names = ("method", "variant", "pruned_at_step", "sparsity_target", "seed")
-    key = lambda row: (*(row[name] for name in names), row["candidate"] or 0, row["epoch"])  # noqa: E731
-    return sorted(({**head, **row} for row in rows), key=key)
 
 
 def emptied_layers(rows: Iterable[Row]) -> list[str]:

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.gated_options import GatedOptions
 from experiments.methods_plan import METHODS, MethodsPlan
-from experiments.options import TrainingOptions, check_different
-from experiments.soft_programs import check_start
+from experiments.options import check_different
 from train.recipes import lookup
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruningMethods(TrainingOptions):
+class PruningMethods(GatedOptions):
     """Compare ways of pruning at equal training epochs: before, while and after the weights learn."""
 
     experiment = "pruning_methods"
@@ -28,14 +28,6 @@ class PruningMethods(TrainingOptions):
     """candidates of each K-starts search"""
     search_epochs: int = 2
     """epochs after which the fittest candidate is chosen"""
-    starts: tuple[float, ...] = (-0.1, -0.05, -0.03, -0.02, -0.01, -0.005, 0.0)
-    """where gates begin in Continuous Sparsification, a network each"""
-    penalty: float = 1e-8
-    """weight of the sum of soft masks in the loss"""
-    final_temperature: float = 200.0
-    """of the soft masks, rising from 1"""
-    gate_learning_rate: float | None = None
-    """of the gates; by default the recipe's"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
@@ -43,13 +35,8 @@ class PruningMethods(TrainingOptions):
         for name in self.methods:
             lookup(dict.fromkeys(METHODS), name, "method")
         check_different("--methods", self.methods)
-        check_different("--starts", self.starts)
         self.check_sparsities("sparsities")
         self.check_positive("seeds", "k", "search_epochs", "chunk_size")
-        for start in self.starts:
-            check_start(start, self.final_temperature)
-        if not self.penalty >= 0:
-            raise ValueError(f"expected --penalty >= 0, got {self.penalty}")
         epochs = self.resolved_recipe().epochs
         if not self.search_epochs < self.resolved_prune_epochs() < epochs:
             raise ValueError(
@@ -64,15 +51,7 @@ class PruningMethods(TrainingOptions):
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results."""
-        return super().settings() | {
-            "prune_epochs": self.resolved_prune_epochs(),
-            "gate_learning_rate": self.resolved_gate_learning_rate(),
-        }
-
-    def resolved_gate_learning_rate(self) -> float:
-        """The learning rate of the gates."""
-        rate = self.gate_learning_rate
-        return self.resolved_recipe().learning_rate if rate is None else rate
+        return super().settings() | {"prune_epochs": self.resolved_prune_epochs()}
 
     def plan(self) -> MethodsPlan:
         """What is trained."""

@@ -21,7 +21,7 @@ from experiments.methods_plan import (
 )
 from experiments.options import counted
 from experiments.paired import at_same_kept, estimate, finite_deviation, finite_mean, percent_cell
-from experiments.run_folder import Row, RunFolder, parquet
+from experiments.run_folder import Row, RunFolder, parquet, tidy_rows
 
 # Okabe and Ito's palette, told apart by colour-blind readers, and a few more.
 LOOKS = {
@@ -47,31 +47,15 @@ def write_results(dataset: str, model: str, plan: MethodsPlan, folder: RunFolder
         plan: What was trained.
         folder: With all members finished.
     """
-    rows = tidy(dataset, model, folder.rows())
+    head = {"experiment": "pruning_methods", "dataset": dataset, "model": model}
+    rows = tidy_rows(
+        folder.rows(), head, ("method", "sparsity_target", "start", "seed", "candidate", "epoch")
+    )
     folder.write("results.parquet", parquet(rows))
     final = [row for row in rows if row["method"] != SEARCH and row["epoch"] == plan.recipe.epochs]
     title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {plan.recipe.epochs} epochs"
     save_figures(folder, {"accuracy": accuracy_figure(final, plan, title)})
     folder.write("summary.md", "\n".join(_summary(title, final, plan)) + "\n")
-
-
-def tidy(dataset: str, model: str, rows: list[Row]) -> list[Row]:
-    """The result table: a row per network and epoch, in a fixed order.
-
-    Args:
-        dataset: The data set's name.
-        model: The model's name.
-        rows: All rows of the run.
-
-    Returns:
-        The rows.
-    """
-    head = {"experiment": "pruning_methods", "dataset": dataset, "model": model}
-    names = ("method", "sparsity_target", "start", "seed", "candidate", "epoch")
-    return sorted(
-        ({**head, **row} for row in rows),
-        key=lambda row: tuple(row[name] or 0 if name != "method" else row[name] for name in names),
-    )
 
 
 def points(final: list[Row], method: str) -> list[list[Row]]:

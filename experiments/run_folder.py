@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -137,6 +137,22 @@ class RunFolder:
             "identity": identity(self.settings),
             "run_by": before if by in before or is_finished(self.path) else [*before, by],
         }
+
+
+def tidy_rows(rows: Iterable[Row], head: Row, order: Sequence[str]) -> list[Row]:
+    """The result table: a row per network and epoch, in a fixed order.
+
+    Args:
+        rows: All rows of a run.
+        head: Columns that are the same in all of them.
+        order: The columns by which they are sorted; None counts as 0.
+
+    Returns:
+        The rows.
+    """
+    return sorted(
+        ({**head, **row} for row in rows), key=lambda row: tuple(row[name] or 0 for name in order)
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from experiments.figures import save_figures
 from experiments.options import counted
 from experiments.paired import Estimate, percent_cell
-from experiments.run_folder import Row, RunFolder, parquet
+from experiments.run_folder import RunFolder, parquet, tidy_rows
 from experiments.ticket_figures import cost_figure, tickets_figure
 from experiments.ticket_findings import Found, TicketFindings
 from experiments.ticket_plan import (
@@ -31,30 +31,13 @@ def write_results(dataset: str, model: str, plan: TicketPlan, folder: RunFolder)
         plan: What was searched.
         folder: With all networks finished.
     """
-    rows = tidy(dataset, model, folder.rows())
+    head = {"experiment": "ticket_search", "dataset": dataset, "model": model, "sparsity_target": None}
+    rows = tidy_rows(folder.rows(), head, ("method", "round", "start", "seed", "epoch"))
     folder.write("results.parquet", parquet(rows))
     found = TicketFindings(rows, plan)
     title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {plan.recipe.epochs} epochs"
     save_figures(folder, {"tickets": tickets_figure(found, title), "cost": cost_figure(found, title)})
     folder.write("summary.md", "\n".join(_summary(title, found)) + "\n")
-
-
-def tidy(dataset: str, model: str, rows: list[Row]) -> list[Row]:
-    """The result table: a row per network and epoch, in a fixed order.
-
-    Args:
-        dataset: The data set's name.
-        model: The model's name.
-        rows: All rows of the run.
-
-    Returns:
-        The rows.
-    """
-    head = {"experiment": "ticket_search", "dataset": dataset, "model": model, "sparsity_target": None}
-    return sorted(
-        ({**head, **row} for row in rows),
-        key=lambda row: (row["method"], row["round"], row["start"] or 0.0, row["seed"], row["epoch"]),
-    )
 
 
 def _summary(title: str, found: TicketFindings) -> Iterator[str]:
