@@ -18,21 +18,19 @@ from pruning.allocation import (
 from pruning.artifacts import load_masks, load_metadata, save_masks
 from pruning.connectivity import collapsed_layers, dead_units, effective_masks
 from pruning.continuous import (
-    SoftMasked,
     apply_soft_masks,
     gate_penalty,
     initial_gates,
     next_round,
     next_round_as_released,
-    soft_masked_optimizer,
     soft_masks,
-    temperature_schedule,
     ticket_masks,
 )
 from pruning.counting import cubic_sparsities, exponential_sparsities, pruned_count
 from pruning.dissipation import DissipateState, dissipate, dissipate_settled, dissipate_to
 from pruning.elimination import successive_elimination
 from pruning.evolution import crossover_masks, evolve_masks, mutate_masks
+from pruning.gate_training import SoftMasked, soft_masked_optimizer, temperature_schedule
 from pruning.gradual import GradualMagnitudeState, gradual_magnitude
 from pruning.iterative import iterative_masks
 from pruning.kstarts import (

@@ -24,12 +24,11 @@ Source: Savarese, Silva and Maire 2020, "Winning the Lottery with Continuous Spa
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pruning.leaves import Prunable, PyTree, Scalar, is_none, is_traced, prunable, prunable_params
 from pruning.masks import check_masks
@@ -37,13 +36,6 @@ from pruning.masks import check_masks
 LOWEST_INITIAL = -80.0
 # Below this, gates that do not move close to less than 1 / 5000 while the temperature rises to 10.
 LOWEST_USUAL_INITIAL = -1.0
-
-
-class SoftMasked(NamedTuple):
-    """What is trained together: the weights, and a gate for each that is prunable."""
-
-    params: PyTree
-    gates: PyTree
 
 
 def initial_gates(params: PyTree, initial: Scalar, *, prunable: Prunable = prunable) -> PyTree:
@@ -206,7 +198,7 @@ def next_round(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> 
     >>> next_round({"w": jnp.array([[0.5, -0.5]])}, 200.0)
     {'w': Array([[   0., -100.]], dtype=float32)}
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     _check_initial(initial)
 
     def reset(gate: jax.Array) -> jax.Array:
@@ -243,72 +235,6 @@ def next_round_as_released(gates: PyTree, *, initial: Scalar = 0.0) -> PyTree:
     return next_round(gates, 1.0, initial=initial)
 
 
-def temperature_schedule(final: float, *, steps: int, constant_for: int = 1) -> optax.Schedule:
-    r"""The temperature of each step of a round: exponential, from 1 to its final value.
-
-    .. math:: \beta_t = \beta_T^{\lfloor t / c \rfloor / (\lceil T / c \rceil - 1)}
-
-    Args:
-        final: :math:`\beta_T` > 0, with which the last ``constant_for`` steps are done; 200 in the paper.
-        steps: T, the length of a round.
-        constant_for: c, after how many steps it rises: the steps of an epoch in the paper.
-
-    Returns:
-        A function of the step, counting from 0; after the round it stays at ``final``.
-
-    Raises:
-        ValueError: If ``final`` is not above 0, or the round has fewer than two temperatures.
-
-    Source: Savarese et al. 2020 (arXiv 1912.04427), section 4.1.
-
-    >>> schedule = temperature_schedule(100.0, steps=6, constant_for=2)
-    >>> [round(float(schedule(step)), 1) for step in range(6)]
-    [1.0, 1.0, 10.0, 10.0, 100.0, 100.0]
-    """
-    _check_temperature(final)
-    if constant_for < 1:
-        raise ValueError(f"expected constant_for >= 1 steps, got {constant_for}")
-    last = -(-steps // constant_for) - 1
-    if last < 1:
-        raise ValueError(
-            f"expected a round of at least two temperatures, got {steps} steps with a temperature for "
-            f"every {constant_for}"
-        )
-
-    def schedule(step: Any) -> Any:
-        risen = jnp.minimum(jnp.asarray(step) // constant_for, last)
-        return jnp.exp(jnp.log(final) * (risen / last))
-
-    return schedule
-
-
-def soft_masked_optimizer(
-    params: optax.GradientTransformation, gates: optax.GradientTransformation
-) -> optax.GradientTransformationExtraArgs:
-    """One optimizer for weights and gates, each with its own rule.
-
-    The paper's: SGD for both, weight decay for the weights alone. With ``optax.set_to_zero()`` for the
-    weights only the gates are trained, which is a search for a supermask.
-
-    Args:
-        params: For the weights.
-        gates: For the gates.
-
-    Returns:
-        A transformation over ``SoftMasked`` trees.
-
-    Source: Savarese et al. 2020 (arXiv 1912.04427), section 5; supermasks: Zhou et al. 2019
-    (arXiv 1905.01067).
-
-    >>> both = SoftMasked({"w": jnp.ones((1, 1))}, {"w": jnp.zeros((1, 1))})
-    >>> optimizer = soft_masked_optimizer(optax.set_to_zero(), optax.sgd(0.5))
-    >>> updates, _ = optimizer.update(both._replace(gates=both.params), optimizer.init(both), both)
-    >>> float(updates.params["w"][0, 0]), float(updates.gates["w"][0, 0])
-    (0.0, -0.5)
-    """
-    return optax.partition({"params": params, "gates": gates}, SoftMasked("params", "gates"))
-
-
 def closing_factor(initial: float, temperature: float) -> float:
     r"""By which factor the soft mask of a gate that does not move has changed.
 
@@ -327,7 +253,7 @@ def _factors(gates: PyTree, temperature: Any, initial: Any) -> PyTree:
 
     The sigmoid itself neither overflows nor has NaN gradients.
     """
-    _check_temperature(temperature)
+    check_temperature(temperature)
     _check_initial(initial)
 
     def soften(gate: jax.Array) -> jax.Array:
@@ -338,7 +264,15 @@ def _factors(gates: PyTree, temperature: Any, initial: Any) -> PyTree:
     return jax.tree.map(soften, gates)
 
 
-def _check_temperature(temperature: Any) -> None:
+def check_temperature(temperature: Any) -> None:
+    """Checks a temperature; a traced one cannot be read and passes.
+
+    Args:
+        temperature: Of soft masks.
+
+    Raises:
+        ValueError: If it is not a finite number above 0.
+    """
     if not is_traced(temperature) and not (_is_number(temperature) and 0 < temperature < math.inf):
         raise ValueError(f"expected a finite temperature > 0, got {temperature!r}")
 
