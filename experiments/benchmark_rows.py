@@ -4,7 +4,7 @@ To add a row: write a function that returns a ``Comparison`` and name it in ``RO
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 import pruning
+from experiments.soft_programs import Gated, continuous_sparsification, gated_optimizer
 from train.augment import normalise
 from train.data import Dataset, Split
 from train.evaluation import apply_model
@@ -119,6 +120,48 @@ def execution(model_name: str, image_shape: tuple[int, int, int], members: int, 
         against="the members vmapped",
         unit="training steps of a member",
         amount=members * steps,
+    )
+
+
+def parallel_search(
+    model_name: str, image_shape: tuple[int, int, int], starts: int, steps: int
+) -> Comparison:
+    """Continuous Sparsification from several starts of the gates in one population, or one by one.
+
+    Args:
+        model_name: A name in ``train.models.MODELS``.
+        image_shape: Height, width, channels of synthetic images.
+        starts: How many.
+        steps: Training steps of each in one call.
+
+    Returns:
+        The comparison.
+    """
+    plain = synthetic_population(model_name, image_shape, steps, map_members)
+    recipe = plain.recipe
+    population = replace(
+        plain,
+        method=gated_optimizer(recipe, steps_per_epoch=steps),
+        reparametrization=continuous_sparsification(200.0, epochs=recipe.epochs, steps_per_epoch=steps),
+    )
+    key, rate = jax.random.key(0), jnp.float32(recipe.learning_rate)
+    members = [
+        Member(key, key, rate, jnp.float32(0), Gated(start, jnp.float32(1e-8), rate, jnp.float32(1)))
+        for start in jnp.linspace(-0.1, 0.0, starts)
+    ]
+    together = population.train(stack_members(members), epochs=10_000)
+    alone = [population.train(stack_members([member]), epochs=10_000) for member in members]
+
+    def one_by_one() -> None:
+        for search in alone:
+            jax.block_until_ready(next(search).metrics)
+
+    return Comparison(
+        ours=lambda: jax.block_until_ready(next(together).metrics),
+        theirs=one_by_one,
+        against="the starts one by one",
+        unit="training steps of a start",
+        amount=starts * steps,
     )
 
 
@@ -254,6 +297,7 @@ ROWS: dict[str, Callable[[], Comparison]] = {
     "train-conv-2": lambda: training("conv-2", (32, 32, 3), 4),
     "members-lenet-300-100": lambda: execution("lenet-300-100", (28, 28, 1), 8, 100),
     "members-lenet-5": lambda: execution("lenet-5", (28, 28, 1), 4, 4),
+    "parallel-search-lenet-300-100": lambda: parallel_search("lenet-300-100", (28, 28, 1), 8, 50),
     "selection": lambda: selection(25_000_000),
     "synflow-vgg-16": lambda: synflow("vgg-16", (32, 32, 3), 100, "float32"),
     "synflow-vgg-16-float64": lambda: synflow("vgg-16", (32, 32, 3), 100, "float64"),

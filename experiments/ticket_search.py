@@ -3,8 +3,9 @@
     python -m experiments.ticket_search
     python -m experiments.ticket_search --dataset mnist --model lenet-300-100 --data-dir DIR --seeds 5
 
-Expected: the first in about two minutes on 2 CPU cores, digits with LeNet-300-100. Interrupted, the
-same command goes on after the last finished round; finished, it prints the stored summary.
+Expected: the first in about a minute on 2 CPU cores, digits with LeNet-300-100; the second and its
+result: docs/results/ticket-search-mnist. Interrupted, the same command goes on after the last finished
+round; finished, it prints the stored summary.
 
 All networks of a seed share initial weights and data order. Networks with masks are members of one
 compiled program, networks with gates of another: rounds, seeds and starts of the gates are data.

@@ -40,3 +40,10 @@ def test_both_ways_of_the_synflow_row_do_the_work(dtype):
     row.ours()
     row.theirs()
     assert row.amount == 2
+
+
+def test_both_ways_of_the_parallel_search_row_do_the_work():
+    row = benchmark_rows.parallel_search("lenet-300-100", (4, 4, 1), 3, 2)
+    row.ours()
+    row.theirs()
+    assert row.amount == 6
