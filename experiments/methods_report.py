@@ -20,7 +20,14 @@ from experiments.methods_plan import (
     MethodsPlan,
 )
 from experiments.options import counted
-from experiments.paired import at_same_kept, estimate, finite_deviation, finite_mean, percent_cell
+from experiments.paired import (
+    at_same_kept,
+    estimate,
+    finite_deviation,
+    finite_mean,
+    of_seeds,
+    percent_cell,
+)
 from experiments.run_folder import Row, RunFolder, parquet, tidy_rows
 
 # Okabe and Ito's palette, told apart by colour-blind readers, and a few more.
@@ -140,13 +147,13 @@ def _summary(title: str, final: list[Row], plan: MethodsPlan) -> Iterator[str]:
             ]
             yield f"| {sparsity:g} | " + " | ".join(cells) + " |"
     if CONTINUOUS in plan.methods:
-        yield from _continuous(final, methods)
+        yield from _continuous(final, methods, plan.seeds)
     diverged = sorted(row["member"] for row in final if row["failed"])
     if diverged:
         yield from ("", f"**Diverged** (left out of the means): {', '.join(diverged)}.")
 
 
-def _continuous(final: list[Row], methods: list[str]) -> Iterator[str]:
+def _continuous(final: list[Row], methods: list[str], seeds: int) -> Iterator[str]:
     """Continuous Sparsification, and its difference to each method at the sparsity that it found."""
     yield from (
         "",
@@ -160,7 +167,8 @@ def _continuous(final: list[Row], methods: list[str]) -> Iterator[str]:
     )
     for group in points(final, CONTINUOUS):
         kept = _column(group, "sparsity")
-        cells = [percent_cell(row["test_accuracy"] for row in group)]
+        accuracy = percent_cell(row["test_accuracy"] for row in group)
+        cells = [accuracy + of_seeds(len(group), seeds)]
         for method in methods:
             gaps = {}
             for row in group:

@@ -152,6 +152,16 @@ def percent_cell(values: Iterable[float]) -> str:
     return f"{finite_mean(percent):.2f} ± {finite_deviation(percent):.2f}"
 
 
+def of_seeds(count: int, seeds: int) -> str:
+    """What a table adds where only some seeds have a number: " (3 of 5 seeds)"; else nothing.
+
+    Args:
+        count: How many have one.
+        seeds: How many there are.
+    """
+    return "" if count == seeds else f" ({count} of {seeds} seeds)"
+
+
 def differences(ours: Pairs, theirs: Pairs) -> dict[tuple[int, float], float]:
     """Ours minus theirs where both are there.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from experiments.figures import save_figures
 from experiments.options import counted
-from experiments.paired import Estimate, percent_cell
+from experiments.paired import Estimate, of_seeds, percent_cell
 from experiments.run_folder import RunFolder, parquet, tidy_rows
 from experiments.ticket_figures import cost_figure, tickets_figure
 from experiments.ticket_findings import Found, TicketFindings
@@ -185,15 +185,11 @@ def _with(ticket: Found, found: TicketFindings) -> str:
 
 
 def _accuracy(ticket: Found, plan: TicketPlan) -> str:
-    return percent_cell(ticket.accuracies.values()) + _of_seeds(len(ticket.accuracies), plan)
+    return percent_cell(ticket.accuracies.values()) + of_seeds(len(ticket.accuracies), plan.seeds)
 
 
 def _points(result: Estimate, plan: TicketPlan) -> str:
-    return "none" if result.seeds == 0 else result.points + _of_seeds(result.seeds, plan)
-
-
-def _of_seeds(count: int, plan: TicketPlan) -> str:
-    return "" if count == plan.seeds else f" ({count} of {plan.seeds} seeds)"
+    return "none" if result.seeds == 0 else result.points + of_seeds(result.seeds, plan.seeds)
 
 
 def _kept_and_accuracy(ticket: Found | None) -> str:
