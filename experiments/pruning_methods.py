@@ -4,8 +4,8 @@
     python -m experiments.pruning_methods --dataset mnist --model lenet-300-100 --data-dir DIR --seeds 5
 
 Expected: the first in about a minute on 2 CPU cores, digits with LeNet-300-100; the second, with all of
-the recipe's 16 epochs, in half an hour (its result with 6: docs/results/pruning-methods-mnist). Interrupted,
-the same command goes on; finished, it prints the stored summary.
+the recipe's 16 epochs, in half an hour (its result with 6: docs/results/pruning-methods-mnist).
+Interrupted, the same command goes on; finished, it prints the stored summary.
 
 All networks of a seed share initial weights and data order, and are trained for the same number of
 epochs. The searches of K-starts come on top and are said.
