@@ -25,7 +25,7 @@ class GatedOptions(TrainingOptions):
         super().__post_init__()
         check_different("--starts", self.starts)
         for start in self.starts:
-            check_start(start, self.final_temperature)
+            check_start("--starts", start, self.final_temperature)
         if not self.penalty >= 0:
             raise ValueError(f"expected --penalty >= 0, got {self.penalty}")
         if self.resolved_recipe().epochs < 2:

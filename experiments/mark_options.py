@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, Plan
-from experiments.options import TrainingOptions, check_different, check_steps_within
-from train.recipes import lookup
+from experiments.options import TrainingOptions, check_names, check_steps_within
 
 GRID = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
 DEFAULT_METHODS = tuple(
@@ -52,14 +51,9 @@ class MissingTheMark(TrainingOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        for option, names, valid in (
-            ("methods", self.methods, METHODS),
-            ("ablations", self.ablations, ABLATIONS),
-        ):
-            for name in names:
-                lookup(dict.fromkeys(valid), name, option.removesuffix("s"))
-            if names or option == "methods":
-                check_different(f"--{option}", names)
+        check_names("methods", self.methods, METHODS)
+        if self.ablations:
+            check_names("ablations", self.ablations, ABLATIONS)
         self.check_sparsities("sparsities")
         if self.step_sparsities is not None:
             self.check_sparsities("step_sparsities")

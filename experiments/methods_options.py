@@ -5,8 +5,7 @@ from typing import Any
 
 from experiments.gated_options import GatedOptions
 from experiments.methods_plan import METHODS, MethodsPlan
-from experiments.options import check_different
-from train.recipes import lookup
+from experiments.options import check_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +31,7 @@ class PruningMethods(GatedOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        for name in self.methods:
-            lookup(dict.fromkeys(METHODS), name, "method")
-        check_different("--methods", self.methods)
+        check_names("methods", self.methods, METHODS)
         self.check_sparsities("sparsities")
         self.check_positive("seeds", "k", "search_epochs", "chunk_size")
         epochs = self.resolved_recipe().epochs

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,6 +123,19 @@ def check_different(option: str, values: Sequence[Any]) -> None:
         raise ValueError(f"expected at least one value of {option}")
     if len(set(values)) < len(values):
         raise ValueError(f"expected different {option}, got {', '.join(map(str, values))}")
+
+
+def check_names(option: str, names: Sequence[str], valid: Iterable[str]) -> None:
+    """Raises a ValueError if an option has no value, one twice, or one that is unknown.
+
+    Args:
+        option: In the plural, as in "methods".
+        names: What was given.
+        valid: What there is.
+    """
+    for name in names:
+        lookup(dict.fromkeys(valid), name, option.removesuffix("s"))
+    check_different(f"--{option}", names)
 
 
 def counted(count: int, what: str) -> str:

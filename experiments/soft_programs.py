@@ -38,10 +38,11 @@ class Gated(NamedTuple):
     weights_learn: jax.Array
 
 
-def check_start(start: float, final_temperature: float) -> None:
+def check_start(option: str, start: float, final_temperature: float) -> None:
     """Checks where the gates of a network begin, and warns of gates that cannot open.
 
     Args:
+        option: By which it was given.
         start: Of the gates.
         final_temperature: To which the temperature rises.
 
@@ -54,7 +55,7 @@ def check_start(start: float, final_temperature: float) -> None:
     if not final_temperature > 0:
         raise ValueError(f"expected --final-temperature > 0, got {final_temperature}")
     if not LOWEST_INITIAL <= start < float("inf"):
-        raise ValueError(f"expected --starts of at least {LOWEST_INITIAL:g}, got {start}")
+        raise ValueError(f"expected {option} of at least {LOWEST_INITIAL:g}, got {start}")
     closed = closing_factor(start, final_temperature)
     if closed < DEAD:
         warnings.warn(

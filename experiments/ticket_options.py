@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from experiments.gated_options import GatedOptions
-from experiments.options import check_different, check_steps_within
+from experiments.options import check_names, check_steps_within
 from experiments.soft_programs import check_start
 from experiments.ticket_plan import CRITERIA, METHODS, TicketPlan
 from pruning.counting import check_sparsity
@@ -40,9 +40,7 @@ class TicketSearch(GatedOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong; warns of gates that cannot open."""
         super().__post_init__()
-        for name in self.methods:
-            lookup(dict.fromkeys(METHODS), name, "method")
-        check_different("--methods", self.methods)
+        check_names("methods", self.methods, METHODS)
         lookup(CRITERIA, self.criterion, "criterion")
         self.check_positive("seeds", "rounds", "sequential_rounds", "chunk_size")
         check_sparsity(self.fraction, "--fraction")
@@ -50,7 +48,7 @@ class TicketSearch(GatedOptions):
             check_sparsity(self.output_fraction, "--output-fraction")
             if not self.by_layer:
                 raise ValueError("--output-fraction needs --by-layer: otherwise layers have no fractions")
-        check_start(self.sequential_start, self.final_temperature)
+        check_start("--sequential-start", self.sequential_start, self.final_temperature)
 
     def plan(self, steps_per_epoch: int) -> TicketPlan:
         """What is searched on a data set of a given size.

@@ -110,8 +110,11 @@ class TicketStates:
         if source in ended:
             return "the rounds before have ended without a useful ticket"
         final = self._final(source)
-        weights = final.params.params if source.method == SEARCH else final.params
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
+        gated = source.method == SEARCH
+        weights, gates = final.params if gated else (final.params, ())
+        finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights))
+        # A gate may be infinite: wide open, or closed.
+        if not finite or any(np.isnan(leaf).any() for leaf in jax.tree.leaves(gates)):
             return "the training that the mask comes from has diverged"
         empty = pruning.collapsed_layers(self.masks(source))
         return f"the mask leaves nothing of {', '.join(empty)}" if empty else None

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 
 import pruning
 from experiments.mark_masks import MaskMaker
-from experiments.options import Options, check_different
+from experiments.options import Options, check_names
 from experiments.run_folder import Row, RunFolder
 from experiments.score_methods import SCORE_METHODS
 from train.data import Dataset, load_dataset
 from train.evaluation import apply_model
 from train.population import MemberState
-from train.recipes import build_model, lookup
+from train.recipes import build_model
 
 PyTree = Any
 
@@ -39,9 +39,7 @@ class Untrained(Options):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        for name in self.methods:
-            lookup(SCORE_METHODS, name, "method")
-        check_different("--methods", self.methods)
+        check_names("methods", self.methods, SCORE_METHODS)
         self.check_positive("seeds")
         if self.classes is not None:
             self.check_positive("classes")

@@ -15,7 +15,7 @@ import jax
 from pruning.counting import check_sparsity, pruned_count
 from pruning.leaves import PyTree, Scalar, is_traced
 from pruning.masks import count_kept, count_prunable
-from pruning.selection import check_scores, keep_highest
+from pruning.selection import check_scores, keep_highest, select_by_layer
 
 
 def prune_remaining(scores: PyTree, masks: PyTree, fraction: Scalar) -> PyTree:
@@ -69,20 +69,12 @@ def prune_remaining_by_layer(scores: PyTree, masks: PyTree, fractions: PyTree) -
     >>> prune_remaining_by_layer(scores, masks, {"a": 0.5, "b": 0.0})
     {'a': Array([[ True, False]], dtype=bool), 'b': Array([[ True,  True]], dtype=bool)}
     """
-    check_scores(scores, masks)
-    paths_scores, structure = jax.tree_util.tree_flatten_with_path(scores)
-    if structure != jax.tree.structure(fractions):
-        raise ValueError(
-            f"expected a fraction for each layer of the scores ({structure}), "
-            f"got {jax.tree.structure(fractions)}"
-        )
-    kept = []
-    for (path, leaf), mask, fraction in zip(
-        paths_scores, jax.tree.leaves(masks), jax.tree.leaves(fractions), strict=True
-    ):
-        check_sparsity(fraction, f"the fraction to remove of {jax.tree_util.keystr(path)}")
-        kept.append(_remove(leaf, mask, fraction))
-    return structure.unflatten(kept)
+
+    def keep(where: str, leaf: Any, fraction: Scalar, mask: Any) -> jax.Array:
+        check_sparsity(fraction, f"the fraction to remove of {where}")
+        return _remove(leaf, mask, fraction)
+
+    return select_by_layer(keep, scores, fractions, masks, "fraction to remove")
 
 
 def _remove(scores: PyTree, masks: PyTree, fraction: Any) -> PyTree:

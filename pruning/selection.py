@@ -6,6 +6,7 @@ integers that are ordered as the scores are, which takes a few passes over them,
 beyond those integers, and works on any tree under ``jit`` and ``vmap`` with a traced sparsity.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -62,25 +63,54 @@ def layerwise_masks(scores: PyTree, sparsities: PyTree, *, masks: PyTree = None)
         ValueError: If a sparsity is outside [0, 1) or below that of ``masks``, a score is NaN, or
             the trees do not match.
     """
-    check_scores(scores, masks)
-    paths_scores, structure = jax.tree_util.tree_flatten_with_path(scores)
-    if structure != jax.tree.structure(sparsities):
-        raise ValueError(
-            f"expected a sparsity for each layer of the scores ({structure}), "
-            f"got {jax.tree.structure(sparsities)}; use an allocation such as pruning.uniform"
-        )
-    kept = []
-    layers = [None] * len(paths_scores) if masks is None else jax.tree.leaves(masks)
-    for (path, leaf), sparsity, mask in zip(
-        paths_scores, jax.tree.leaves(sparsities), layers, strict=True
-    ):
-        where = jax.tree_util.keystr(path)
+
+    def keep(where: str, leaf: Any, sparsity: Scalar, mask: Any) -> jax.Array:
         check_sparsity(sparsity, f"the sparsity of {where}")
         pruned = pruned_count(sparsity, leaf.size)
         if mask is not None:
             _check_reachable(mask, pruned, f"sparsity {sparsity} at {where}")
-        kept.append(keep_highest(leaf, pruned, masks=mask))
-    return structure.unflatten(kept)
+        return keep_highest(leaf, pruned, masks=mask)
+
+    return select_by_layer(keep, scores, sparsities, masks, "sparsity")
+
+
+def select_by_layer(
+    keep: Callable[[str, Any, Any, Any], jax.Array],
+    scores: PyTree,
+    values: PyTree,
+    masks: PyTree,
+    what: str,
+) -> PyTree:
+    """Selects in each layer by itself, with a value of its own.
+
+    Args:
+        keep: ``keep(path, scores, value, mask)`` is a layer's new mask; mask may be None.
+        scores: A tree like masks with float leaves.
+        values: A number for each layer.
+        masks: Weights that are pruned already, or None.
+        what: The number, for the error.
+
+    Returns:
+        Masks.
+
+    Raises:
+        ValueError: If the trees do not match, or a score is NaN.
+    """
+    check_scores(scores, masks)
+    layers, structure = jax.tree_util.tree_flatten_with_path(scores)
+    if structure != jax.tree.structure(values):
+        raise ValueError(
+            f"expected a {what} for each layer of the scores ({structure}), got "
+            f"{jax.tree.structure(values)}; make them with an allocation such as pruning.uniform, or "
+            "with jax.tree.map over the scores"
+        )
+    before = [None] * len(layers) if masks is None else jax.tree.leaves(masks)
+    return structure.unflatten(
+        [
+            keep(jax.tree_util.keystr(path), leaf, value, mask)
+            for (path, leaf), value, mask in zip(layers, jax.tree.leaves(values), before, strict=True)
+        ]
+    )
 
 
 def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree:

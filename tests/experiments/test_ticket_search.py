@@ -166,6 +166,20 @@ def test_a_snapshot_that_is_gone_is_an_error_and_no_finding(finished, tmp_path):
         ticket_search.run(dataclasses.replace(CONFIG, out_dir=path))
 
 
+def test_a_search_whose_gates_diverged_is_no_ticket_and_no_crash(finished, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    states = states_of(path)
+    member = named(states.plan.tickets(), "cs-parallel", -0.01)
+    place = Place("cs-search", 1, -0.01, 0)
+    state = states.soft_snapshots.load(place.name, 2 * EPOCH)
+    gates = jax.tree.map(lambda gate: np.full_like(gate, np.nan), state.params.gates)
+    broken = state._replace(params=state.params._replace(gates=gates))
+    states.soft_snapshots.save(place.name, 2 * EPOCH, broken)
+    assert "has diverged" in states_of(path).why_useless(member, ())
+    assert states_of(finished).why_useless(member, ()) is None
+
+
 def test_a_fresh_start_leaves_nothing_of_the_old(finished, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(finished, path)
@@ -293,6 +307,7 @@ def test_layers_may_be_ranked_by_themselves_and_the_output_layer_less(tmp_path):
         ({"final_temperature": 0.0}, "--final-temperature > 0"),
         ({"penalty": -1.0}, "--penalty >= 0"),
         ({"starts": (-100.0,)}, "--starts of at least -80"),
+        ({"sequential_start": -100.0}, "--sequential-start of at least -80"),
         ({"starts": (0.0, 0.0)}, "different --starts"),
         ({"rounds": 0}, "--rounds >= 1"),
         ({"epochs": 1}, "--epochs >= 2"),

@@ -77,7 +77,10 @@ def test_many_rounds_leave_one_weight():
             lambda: pruning.prune_remaining_by_layer(SCORES, ALL, {"a": 0.2, "b": -0.1, "bias": None}),
             r"fraction to remove of \['b'\]",
         ),
-        (lambda: pruning.prune_remaining_by_layer(SCORES, ALL, 0.2), "a fraction for each layer"),
+        (
+            lambda: pruning.prune_remaining_by_layer(SCORES, ALL, 0.2),
+            "a fraction to remove for each layer",
+        ),
     ],
 )
 def test_bad_input_is_an_error(call, message):
