@@ -1,11 +1,12 @@
 """The options of ``experiments.pruning_methods``, and what follows from them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.gated_options import GatedOptions
 from experiments.methods_plan import METHODS, MethodsPlan
-from experiments.options import check_names
+from experiments.options import check_different, check_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class PruningMethods(GatedOptions):
     methods: tuple[str, ...] = METHODS
     """who prunes"""
     sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 0.99)
-    """fractions of the prunable weights to remove; Continuous Sparsification finds its own"""
+    """fractions of the prunable weights to remove; methods with gates find their own"""
     seeds: int = 3
     """independent repetitions: initial weights, data order, examples that are scored"""
     prune_epochs: int | None = None
@@ -27,12 +28,26 @@ class PruningMethods(GatedOptions):
     """candidates of each K-starts search"""
     search_epochs: int = 2
     """epochs after which the fittest candidate is chosen"""
+    stochastic_starts: tuple[float, ...] = (-2.0, -1.5, -1.0, -0.5, 0.0, 1.0)
+    """where gates begin in the search for stochastic supermasks: a weight's first odds are exp(start)"""
+    stochastic_learning_rate: float = 100.0
+    """of these gates"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
         check_names("methods", self.methods, METHODS)
         self.check_sparsities("sparsities")
+        check_different("--stochastic-starts", self.stochastic_starts)
+        if not all(map(math.isfinite, self.stochastic_starts)):
+            raise ValueError(
+                f"expected finite --stochastic-starts, got {self.stochastic_starts}: a gate at infinity "
+                "is always open or always closed"
+            )
+        if not self.stochastic_learning_rate > 0:
+            raise ValueError(
+                f"expected --stochastic-learning-rate > 0, got {self.stochastic_learning_rate}"
+            )
         self.check_positive("seeds", "k", "search_epochs", "chunk_size")
         epochs = self.resolved_recipe().epochs
         if not self.search_epochs < self.resolved_prune_epochs() < epochs:
@@ -62,5 +77,7 @@ class PruningMethods(GatedOptions):
             starts=self.starts,
             penalty=self.penalty,
             gate_learning_rate=self.resolved_gate_learning_rate(),
+            stochastic_starts=self.stochastic_starts,
+            stochastic_learning_rate=self.stochastic_learning_rate,
             recipe=self.resolved_recipe(),
         )

@@ -17,8 +17,10 @@ from train.recipes import Recipe
 AT_START = ("random", "magnitude", "snip", "grasp", "synflow")
 FINE_TUNED, GRADUAL = "magnitude-fine-tuned", "gradual-magnitude"
 DISSIPATING, COMBINED = "dissipating-gradients", "k-starts+dissipating-gradients"
-CONTINUOUS = "continuous-sparsification"
-METHODS = (*AT_START, FINE_TUNED, GRADUAL, DISSIPATING, COMBINED, CONTINUOUS)
+CONTINUOUS, SUPERMASK = "continuous-sparsification", "supermask"
+STOCHASTIC = "stochastic-supermask"
+GATED = (CONTINUOUS, SUPERMASK, STOCHASTIC)  # they find their own sparsities
+METHODS = (*AT_START, FINE_TUNED, GRADUAL, DISSIPATING, COMBINED, *GATED)
 DENSE, SEARCH = "dense", "search"
 
 
@@ -55,9 +57,11 @@ class MethodsPlan:
         prune_epochs: The first epochs, at whose end weights are pruned while training.
         k: Candidates of a K-starts search.
         search_epochs: Length of a search.
-        starts: Of the gates of Continuous Sparsification.
+        starts: Of gates that become soft masks.
         penalty: Weight of the soft masks' sum.
-        gate_learning_rate: Of the gates.
+        gate_learning_rate: Of these gates.
+        stochastic_starts: Of gates from which masks are drawn.
+        stochastic_learning_rate: Of those.
         recipe: How every network is trained.
     """
 
@@ -70,6 +74,8 @@ class MethodsPlan:
     starts: tuple[float, ...]
     penalty: float
     gate_learning_rate: float
+    stochastic_starts: tuple[float, ...]
+    stochastic_learning_rate: float
     recipe: Recipe
 
     def dense(self) -> list[NamedMember]:
@@ -129,18 +135,31 @@ class MethodsPlan:
         return members
 
     def gated(self) -> list[NamedMember]:
-        """Networks with gates."""
+        """Networks with soft masks: with weights that learn, and with weights that do not."""
+        return [
+            *self._gated(CONTINUOUS, self.starts, self.gate_learning_rate, weights_learn=True),
+            *self._gated(SUPERMASK, self.starts, self.gate_learning_rate, weights_learn=False),
+        ]
+
+    def stochastic(self) -> list[NamedMember]:
+        """Networks whose masks are drawn anew each step; their weights do not learn."""
+        starts, rate = self.stochastic_starts, self.stochastic_learning_rate
+        return self._gated(STOCHASTIC, starts, rate, weights_learn=False)
+
+    def _gated(
+        self, method: str, starts: tuple[float, ...], rate: float, *, weights_learn: bool
+    ) -> list[NamedMember]:
         return [
             self._member(
-                CONTINUOUS,
+                asked,
                 None,
                 seed,
-                Gated(*map(jnp.float32, (start, self.penalty, self.gate_learning_rate, 1))),
+                Gated(*map(jnp.float32, (start, self.penalty, rate, weights_learn))),
                 start=start,
             )
-            for start in self.starts
+            for asked in self._if_asked(method)
+            for start in starts
             for seed in range(self.seeds)
-            if CONTINUOUS in self.methods
         ]
 
     def _if_asked(self, method: str) -> list[str]:

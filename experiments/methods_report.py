@@ -14,9 +14,12 @@ from experiments.methods_plan import (
     DENSE,
     DISSIPATING,
     FINE_TUNED,
+    GATED,
     GRADUAL,
     METHODS,
     SEARCH,
+    STOCHASTIC,
+    SUPERMASK,
     MethodsPlan,
 )
 from experiments.options import counted
@@ -42,6 +45,8 @@ LOOKS = {
     DISSIPATING: ("#D55E00", "*"),
     COMBINED: ("#806000", "P"),
     CONTINUOUS: ("#882255", "X"),
+    SUPERMASK: ("#44AA99", "d"),
+    STOCHASTIC: ("#AA4499", "<"),
 }
 
 
@@ -124,7 +129,7 @@ def accuracy_figure(final: list[Row], plan: MethodsPlan, title: str) -> Figure:
 
 
 def _summary(title: str, final: list[Row], plan: MethodsPlan) -> Iterator[str]:
-    methods = [method for method in METHODS if method in plan.methods and method != CONTINUOUS]
+    methods = [method for method in METHODS if method in plan.methods and method not in GATED]
     dense = percent_cell(row["test_accuracy"] for row in final if row["method"] == DENSE)
     yield from (
         f"# pruning_methods: {title}",
@@ -146,18 +151,19 @@ def _summary(title: str, final: list[Row], plan: MethodsPlan) -> Iterator[str]:
                 for method in methods
             ]
             yield f"| {sparsity:g} | " + " | ".join(cells) + " |"
-    if CONTINUOUS in plan.methods:
-        yield from _continuous(final, methods, plan.seeds)
+    for gated in GATED:
+        if gated in plan.methods:
+            yield from _gated(gated, final, methods, plan.seeds)
     diverged = sorted(row["member"] for row in final if row["failed"])
     if diverged:
         yield from ("", f"**Diverged** (left out of the means): {', '.join(diverged)}.")
 
 
-def _continuous(final: list[Row], methods: list[str], seeds: int) -> Iterator[str]:
-    """Continuous Sparsification, and its difference to each method at the sparsity that it found."""
+def _gated(gated: str, final: list[Row], methods: list[str], seeds: int) -> Iterator[str]:
+    """A method with gates, and its difference to each method without at the sparsity that it found."""
     yield from (
         "",
-        "## Continuous Sparsification, and over the others at its sparsity",
+        f"## {gated}, and over the others at its sparsity",
         "",
         "Differences in accuracy points, paired by seed, with 95 % intervals; the others' accuracies are "
         "interpolated in the logarithm of what they keep.",
@@ -165,7 +171,7 @@ def _continuous(final: list[Row], methods: list[str], seeds: int) -> Iterator[st
         "| start | kept | accuracy | over " + " | over ".join(methods) + " |",
         "|---" * (len(methods) + 3) + "|",
     )
-    for group in points(final, CONTINUOUS):
+    for group in points(final, gated):
         kept = _column(group, "sparsity")
         accuracy = percent_cell(row["test_accuracy"] for row in group)
         cells = [accuracy + of_seeds(len(group), seeds)]

@@ -17,9 +17,13 @@ epochs. The searches of K-starts come on top and are said.
   ``k-starts+`` from the fittest of k random masks.
 - ``continuous-sparsification``: gates trained beside the weights, no rewinding: what is tested is the
   network's ticket at the end, with the weights that it has then. Its sparsity is found, not set.
+- ``supermask``: the same, but only the gates learn; the weights stay as they were initialised.
+- ``stochastic-supermask``: likewise, with masks that are drawn from the gates' probabilities at each
+  step; what is tested keeps the weights with a probability above one half.
 
-Source: Savarese et al. 2020 (arXiv 1912.04427), section 5; Zhu and Gupta 2017 (arXiv 1710.01878); Frankle
-et al. 2021 (arXiv 2009.08576); Haroon 2022 (arXiv 2209.02201).
+Source: Savarese et al. 2020 (arXiv 1912.04427), section 5; Zhou et al. 2019 (arXiv 1905.01067), section
+5; Zhu and Gupta 2017 (arXiv 1710.01878); Frankle et al. 2021 (arXiv 2009.08576); Haroon 2022 (arXiv
+2209.02201).
 """
 
 import dataclasses
@@ -48,7 +52,7 @@ from experiments.programs import (
 )
 from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
-from experiments.soft_programs import continuous_sparsification, gated_optimizer
+from experiments.soft_programs import continuous_sparsification, drawn_gates, gated_optimizer
 from experiments.stages import NamedMember, Stage, run_stage
 from train.data import Dataset, load_dataset
 from train.population import Member, MemberState, Population, stack_members
@@ -105,8 +109,10 @@ class Comparison:
         self.gradual = self._population(gradual_to(check_every=steps))
         self.search = self._population(held_random_masks(shapes, first=last - steps + 1, last=last))
         self.dissipating = self._population(dissipating_to(shapes, check_every=steps))
+        gated = gated_optimizer(recipe, steps_per_epoch=steps)
+        self.stochastic = self._population(gated, drawn_gates())
         self.soft = self._population(
-            gated_optimizer(recipe, steps_per_epoch=steps),
+            gated,
             continuous_sparsification(
                 config.final_temperature, epochs=recipe.epochs, steps_per_epoch=steps
             ),
@@ -153,8 +159,8 @@ class Comparison:
             return with_masks(dense, pruning.global_masks(scores, named.columns["sparsity_target"]))
 
         searches = plan.searches()
-        networks = [plan.dense(), plan.at_start(), plan.fine_tuned(), plan.gradual(), plan.gated()]
-        networks.append(plan.dissipating(_first_candidates(searches)))
+        networks = [plan.dense(), plan.at_start(), plan.fine_tuned(), plan.gradual()]
+        networks += [plan.gated(), plan.stochastic(), plan.dissipating(_first_candidates(searches))]
         total = sum(map(len, networks)) * epochs + len(searches) * plan.search_epochs
         total -= len(plan.fine_tuned()) * plan.prune_epochs
         with training_progress(total) as progress:
@@ -179,8 +185,10 @@ class Comparison:
             chosen = fitted(folder.rows(), SEARCH, plan.search_epochs)
             winners = {key: winner(found, "combined") for key, found in chosen}
             train("dissipation", self.dissipating, plan.dissipating(winners))
-            train("gates", self.soft, plan.gated())
-        programs = (self.static, self.gradual, self.search, self.dissipating, self.soft)
+            train("soft masks", self.soft, plan.gated())
+            train("drawn masks", self.stochastic, plan.stochastic())
+        pruned = (self.static, self.gradual, self.search, self.dissipating)
+        programs = (*pruned, self.soft, self.stochastic)
         print(f"training programs compiled: {sum(program.compilations for program in programs)}")
 
     def _population(self, method: Any, reparametrization: Reparametrization = DIRECT) -> Population:

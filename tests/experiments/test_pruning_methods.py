@@ -8,7 +8,7 @@ import pytest
 
 import pruning
 from experiments import pruning_methods
-from experiments.methods_plan import CONTINUOUS, METHODS
+from experiments.methods_plan import CONTINUOUS, GATED, METHODS, STOCHASTIC, SUPERMASK
 from experiments.methods_report import points
 from experiments.paired import at_same_kept
 from experiments.pruning_methods import PruningMethods
@@ -22,6 +22,7 @@ CONFIG = PruningMethods(
     search_epochs=1,
     k=2,
     starts=(-0.01, 0.01),
+    stochastic_starts=(-1.0, 1.0),
     chunk_size=8,
 )
 
@@ -42,7 +43,7 @@ def of(rows, method, sparsity=None):
     return {row["epoch"]: row for row in found}
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != CONTINUOUS])
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in GATED])
 @pytest.mark.parametrize("sparsity", [0.5, 0.9])
 def test_every_method_ends_at_the_exact_sparsity(rows, method, sparsity):
     last = of(rows, method, sparsity)[4]
@@ -69,9 +70,24 @@ def test_the_combination_begins_with_the_winner_and_ends_by_dissipation(rows):
     assert of(rows, "dissipating-gradients", 0.9)[1]["sparsity"] < 0.6
 
 
-def test_the_lower_gates_begin_the_sparser_the_network(rows):
-    groups = points([row for row in rows if row["epoch"] == 4], CONTINUOUS)
-    assert [group[0]["start"] for group in groups] == [0.01, -0.01]
+@pytest.mark.parametrize("method", GATED)
+def test_the_lower_gates_begin_the_sparser_the_network(rows, method):
+    groups = points([row for row in rows if row["epoch"] == 4], method)
+    starts = CONFIG.stochastic_starts if method == STOCHASTIC else CONFIG.starts
+    assert [group[0]["start"] for group in groups] == sorted(starts, reverse=True)
+
+
+@pytest.mark.parametrize("method", [SUPERMASK, STOCHASTIC])
+def test_a_supermask_learns_without_its_weights(rows, method):
+    for group in points([row for row in rows if row["epoch"] == 4], method):
+        (last,) = group
+        assert last["test_accuracy"] > 0.5  # of ten digits, with the weights of the initialization
+
+
+def test_only_gates_of_supermasks_learn():
+    for member in (*CONFIG.plan().gated(), *CONFIG.plan().stochastic()):
+        learns = member.columns["method"] == CONTINUOUS
+        assert float(member.member.method.weights_learn) == learns
 
 
 def test_an_interrupted_comparison_goes_on(finished, rows, tmp_path, capsys):
@@ -94,7 +110,8 @@ def test_an_interrupted_comparison_goes_on(finished, rows, tmp_path, capsys):
 def test_the_results_are_complete(finished):
     summary = (finished / "summary.md").read_text()
     assert "| 0.9 | " in summary
-    assert "## Continuous Sparsification, and over the others at its sparsity" in summary
+    for method in GATED:
+        assert f"## {method}, and over the others at its sparsity" in summary
     assert (finished / "accuracy.png").stat().st_size > 10_000
 
 
@@ -117,6 +134,9 @@ def test_accuracies_between_points_are_linear_in_the_logarithm():
         ({"final_temperature": -1.0}, "--final-temperature > 0"),
         ({"starts": (float("nan"),)}, "--starts of at least"),
         ({"penalty": -1.0}, "--penalty >= 0"),
+        ({"stochastic_starts": (0.0, float("inf"))}, "finite --stochastic-starts"),
+        ({"stochastic_starts": (0.0, 0.0)}, "--stochastic-starts"),
+        ({"stochastic_learning_rate": 0.0}, "--stochastic-learning-rate > 0"),
     ],
 )
 def test_options_that_are_wrong_are_named(change, message):
