@@ -21,6 +21,12 @@ dw is summed over parts of the batch, in a loop. Without the loop XLA fuses what
 transposition of x: in a residual network that is the whole chain of blocks before, computed again in
 strided order for every kernel.
 
+A third cure: where the kernel is larger than the images (3x3 on the 2x2 pixels of VGG's last block),
+XLA's algebraic simplifier swaps the two, and again a naive kernel runs. There the patches of the images
+are multiplied with the kernel instead; a gradient of VGG-11 takes 1.0 s in place of 7.6 (batch 128, one
+core, jax 0.10.1). If the kernel is more than three times as large, patches would be mostly padding, and
+swapping is right.
+
 Both are members of the same family, so they go through the same function, and derivatives of every
 order have fast gradients (a Hessian-vector product is reverse over reverse).
 
@@ -46,6 +52,7 @@ Measured in November 2026 on 2 CPU cores, float32, batch 128, best of several ru
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,7 +64,8 @@ Pair = tuple[int, int]
 Geometry = tuple[Pair, tuple[Pair, Pair], Pair, Pair]
 """Strides, padding as (low, high) pairs, dilation of the images, dilation of the kernel."""
 
-_PARTS = (4, 2)
+_PARTS = (4, 2)  # In how many the batch is divided.
+_MOST_TAPS = 25  # Of kernels that are multiplied with patches: each tap is a slice of the program.
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -145,6 +153,9 @@ def conv_general_dilated(
 def _convolve_images(x: jax.Array, w: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
     """Convolve NHWC images with a HWIO kernel."""
     strides, padding, image_dilation, kernel_dilation = geometry
+    pixels, taps = math.prod(x.shape[1:3]), math.prod(w.shape[:2])
+    if pixels < taps <= min(3 * pixels, _MOST_TAPS):
+        return _convolve_small_images(x, w, geometry, precision)
     return lax.conv_general_dilated(
         x,
         w,
@@ -155,6 +166,19 @@ def _convolve_images(x: jax.Array, w: jax.Array, geometry: Geometry, precision: 
         dimension_numbers=_LAYOUT,
         precision=precision,
     )
+
+
+def _convolve_small_images(x: jax.Array, w: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+    """The same as one product of the patches of the images with the kernel."""
+    strides, padding, image_dilation, kernel_dilation = geometry
+    spatial = [(*pads, dilation - 1) for pads, dilation in zip(padding, image_dilation, strict=True)]
+    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *spatial, (0, 0, 0)])
+    rows, columns = (
+        _met_by_taps(padded.shape[1 + axis], w.shape[axis], strides[axis], kernel_dilation[axis])
+        for axis in range(2)
+    )
+    flat = jnp.concatenate([padded[:, row, column] for row in rows for column in columns], axis=-1)
+    return jnp.matmul(flat, w.reshape(-1, w.shape[3]), precision=precision)
 
 
 _convolve = jax.custom_vjp(_convolve_images, nondiff_argnums=(2, 3))
@@ -199,6 +223,12 @@ def _convolve_backward(
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _met_by_taps(size: int, window: int, stride: int, dilation: int) -> list[slice]:
+    """The pixels along an axis that each tap of a kernel is multiplied with."""
+    count = max(0, (size - _dilated(window, dilation)) // stride + 1)
+    return [slice(tap * dilation, tap * dilation + count * stride, stride) for tap in range(window)]
 
 
 def _sum_over_parts(function: Callable[..., jax.Array], *batches: jax.Array) -> jax.Array:

@@ -31,6 +31,11 @@ CASES = {
     "no window fits": ((2, 5), (3, 2), (1, 1), "VALID", None, None),
     "dilated kernel": ((9, 8), (3, 2), (2, 1), "SAME", None, (2, 3)),
     "dilated images": ((4, 5), (3, 3), (1, 2), ((1, 1), (0, 2)), (2, 3), (1, 2)),
+    "small images": ((2, 2), (3, 3), (1, 1), ((1, 1), (1, 1)), None, None),
+    "small images, stride 2": ((2, 3), (3, 3), (2, 1), ((1, 1), (1, 2)), None, None),
+    "small images, dilated": ((2, 2), (3, 2), (1, 1), ((3, 2), (1, 1)), (3, 2), (2, 1)),
+    "small images, cropped": ((2, 3), (3, 3), (1, 1), ((2, 2), (3, -1)), None, None),
+    "small images, no window fits": ((2, 2), (3, 2), (2, 1), "VALID", None, None),
 }
 
 
@@ -40,11 +45,11 @@ def on_cpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
 
 
-def draw(case, dtype=np.float64):
-    """Two images of two channels and a kernel for three."""
+def draw(case, dtype=np.float64, images=2):
+    """Images of two channels and a kernel for three."""
     image, kernel, *_ = case
     rng = np.random.default_rng(3)
-    x, w = rng.normal(size=(2, *image, 2)), rng.normal(size=(*kernel, 2, 3))
+    x, w = rng.normal(size=(images, *image, 2)), rng.normal(size=(*kernel, 2, 3))
     return jnp.asarray(x, dtype), jnp.asarray(w, dtype)
 
 
@@ -106,6 +111,26 @@ def test_values_and_gradients_are_those_of_lax(case):
             value_and_gradients(conv_general_dilated, case, x, w),
             value_and_gradients(PLAIN, case, x, w),
         )
+
+
+@pytest.mark.parametrize("images", [1, 3, 6, 8])
+@pytest.mark.parametrize("name", ["resnet 3x3 stride 2", "small images"])
+def test_any_number_of_images(name, images):
+    """Gradients of kernels are summed over quarters of the batch, or halves, or not at all."""
+    with jax.enable_x64(True):
+        x, w = draw(CASES[name], images=images)
+        assert_close(
+            value_and_gradients(conv_general_dilated, CASES[name], x, w),
+            value_and_gradients(PLAIN, CASES[name], x, w),
+        )
+
+
+def test_small_images_are_convolved_by_one_product():
+    for name in CASES:
+        x, w = draw(CASES[name], jnp.float32)
+        program = str(jax.make_jaxpr(functools.partial(loss_of(conv_general_dilated, CASES[name])))(x, w))
+        is_product = "dot_general" in program and "conv_general_dilated[" not in program
+        assert is_product == name.startswith("small")
 
 
 @pytest.mark.parametrize("name", ["3x3", "resnet 1x1 stride 2", "stride 3, uneven"])
