@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.extend import core
 
 from train.convolution import conv_general_dilated
 
@@ -95,6 +96,14 @@ def layouts(program):
     return set(re.findall(spec, program))
 
 
+def equations(jaxpr):
+    """All equations, inner ones included."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in core.jaxprs_in_params(eqn.params):
+            yield from equations(inner)
+
+
 def assert_close(actual, expected, tolerance=1e-12):
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.shape == b.shape
@@ -176,9 +185,7 @@ def test_any_geometry(image, kernel, strides, padding):
         )
 
 
-@pytest.mark.parametrize(
-    "name", ["3x3", "stride 2 does not divide", "resnet 1x1 stride 2", "dilated images"]
-)
+@pytest.mark.parametrize("name", CASES)
 def test_hessian_vector_products_are_those_of_lax(name):
     with jax.enable_x64(True):
         x, w = draw(CASES[name])
@@ -237,6 +244,20 @@ def test_every_convolution_of_both_orders_is_in_the_fast_layout():
         assert layouts(plain) > {fast}
         assert "HIGHEST" in ours
         assert "precision=None" not in ours
+
+
+def test_no_kernel_is_larger_than_its_images():
+    """XLA would swap them, and run a naive kernel."""
+    x, w = draw(((8, 8), (3, 3)), jnp.float32, images=8)
+    case = CASES["resnet 3x3 stride 2"]
+    program = jax.make_jaxpr(functools.partial(hessian_vector_product, conv_general_dilated, case))(x, w)
+    convolutions = [
+        eqn for eqn in equations(program.jaxpr) if eqn.primitive is lax.conv_general_dilated_p
+    ]
+    assert len(convolutions) >= 6
+    for eqn in convolutions:
+        images, kernel = (var.aval.shape for var in eqn.invars)
+        assert kernel[0] * kernel[1] <= images[1] * images[2]
 
 
 def test_other_platforms_get_the_plain_convolution(monkeypatch):
