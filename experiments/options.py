@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import tyro
 
+from experiments.compiled_programs import keep_compiled_programs
 from experiments.run_folder import RunFolder, identity, is_finished
 from pruning.counting import check_sparsity
 from train.models import find_model
@@ -151,11 +152,14 @@ def counted(count: int, what: str) -> str:
 def run_command(options: type[Any], run: Callable[[Any], object], description: str | None) -> None:
     """Runs an experiment with the options of the command line; a user's mistake ends it in one line.
 
+    Compiled programs are kept for the next run (``experiments.compiled_programs``).
+
     Args:
         options: The dataclass of the options.
         run: Takes an instance of it.
         description: What ``--help`` says.
     """
+    keep_compiled_programs()
     try:
         run(tyro.cli(options, description=description))
     except ValueError as error:
