@@ -4,7 +4,7 @@ A member is a few numbers: keys, a sparsity, a schedule. Its masks are drawn ins
 program from its own key, so every sparsity and seed shares the program.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -25,6 +25,7 @@ from experiments.programs import (
 )
 from experiments.stages import NamedMember
 from train.data import Dataset
+from train.devices import dataset_on_every_device
 from train.population import Member, Population
 from train.recipes import Recipe
 
@@ -200,8 +201,7 @@ def make_programs(model: nn.Module, dataset: Dataset, plan: Plan) -> Programs:
         dissipate = pruning.dissipate(data.fraction, check_every=steps, stop_after=window)
         return optax.chain(optimizer, dissipate)
 
-    # Once, for all three: a population leaves arrays that are on the device where they are.
-    shared = replace(dataset, train=jax.device_put(dataset.train), test=jax.device_put(dataset.test))
+    shared = dataset_on_every_device(dataset)
     make = lambda method: Population(  # noqa: E731
         model=model, dataset=shared, recipe=plan.recipe, method=method
     )

@@ -51,6 +51,7 @@ from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
 from experiments.stages import NamedMember, Stage, run_stage
 from train.data import Dataset, load_dataset
+from train.devices import dataset_on_every_device
 from train.population import MemberState, Population, stack_members
 from train.progress import training_progress
 from train.recipes import build_model
@@ -108,9 +109,7 @@ class Run:
         self.config, self.plan = config, config.plan(steps)
         self.model = build_model(config.model, recipe, num_classes=dataset.num_classes)
         shapes = param_shapes(self.model, dataset)
-        self.dataset = dataclasses.replace(
-            dataset, train=jax.device_put(dataset.train), test=jax.device_put(dataset.test)
-        )
+        self.dataset = dataset_on_every_device(dataset)
         last = config.search_epochs * steps
         self.static = self._population(held_masks(shapes))
         self.search = self._population(held_random_masks(shapes, first=last - steps + 1, last=last))

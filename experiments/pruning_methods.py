@@ -55,6 +55,7 @@ from experiments.snapshots import Snapshots
 from experiments.soft_programs import continuous_sparsification, drawn_gates, gated_optimizer
 from experiments.stages import NamedMember, Stage, run_stage
 from train.data import Dataset, load_dataset
+from train.devices import dataset_on_every_device
 from train.population import Member, MemberState, Population, stack_members
 from train.progress import training_progress
 from train.recipes import build_model
@@ -98,9 +99,7 @@ class Comparison:
         recipe = config.resolved_recipe()
         self.config, self.plan = config, config.plan()
         self.model = build_model(config.model, recipe, num_classes=dataset.num_classes)
-        self.dataset = dataclasses.replace(
-            dataset, train=jax.device_put(dataset.train), test=jax.device_put(dataset.test)
-        )
+        self.dataset = dataset_on_every_device(dataset)
         shapes = param_shapes(self.model, dataset)
         self.static = self._population(held_masks(shapes))
         steps = self.static.steps_per_epoch

@@ -27,12 +27,9 @@ Source: Savarese et al. 2020 (arXiv 1912.04427); Frankle and Carbin 2019 (arXiv 
 al. 2020 (arXiv 2003.02389).
 """
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from experiments.options import run_command, run_in_folder
 from experiments.programs import held_masks, param_shapes
@@ -44,6 +41,7 @@ from experiments.ticket_plan import place_of
 from experiments.ticket_report import write_results
 from experiments.ticket_states import TicketStates
 from train.data import Dataset, load_dataset
+from train.devices import dataset_on_every_device
 from train.population import Population
 from train.progress import TrainingProgress, training_progress
 from train.recipes import build_model
@@ -90,9 +88,7 @@ class Search:
         steps = recipe.steps_per_epoch(len(dataset.train.labels) - recipe.validation_examples)
         self.config, self.plan = config, config.plan(steps)
         model = build_model(config.model, recipe, num_classes=dataset.num_classes)
-        dataset = dataclasses.replace(
-            dataset, train=jax.device_put(dataset.train), test=jax.device_put(dataset.test)
-        )
+        dataset = dataset_on_every_device(dataset)
         self.static = Population(
             model=model,
             dataset=dataset,

@@ -36,7 +36,7 @@ def map_members(function: Callable[..., PyTree], count: jax.Array, *stacked: PyT
 def side_by_side(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree) -> PyTree:
     """``map_members`` by ``jax.vmap``; ``count`` plays no part."""
     del count
-    axes = jax.tree.map(lambda leaf: None if _is_shared(leaf) else 0, stacked)
+    axes = jax.tree.map(lambda leaf: None if is_shared(leaf) else 0, stacked)
     return jax.vmap(function, in_axes=axes)(*stacked)
 
 
@@ -44,9 +44,9 @@ def in_turn(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree)
     """``map_members`` by a loop that ends after ``count`` members."""
 
     def member(i: Any) -> PyTree:
-        return jax.tree.map(lambda leaf: leaf if _is_shared(leaf) else leaf[i], stacked)
+        return jax.tree.map(lambda leaf: leaf if is_shared(leaf) else leaf[i], stacked)
 
-    size = next(len(leaf) for leaf in jax.tree.leaves(stacked) if not _is_shared(leaf))
+    size = next(len(leaf) for leaf in jax.tree.leaves(stacked) if not is_shared(leaf))
     shapes = jax.eval_shape(function, *member(0))
     empty = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), shapes)
 
@@ -56,5 +56,6 @@ def in_turn(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree)
     return jax.lax.fori_loop(0, count, body, empty)
 
 
-def _is_shared(leaf: Any) -> bool:
+def is_shared(leaf: Any) -> bool:
+    """Whether a leaf of stacked members is one key without a leading axis, the same for all."""
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) and leaf.ndim == 0

@@ -21,6 +21,7 @@ import optax
 
 import pruning
 from train.data import Dataset, Split, hold_out
+from train.devices import members_mesh, on_every_device, over_devices
 from train.evaluation import apply_model, cross_entropy, evaluate
 from train.members import map_members
 from train.preprocessing import preprocess, preprocess_for_training
@@ -101,7 +102,8 @@ class Population:
             one member's ``data`` (traced).
         reparametrization: How what is trained becomes the model's params; by default it is the params,
             and the method's state must hold masks (``pruning.get_masks``).
-        execute: How members are executed; by default as suits the platform (``train.members``).
+        execute: How a device executes its members; by default as suits the platform (``train.members``).
+        devices: Over which members are spread (``train.devices``); None for all of this process.
         compilations: How many training programs it has compiled so far.
     """
 
@@ -111,6 +113,7 @@ class Population:
     method: Method
     reparametrization: Reparametrization = DIRECT
     execute: Callable[..., PyTree] = map_members
+    devices: Sequence[Any] | None = None
     compilations: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -118,8 +121,9 @@ class Population:
         train, evaluated = self.dataset.train, {"test": self.dataset.test}
         if self.recipe.validation_examples:
             train, evaluated["validation"] = hold_out(train, self.recipe.validation_examples)
-        self.train_split = jax.device_put(train)
-        self.evaluation_splits = jax.device_put(evaluated)
+        mesh = members_mesh(self.devices)
+        self.train_split, self.evaluation_splits = on_every_device((train, evaluated), mesh)
+        self._map = over_devices(self.execute, mesh)
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(train.labels))
         self._start = jax.jit(self._start_members)
         self._epoch = jax.jit(self._train_members, donate_argnums=0)
@@ -200,7 +204,7 @@ class Population:
         return self.model.init(init_key, jnp.zeros((1, *self.train_split.images.shape[1:])))
 
     def _start_members(self, members: Member, count: jax.Array) -> MemberState:
-        return self.execute(self._start_member, count, members)
+        return self._map(lambda _, member: self._start_member(member), count, (), members)
 
     def _train_members(
         self,
@@ -212,8 +216,7 @@ class Population:
         evaluated: Any,
     ) -> tuple[MemberState, dict[str, jax.Array]]:
         self.compilations += 1  # Python runs this line only when JAX traces the program anew.
-        train_member = partial(self._train_member, within, train, evaluated)
-        return self.execute(train_member, count, states, members)
+        return self._map(self._train_member, count, (within, train, evaluated), states, members)
 
     def _transformation(self, member: Member) -> optax.GradientTransformationExtraArgs:
         optimizer = make_optimizer(
@@ -231,13 +234,12 @@ class Population:
 
     def _train_member(
         self,
-        within: tuple[jax.Array, jax.Array],
-        train: Split,
-        evaluated: dict[str, Split],
+        common: tuple[tuple[jax.Array, jax.Array], Split, dict[str, Split]],
         state: MemberState,
         member: Member,
     ) -> tuple[MemberState, dict[str, jax.Array]]:
         """The steps ``within`` one epoch (first, end) of one member, shuffled; then evaluation."""
+        within, train, evaluated = common
         transformation = self._transformation(member)
         key = jax.random.fold_in(member.order_key, state.step // self.steps_per_epoch)
         order_key, augment_key = jax.random.split(key)

@@ -1,0 +1,118 @@
+"""Members spread over devices: each device trains its share, and they have nothing to tell each other.
+
+One axis of a mesh, "members", over the devices of this process. What all members read, the data set,
+lies on every device; what is a member's own lies on the member's device only. With one device there is
+no mesh and nothing changes. Members fill the devices in order, so a population spreads evenly where
+their number is a multiple of the devices'; where it is not, the last one is repeated up to that, and
+the repetitions are dropped.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from train.data import Dataset
+from train.members import is_shared
+
+PyTree = Any
+MEMBERS = "members"
+
+
+def members_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh that members are spread over.
+
+    Args:
+        devices: Which; None for all of this process.
+
+    Returns:
+        A mesh with the axis "members".
+    """
+    found = jax.local_devices() if devices is None else list(devices)
+    return jax.make_mesh((len(found),), (MEMBERS,), axis_types=(AxisType.Auto,), devices=found)
+
+
+def on_every_device(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
+    """Puts arrays on all devices, whole; those that are there stay.
+
+    Args:
+        tree: Of arrays.
+        mesh: Of the devices; None for all of this process.
+
+    Returns:
+        The tree.
+    """
+    mesh = mesh or members_mesh()
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.device_put(tree, everywhere if mesh.size > 1 else mesh.devices.item())
+
+
+def dataset_on_every_device(dataset: Dataset) -> Dataset:
+    """A data set whose splits lie on all devices, so that several populations share them.
+
+    Args:
+        dataset: Anywhere.
+
+    Returns:
+        The data set.
+    """
+    train, test = on_every_device((dataset.train, dataset.test))
+    return dataclasses.replace(dataset, train=train, test=test)
+
+
+def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
+    """Executes members on several devices.
+
+    Args:
+        execute: How a device executes its share: ``train.members``.
+        mesh: From ``members_mesh``.
+
+    Returns:
+        ``run(function, count, common, *stacked)``: the stacked results of
+        ``function(common, *member)``, as by ``execute``.
+    """
+
+    def run(
+        function: Callable[..., PyTree], count: jax.Array, common: PyTree, *stacked: PyTree
+    ) -> PyTree:
+        if mesh.size == 1:
+            return execute(partial(function, common), count, *stacked)
+        size = next(len(leaf) for leaf in jax.tree.leaves(stacked) if not is_shared(leaf))
+        each = -(-size // mesh.size)
+
+        def share(count: jax.Array, common: PyTree, *stacked: PyTree) -> PyTree:
+            before = jax.lax.axis_index(MEMBERS) * each
+            return execute(partial(function, common), jnp.clip(count - before, 0, each), *stacked)
+
+        whole, split = PartitionSpec(), PartitionSpec(MEMBERS)
+        sharded = jax.shard_map(
+            share,
+            mesh=mesh,
+            in_specs=(
+                whole,
+                whole,
+                *jax.tree.map(lambda leaf: whole if is_shared(leaf) else split, stacked),
+            ),
+            out_specs=split,
+            check_vma=False,
+        )
+        results = sharded(count, common, *_filled(stacked, each * mesh.size - size))
+        return results if each * mesh.size == size else jax.tree.map(lambda leaf: leaf[:size], results)
+
+    return run
+
+
+def _filled(stacked: PyTree, missing: int) -> PyTree:
+    """The last member repeated ``missing`` times."""
+
+    def fill(leaf: jax.Array) -> jax.Array:
+        if missing == 0 or is_shared(leaf):
+            return leaf
+        last = jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))
+        return jnp.concatenate([leaf, last])
+
+    return jax.tree.map(fill, stacked)
