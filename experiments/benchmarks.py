@@ -5,39 +5,24 @@
 
 Both ways are warmed up first, so compilation is not in the times. Then they run in turn, and the
 ratio is taken pair by pair, so that a machine whose speed drifts slows both. Quote the ratio's
-median; the rates are those of the machine at that moment.
+median; the rates are those of the machine at that moment. FLOPs are those of products and convolutions,
+counted by layer; beside them stands what fraction they are of the machine's own ceiling, measured in the
+same run. Rows against PyTorch need it: ``pip install -e '.[benchmarks]'``.
 
 The rows are those of ``experiments.benchmark_rows``.
 """
 
 import json
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jax
 
-from experiments.benchmark_rows import ROWS, Comparison
+from experiments.benchmark_comparison import Measurement, Unavailable, measure, measure_ceilings
+from experiments.benchmark_rows import ROWS
 from experiments.options import run_command
 from pruning.artifacts import write_atomically
 from train.recipes import lookup
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """A row's result; rates are medians in units per second, the ratio is ours over theirs."""
-
-    name: str
-    against: str
-    unit: str
-    ours: float
-    theirs: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    repetitions: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,32 +44,6 @@ class Benchmarks:
             raise ValueError(f"expected --repetitions >= 1, got {self.repetitions}")
 
 
-def measure(name: str, comparison: Comparison, repetitions: int) -> Measurement:
-    """Runs both ways in turn and compares them pair by pair.
-
-    Args:
-        name: The row's name.
-        comparison: The two ways.
-        repetitions: Pairs that count, after one that does not.
-
-    Returns:
-        Medians, and the lowest and highest ratio.
-    """
-    pairs = [(_seconds(comparison.ours), _seconds(comparison.theirs)) for _ in range(repetitions + 1)][1:]
-    ratios = [theirs / ours for ours, theirs in pairs]
-    return Measurement(
-        name=name,
-        against=comparison.against,
-        unit=comparison.unit,
-        ours=comparison.amount / statistics.median(ours for ours, _ in pairs),
-        theirs=comparison.amount / statistics.median(theirs for _, theirs in pairs),
-        ratio=statistics.median(ratios),
-        ratio_low=min(ratios),
-        ratio_high=max(ratios),
-        repetitions=repetitions,
-    )
-
-
 def main() -> None:
     """Runs what the command line asks for."""
     run_command(Benchmarks, run, __doc__)
@@ -96,27 +55,45 @@ def run(config: Benchmarks) -> None:
     Args:
         config: Which rows.
     """
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {config.repetitions} pairs\n")
-    print("| row | ours, per second | theirs, per second | ratio, median (lowest to highest) |")
-    print("|---|---|---|---|")
+    ceilings = measure_ceilings()
+    print(
+        f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {config.repetitions} pairs; ceilings: "
+        f"{ceilings.flops / 1e9:.0f} GFLOP/s (a large matrix product) and "
+        f"{ceilings.bytes / 1e9:.1f} GB/s (a large copy)\n"
+    )
+    print(
+        "| row | ours, per second | theirs, per second | ratio, median (lowest to highest) | ours, rate |"
+    )
+    print("|---|---|---|---|---|")
     measurements = []
     for name in config.only or ROWS:
-        found = measure(name, ROWS[name](), config.repetitions)
+        try:
+            comparison = ROWS[name]()
+        except Unavailable as reason:
+            print(f"| {name} | skipped: {reason} | | | |", flush=True)
+            continue
+        found = measure(name, comparison, config.repetitions, ceilings)
         measurements.append(asdict(found))
         print(
-            f"| {name} ({found.unit}, against {found.against}) | {found.ours:.1f} | "
-            f"{found.theirs:.1f} | {found.ratio:.2f} ({found.ratio_low:.2f} to "
-            f"{found.ratio_high:.2f}) |",
+            f"| {name} ({found.unit}, against {found.against}) | {found.ours:.4g} | "
+            f"{found.theirs:.4g} | {found.ratio:.2f} ({found.ratio_low:.2f} to "
+            f"{found.ratio_high:.2f}) | {_rate(found)} |",
             flush=True,
         )
     if config.json is not None:
         write_atomically(config.json, (json.dumps(measurements, indent=2) + "\n").encode())
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _rate(found: Measurement) -> str:
+    """The rate of the counted work, and the fraction of the machine's ceiling that it is."""
+    if found.of_ceiling is None:
+        return ""
+    gigas, unit = (
+        (found.flops_per_second, "GFLOP/s")
+        if found.flops_per_second
+        else (found.bytes_per_second, "GB/s")
+    )
+    return f"{gigas / 1e9:.3g} {unit}, {found.of_ceiling:.0%} of the ceiling"
 
 
 if __name__ == "__main__":
