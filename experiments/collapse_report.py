@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.figures import save_figures
+from experiments.processes import by_first
 from experiments.run_folder import Row, RunFolder, parquet
 
 KEPT, SIZE = "kept", "size"
@@ -110,6 +111,7 @@ def read_published(path: Path, *, layers: int) -> Published:
     return Published(path.name, fractions)
 
 
+@by_first
 def write_results(
     rows: list[Row],
     methods: Sequence[str],

@@ -8,9 +8,11 @@ from experiments.compare_plan import Plan
 from experiments.compare_search import FITNESSES, fitted, winner
 from experiments.figures import save_figures
 from experiments.paired import at_sparsity, finite_max, finite_mean, percent_cell
+from experiments.processes import by_first
 from experiments.run_folder import Row, RunFolder, parquet
 
 
+@by_first
 def write_results(dataset: str, model: str, plan: Plan, folder: RunFolder) -> None:
     """Writes table, figures, and last of all the summary, which says that the run is complete.
 

@@ -27,6 +27,7 @@ import pruning
 from experiments.figures import save_figures
 from experiments.mark_figures import LOOKS
 from experiments.options import counted, run_command, run_in_folder
+from experiments.processes import by_first
 from experiments.run_folder import Row, RunFolder, parquet
 from experiments.untrained import Network, Untrained, measure
 from train.population import MemberState
@@ -90,6 +91,7 @@ def run(config: EffectiveSparsity) -> Path:
     return run_in_folder(config, prepare)
 
 
+@by_first
 def _write(config: EffectiveSparsity, rows: list[Row], folder: RunFolder) -> None:
     folder.write("results.parquet", parquet(rows))
     title = f"{config.model} on {config.dataset}, {counted(config.seeds, 'seed')}"

@@ -15,11 +15,13 @@ from experiments.mark_plan import METHODS, Plan
 from experiments.mark_published import Reference, beside_table
 from experiments.options import counted
 from experiments.paired import at_sparsity, percent_cell
+from experiments.processes import by_first
 from experiments.run_folder import Row, RunFolder, parquet, tidy_rows
 
 ORDER = ("method", "variant", "pruned_at_step", "sparsity_target", "seed", "candidate", "epoch")
 
 
+@by_first
 def write_results(
     dataset: str,
     model: str,

@@ -31,6 +31,7 @@ from experiments.paired import (
     of_seeds,
     percent_cell,
 )
+from experiments.processes import by_first
 from experiments.run_folder import Row, RunFolder, parquet, tidy_rows
 
 # Okabe and Ito's palette, told apart by colour-blind readers, and a few more.
@@ -50,6 +51,7 @@ LOOKS = {
 }
 
 
+@by_first
 def write_results(dataset: str, model: str, plan: MethodsPlan, folder: RunFolder) -> None:
     """Writes table, figure, and last of all the summary, which says that the run is complete.
 

@@ -1,7 +1,6 @@
 """What the experiments' command lines share: their common options, and a run in its folder."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 import tyro
 
 from experiments.compiled_programs import keep_compiled_programs
+from experiments.processes import is_first, join, leave, wait_for_all
 from experiments.run_folder import RunFolder, identity, is_finished
 from pruning.counting import check_sparsity
 from train.models import find_model
@@ -22,7 +22,15 @@ class Options:
 
     experiment: ClassVar[str]
     # They decide where and how, not what comes out; the recipe is resolved.
-    without_effect: ClassVar[tuple[str, ...]] = ("data_dir", "out_dir", "fresh", "recipe")
+    without_effect: ClassVar[tuple[str, ...]] = (
+        "data_dir",
+        "out_dir",
+        "fresh",
+        "recipe",
+        "coordinator_address",
+        "num_processes",
+        "process_id",
+    )
 
     dataset: str = "digits"
     """digits (embedded), or any TFDS image-classification set, such as mnist or cifar10:3.0.2"""
@@ -36,6 +44,12 @@ class Options:
     """where results go; by default runs/EXPERIMENT-DATASET-MODEL-HASH"""
     fresh: bool = False
     """start over instead of continuing what the output folder holds"""
+    coordinator_address: str | None = None
+    """of several processes: HOST:PORT of the first; found on Slurm and TPU pods"""
+    num_processes: int | None = None
+    """of several processes: how many; found likewise"""
+    process_id: int | None = None
+    """of several processes: which this one is, from 0; found likewise"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
@@ -161,9 +175,12 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
     """
     keep_compiled_programs()
     try:
-        run(tyro.cli(options, description=description))
+        parsed = tyro.cli(options, description=description)
+        if isinstance(parsed, Options):
+            join(parsed.coordinator_address, parsed.num_processes, parsed.process_id)
+        run(parsed)
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        leave(str(error))
 
 
 def run_in_folder(
@@ -186,11 +203,14 @@ def run_in_folder(
     settings = options.settings()
     parts = (options.experiment.replace("_", "-"), options.dataset, options.model, identity(settings))
     path = options.out_dir or Path("runs") / "-".join(parts).replace(":", "-").replace("/", "-")
-    if options.fresh or rewrite or not is_finished(path):
-        fill = prepare()
-        fill(RunFolder(path, settings, fresh=options.fresh))
-    else:
-        RunFolder(path, settings, fresh=False)
+    unfinished = options.fresh or rewrite or not is_finished(path)
+    fill = prepare() if unfinished else None
+    wait_for_all()  # All have seen what there is before the first one changes it.
+    folder = RunFolder(path, settings, fresh=options.fresh) if is_first() else None
+    wait_for_all()
+    folder = folder or RunFolder(path, settings, fresh=False)
+    if fill is not None:
+        fill(folder)
     print((path / "summary.md").read_text())
     print(f"results in {path}")
     return path

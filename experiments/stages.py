@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
 from train.population import EpochResult, Member, MemberState, Population, stack_members
 from train.progress import TrainingProgress
@@ -73,6 +74,8 @@ class Stage:
 def run_stage(stage: Stage, folder: RunFolder, progress: TrainingProgress, *, chunk_size: int) -> None:
     """Trains the members of a stage that are not finished yet, and stores them.
 
+    Of several processes each trains its share; all leave together.
+
     Args:
         stage: What to train.
         folder: Where finished members are kept.
@@ -82,9 +85,13 @@ def run_stage(stage: Stage, folder: RunFolder, progress: TrainingProgress, *, ch
     done = folder.done()
     waiting = [member for member in stage.members if member.name not in done]
     progress.skip((len(stage.members) - len(waiting)) * stage.epochs_each)
-    for begin in range(0, len(waiting), chunk_size):
-        chunk = waiting[begin : begin + chunk_size]
+    wait_for_all()  # All have seen what is finished before one stores more.
+    mine = share(waiting)
+    progress.skip((len(waiting) - len(mine)) * stage.epochs_each)
+    for begin in range(0, len(mine), chunk_size):
+        chunk = mine[begin : begin + chunk_size]
         folder.save_part(_train_chunk(stage, chunk, chunk_size, progress))
+    wait_for_all()
 
 
 def _train_chunk(

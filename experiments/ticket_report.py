@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from experiments.figures import save_figures
 from experiments.options import counted
 from experiments.paired import Estimate, of_seeds, percent_cell
+from experiments.processes import by_first
 from experiments.run_folder import RunFolder, parquet, tidy_rows
 from experiments.ticket_figures import cost_figure, tickets_figure
 from experiments.ticket_findings import Found, TicketFindings
@@ -22,6 +23,7 @@ from experiments.ticket_plan import (
 )
 
 
+@by_first
 def write_results(dataset: str, model: str, plan: TicketPlan, folder: RunFolder) -> None:
     """Writes table, figures, and last of all the summary, which says that the run is complete.
 

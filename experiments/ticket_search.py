@@ -177,10 +177,11 @@ class Search:
         useful = []
         for named in members:
             reason = None if named.name in done else states.why_useless(named, ended)
-            if reason is None:
+            if reason is not None:
+                folder.save_part([_untrained(named, reason)])
+            if reason is None and place_of(named.columns) not in ended:
                 useful.append(named)
             else:
-                folder.save_part([_untrained(named, reason)])
                 progress.skip(self.plan.recipe.epochs)
         return useful
 

@@ -4,6 +4,7 @@ Every mask is one row of the result, stored as soon as it is made, so an interru
 """
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import pruning
 from experiments.mark_masks import MaskMaker
 from experiments.options import Options, check_names
+from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
 from experiments.score_methods import SCORE_METHODS
 from train.data import Dataset, load_dataset
@@ -108,34 +110,35 @@ def measure(
         All rows, by method, sparsity and seed.
     """
     options, done = network.options, folder.done()
+    wait_for_all()  # All have seen what is finished before one stores more.
     for seed in range(options.seeds):
         state = network.initial(seed)
         other = network.initial(options.seeds + seed).params
         seen = network.maker.seen(seed, jax.random.key(seed), state, other)
-        for method in options.methods:
-            for sparsity in sparsities:
-                member = f"{method}/{sparsity}/{seed}"
-                if member in done:
-                    continue
-                start = time.perf_counter()
-                masks = jax.block_until_ready(network.maker.masks(method, seen, sparsity))
-                seconds = time.perf_counter() - start
-                row = {
-                    "member": member,
-                    "experiment": options.experiment,
-                    "dataset": options.dataset,
-                    "model": options.model,
-                    "method": method,
-                    "variant": "none",
-                    "sparsity_target": sparsity,
-                    "sparsity": pruning.sparsity(masks),
-                    "seed": seed,
-                    "epoch": 0,
-                    "test_accuracy": None,
-                    "test_loss": None,
-                    "seconds": seconds,
-                }
-                folder.save_part([row | columns(network, state, masks)])
+        for method, sparsity in share([*itertools.product(options.methods, sparsities)]):
+            member = f"{method}/{sparsity}/{seed}"
+            if member in done:
+                continue
+            start = time.perf_counter()
+            masks = jax.block_until_ready(network.maker.masks(method, seen, sparsity))
+            seconds = time.perf_counter() - start
+            row = {
+                "member": member,
+                "experiment": options.experiment,
+                "dataset": options.dataset,
+                "model": options.model,
+                "method": method,
+                "variant": "none",
+                "sparsity_target": sparsity,
+                "sparsity": pruning.sparsity(masks),
+                "seed": seed,
+                "epoch": 0,
+                "test_accuracy": None,
+                "test_loss": None,
+                "seconds": seconds,
+            }
+            folder.save_part([row | columns(network, state, masks)])
+    wait_for_all()
     order = {name: place for place, name in enumerate(options.methods)}
     return sorted(
         folder.rows(), key=lambda row: (order[row["method"]], row["sparsity_target"], row["seed"])

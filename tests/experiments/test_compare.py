@@ -277,7 +277,7 @@ def test_the_population_searches_as_k_starts_does():
         start = type(result.states)(params, {}, held, jax.numpy.int32(0))
         whole = (0, population.steps_per_epoch)
         trained, _ = population._train_member(
-            whole, population.train_split, population.evaluation_splits, start, template
+            (whole, population.train_split, population.evaluation_splits), start, template
         )
         return trained.params, trained.params
 

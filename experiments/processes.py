@@ -1,0 +1,129 @@
+"""Several processes that share one run: on several machines, or several GPUs of one.
+
+Networks have nothing to tell each other, so each process trains its share of every stage on its own
+devices and stores what it has finished in the run's folder, which all of them must see. Between stages
+they wait for each other; the first one writes the results. What a process had finished when it died is
+stored, and the same command goes on, with as many processes as one likes.
+"""
+
+import functools
+import itertools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, ParamSpec
+
+import jax
+from jax.experimental import multihost_utils
+
+P = ParamSpec("P")
+
+_waits = itertools.count()
+
+
+def join(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Makes this process one of several, if it is; before JAX computes anything.
+
+    Without arguments a process is one of several where Slurm or a TPU pod (GKE included) says so.
+
+    Args:
+        coordinator_address: HOST:PORT of the first process.
+        num_processes: How many there are.
+        process_id: Which this one is, from 0.
+
+    Raises:
+        ValueError: If some of the three are missing, or do not fit, or the others are not found.
+    """
+    given = {
+        "--coordinator-address": coordinator_address,
+        "--num-processes": num_processes,
+        "--process-id": process_id,
+    }
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == len(given) and not _is_one_of_several(os.environ):
+        return
+    if missing and len(missing) < len(given):
+        raise ValueError(f"several processes need {', '.join(given)}: {', '.join(missing)} is missing")
+    if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"expected --process-id from 0 to {num_processes - 1} of --num-processes, got {process_id}"
+        )
+    try:
+        jax.distributed.initialize(
+            coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=30
+        )
+    except RuntimeError as error:
+        raise ValueError(f"cannot join the other processes of this run: {error}") from error
+    if not is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes results; alone it is."""
+    return jax.process_index() == 0
+
+
+def share(items: list[Any]) -> list[Any]:
+    """This process's share of a list that is the same in all of them.
+
+    Args:
+        items: All.
+
+    Returns:
+        Every n-th, of n processes.
+    """
+    return items[jax.process_index() :: jax.process_count()]
+
+
+def wait_for_all() -> None:
+    """Waits until every process is here; ends this one, with a word, if another has died."""
+    if jax.process_count() == 1:
+        return
+    try:
+        multihost_utils.sync_global_devices(f"wait {next(_waits)}")
+    except Exception as error:  # The collective's own; each platform has another.
+        leave(
+            "another process of this run has ended early; what is finished is stored, and the same "
+            f"command goes on ({type(error).__name__})"
+        )
+
+
+def by_first(write: Callable[P, None]) -> Callable[P, None]:
+    """Lets the first process do something while the others wait for it.
+
+    Args:
+        write: What to do.
+
+    Returns:
+        The function for all processes to call.
+    """
+
+    @functools.wraps(write)
+    def in_all(*args: P.args, **kwargs: P.kwargs) -> None:
+        if is_first():
+            write(*args, **kwargs)
+        wait_for_all()
+
+    return in_all
+
+
+def leave(message: str) -> NoReturn:
+    """Ends this process with an error, without waiting for others of the run.
+
+    Args:
+        message: For the user.
+    """
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        print(f"error: process {jax.process_index()}: {message}", file=sys.stderr, flush=True)
+        os._exit(1)  # JAX would wait at the exit for processes that wait for this one.
+    sys.exit(f"error: {message}")
+
+
+def _is_one_of_several(environment: Mapping[str, str]) -> bool:
+    slurm = environment.get("SLURM_PROCID") and int(environment.get("SLURM_NTASKS", "1")) > 1
+    pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    return bool(slurm or pod)

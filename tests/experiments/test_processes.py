@@ -1,0 +1,110 @@
+"""Several processes share a run, and get what one process gets."""
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pyarrow.parquet as pq
+import pytest
+
+from experiments import processes, pruning_methods
+from experiments.processes import join, share
+
+from .one_of_several import CONFIG
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(out_dir, count, dying=None):
+    """Runs ``count`` processes of one run to their ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = []
+    for number in range(count):
+        command = [sys.executable, "-m", "tests.experiments.one_of_several", str(out_dir), str(port)]
+        command += [str(count), str(number), *(["dies"] if number == dying else [])]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(out_dir.parent)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
+    outputs = [process.communicate() for process in running]
+    return [(process.returncode, *output) for process, output in zip(running, outputs, strict=True)]
+
+
+def results(out_dir):
+    rows = pq.read_table(out_dir / "results.parquet").to_pylist()
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    path = tmp_path_factory.mktemp("alone") / "run"
+    return results(pruning_methods.run(dataclasses.replace(CONFIG, out_dir=path)))
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_get_what_one_gets(count, alone, tmp_path):
+    """The second stage begins with networks that other processes have trained."""
+    ended = start(tmp_path / "run", count)
+    assert [code for code, *_ in ended] == [0] * count, ended
+    assert results(tmp_path / "run") == alone
+    (_, said, _), *others = ended
+    assert "results in" in said
+    assert not any("results in" in other for _, other, _ in others)
+    # Each has trained: no part holds all members of a stage.
+    parts = [pq.read_table(part).to_pylist() for part in (tmp_path / "run" / "parts").iterdir()]
+    assert max(len({row["member"] for row in part}) for part in parts) <= 4 // count + 1
+
+
+def test_a_process_that_dies_stops_the_others_and_the_run_goes_on(alone, tmp_path):
+    (code, _, error), (killed, *_) = start(tmp_path / "run", 2, dying=1)
+    assert (code, killed) == (1, 9)
+    assert "another process of this run has ended early" in error
+    assert not (tmp_path / "run" / "summary.md").exists()
+    kept = {part.name: part.stat().st_mtime_ns for part in (tmp_path / "run" / "parts").iterdir()}
+    assert kept  # what the first one had finished
+    path = pruning_methods.run(dataclasses.replace(CONFIG, out_dir=tmp_path / "run"))
+    assert results(path) == alone
+    parts = {part.name: part.stat().st_mtime_ns for part in (path / "parts").iterdir()}
+    assert kept.items() <= parts.items()
+
+
+def test_shares_are_all_there_is(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    shares = []
+    for number in range(3):
+        monkeypatch.setattr(jax, "process_index", lambda number=number: number)
+        shares.append(share([*range(7)]))
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("host:1234", None, None), "--num-processes, --process-id is missing"),
+        ((None, 2, 1), "--coordinator-address is missing"),
+        (("host:1234", 2, 2), "--process-id from 0 to 1"),
+        (("host:1234", 2, -1), "--process-id from 0 to 1"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        join(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "one"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "one,two"}, True),
+    ],
+)
+def test_clusters_are_known_by_their_environment(environment, several):
+    assert processes._is_one_of_several(environment) == several
