@@ -10,6 +10,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session", autouse=True)
+def user_cache_folder(tmp_path_factory):
+    """Nothing is read from the user's own cache folder, or written to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory):
     """Keeps compiled programs on disk for the session: tests make the same ones anew.
 

@@ -3,7 +3,8 @@
 Sets of this size (digits, MNIST, CIFAR) fit on the device whole: the caller puts the arrays there
 once, and shuffling, augmentation and normalisation happen inside the compiled step
 (`train.augment`). 'digits' is embedded in scikit-learn and needs no file; every other name is a
-prepared TFDS set (`train.tfds_source` reads it, `train.prepare` makes it).
+prepared TFDS set (`train.tfds_source` reads it, `train.prepare` makes it, `train.decoded` keeps it for the
+next time).
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train import tfds_source
+from train import decoded, tfds_source
 
 # A property of the data set, not of a run: everybody's digits have the same test images.
 _DIGITS_TEST_SIZE = 360
@@ -124,6 +125,12 @@ def _digits() -> tuple[Split, Split, int]:
 
 def _tfds(name: str, data_dir: Path) -> tuple[Split, Split, int]:
     try:
+        folder = tfds_source.find_folder(name, data_dir)
+        copy = decoded.read(folder)
+        if copy is not None:
+            train = Split(copy["train_images"], copy["train_labels"])
+            test = Split(copy["test_images"], copy["test_labels"])
+            return train, test, int(copy["num_classes"])
         builder, train_name, test_name = tfds_source.open_set(name, data_dir)
         train = Split(*tfds_source.read_split(name, builder, train_name))
         test = Split(*tfds_source.read_split(name, builder, test_name))
@@ -137,7 +144,11 @@ def _tfds(name: str, data_dir: Path) -> tuple[Split, Split, int]:
             f"data set {name!r} has images of different sizes: {train.images.shape[1:]} in "
             f"'train', {test.images.shape[1:]} in {test_name!r}."
         )
-    return train, test, builder.info.features["label"].num_classes
+    num_classes = builder.info.features["label"].num_classes
+    arrays = {"train_images": train.images, "train_labels": train.labels}
+    arrays |= {"test_images": test.images, "test_labels": test.labels}
+    decoded.keep(folder, arrays | {"num_classes": np.array(num_classes)})
+    return train, test, num_classes
 
 
 def _moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -403,6 +403,6 @@ def test_a_folder_that_may_not_be_read(monkeypatch, tmp_path):
     def refused(name, data_dir):
         raise PermissionError(13, "Permission denied", str(data_dir))
 
-    monkeypatch.setattr("train.tfds_source.open_set", refused)
+    monkeypatch.setattr("train.tfds_source.find_folder", refused)
     with pytest.raises(ValueError, match=r"'mnist' in .* cannot be read: .*Permission denied"):
         load_dataset("mnist", data_dir=tmp_path)

@@ -1,0 +1,63 @@
+"""Decoded data sets, kept in the user's cache folder: reading them anew takes seconds each time.
+
+A copy is known by the folder it was decoded from and that folder's files, their sizes and times of
+change: a set that is prepared again, or damaged, is read anew.
+"""
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from pruning.artifacts import write_atomically
+
+MOST_BYTES = 2**30
+"""Larger sets are not copied: ImageNet is read as it is."""
+
+
+def read(folder: Path) -> dict[str, np.ndarray] | None:
+    """The decoded arrays of a prepared set, if there is a copy of it as it is now.
+
+    Args:
+        folder: Of the prepared set.
+
+    Returns:
+        Name -> array, or None.
+    """
+    try:
+        return load(_copy_of(folder).read_bytes())
+    except (OSError, SafetensorError):
+        return None
+
+
+def keep(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Stores the decoded arrays of a prepared set, in the place of an older copy.
+
+    Nothing is stored where the set is larger than ``MOST_BYTES`` or the cache folder cannot be written.
+
+    Args:
+        folder: Of the prepared set.
+        arrays: Name -> array.
+    """
+    if sum(array.nbytes for array in arrays.values()) > MOST_BYTES:
+        return
+    copy = _copy_of(folder)
+    with contextlib.suppress(OSError):
+        for older in copy.parent.glob(f"{_hash(folder.resolve())}-*"):
+            older.unlink()
+        write_atomically(copy, save(arrays))
+
+
+def _copy_of(folder: Path) -> Path:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    state = [(path.name, stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
+    name = f"{_hash(folder.resolve())}-{_hash(state)}.safetensors"
+    return platformdirs.user_cache_path("pruning-at-init") / "datasets" / name
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
