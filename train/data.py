@@ -3,8 +3,8 @@
 Sets of this size (digits, MNIST, CIFAR) fit on the device whole: the caller puts the arrays there
 once, and shuffling, augmentation and normalisation happen inside the compiled step
 (`train.augment`). 'digits' is embedded in scikit-learn and needs no file; every other name is a
-prepared TFDS set (`train.tfds_source` reads it, `train.prepare` makes it, `train.decoded` keeps it for the
-next time).
+prepared TFDS set: `train.prepare` makes it, `train.tfds_source` reads it, `train.decoded` keeps it for
+the next time.
 """
 
 from dataclasses import dataclass
