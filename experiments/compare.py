@@ -57,7 +57,7 @@ class Compare(TrainingOptions):
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
         self.check_sparsities("sparsities")
-        self.check_positive("seeds", "k", "search_epochs", "chunk_size")
+        self.check_positive("seeds", "k", "search_epochs")
         if any(not fraction >= 0 for fraction in self.fractions):
             raise ValueError(f"expected --fractions >= 0, got {self.fractions}")
         if len({f"{fraction:g}" for fraction in self.fractions}) < len(self.fractions):

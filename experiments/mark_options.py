@@ -62,7 +62,7 @@ class MissingTheMark(TrainingOptions):
                 f"expected --step-sparsities among --sparsities, got {self.step_sparsities}: what is "
                 "pruned later is compared with what is pruned at initialization"
             )
-        self.check_positive("seeds", "k", "search_epochs", "chunk_size")
+        self.check_positive("seeds", "k", "search_epochs")
         self.check_file("reference")
         epochs = self.resolved_recipe().epochs
         if not 1 <= self.resolved_dissipate_epochs() <= epochs:

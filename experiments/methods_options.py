@@ -48,7 +48,7 @@ class PruningMethods(GatedOptions):
             raise ValueError(
                 f"expected --stochastic-learning-rate > 0, got {self.stochastic_learning_rate}"
             )
-        self.check_positive("seeds", "k", "search_epochs", "chunk_size")
+        self.check_positive("seeds", "k", "search_epochs")
         epochs = self.resolved_recipe().epochs
         if not self.search_epochs < self.resolved_prune_epochs() < epochs:
             raise ValueError(

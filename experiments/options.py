@@ -99,8 +99,15 @@ class TrainingOptions(Options):
 
     epochs: int | None = None
     """length of a training, its schedule in proportion; by default the recipe's"""
-    chunk_size: int = 32
-    """networks that train together; a killed run repeats at most these"""
+    chunk_size: int | None = None
+    """networks that train together; a killed run repeats at most these; by default 32 on CPUs and 256
+    elsewhere, or as many as fit into memory"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        super().__post_init__()
+        if self.chunk_size is not None:
+            self.check_positive("chunk_size")
 
     def resolved_recipe(self) -> Recipe:
         """The recipe, with its overrides."""

@@ -10,8 +10,12 @@ import numpy as np
 
 from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
+from train.capacity import members_that_fit
 from train.population import EpochResult, Member, MemberState, Population, stack_members
 from train.progress import TrainingProgress
+
+MOST_ON_CPU = 32  # They run in turn: more are no faster, and a killed run repeats them.
+MOST_ELSEWHERE = 256  # Not measured yet.
 
 Observe = Callable[[MemberState], dict[str, jax.Array]]
 
@@ -71,7 +75,9 @@ class Stage:
         return self.epochs - self.first_step // self.population.steps_per_epoch
 
 
-def run_stage(stage: Stage, folder: RunFolder, progress: TrainingProgress, *, chunk_size: int) -> None:
+def run_stage(
+    stage: Stage, folder: RunFolder, progress: TrainingProgress, *, chunk_size: int | None
+) -> None:
     """Trains the members of a stage that are not finished yet, and stores them.
 
     Of several processes each trains its share; all leave together.
@@ -80,18 +86,35 @@ def run_stage(stage: Stage, folder: RunFolder, progress: TrainingProgress, *, ch
         stage: What to train.
         folder: Where finished members are kept.
         progress: What is told of finished epochs.
-        chunk_size: Members that train together and are stored together.
+        chunk_size: Members that train together and are stored together; None for ``chunk_that_fits``.
     """
     done = folder.done()
     waiting = [member for member in stage.members if member.name not in done]
     progress.skip((len(stage.members) - len(waiting)) * stage.epochs_each)
     wait_for_all()  # All have seen what is finished before one stores more.
     mine = share(waiting)
+    size = chunk_size or (chunk_that_fits(stage.population, mine[0].member) if mine else 1)
     progress.skip((len(waiting) - len(mine)) * stage.epochs_each)
-    for begin in range(0, len(mine), chunk_size):
-        chunk = mine[begin : begin + chunk_size]
-        folder.save_part(_train_chunk(stage, chunk, chunk_size, progress))
+    for begin in range(0, len(mine), size):
+        folder.save_part(_train_chunk(stage, mine[begin : begin + size], size, progress))
     wait_for_all()
+
+
+def chunk_that_fits(population: Population, member: Member) -> int:
+    """How many members train together: a round number, or fewer where the memory holds no more.
+
+    Args:
+        population: Which.
+        member: One like the others.
+
+    Returns:
+        At least 1; said on the terminal where it is the memory that decides.
+    """
+    most = MOST_ON_CPU if jax.default_backend() == "cpu" else MOST_ELSEWHERE
+    size = members_that_fit(population, member, most=most)
+    if size < most:
+        print(f"{size} networks train together: as many as fit into the memory (--chunk-size changes it)")
+    return size
 
 
 def _train_chunk(

@@ -42,7 +42,7 @@ class TicketSearch(GatedOptions):
         super().__post_init__()
         check_names("methods", self.methods, METHODS)
         lookup(CRITERIA, self.criterion, "criterion")
-        self.check_positive("seeds", "rounds", "sequential_rounds", "chunk_size")
+        self.check_positive("seeds", "rounds", "sequential_rounds")
         check_sparsity(self.fraction, "--fraction")
         if self.output_fraction is not None:
             check_sparsity(self.output_fraction, "--output-fraction")

@@ -35,7 +35,7 @@ from experiments.options import run_command, run_in_folder
 from experiments.programs import held_masks, param_shapes
 from experiments.run_folder import Row, RunFolder
 from experiments.soft_programs import continuous_sparsification, gated_optimizer
-from experiments.stages import NamedMember, Stage, run_stage
+from experiments.stages import NamedMember, Stage, chunk_that_fits, run_stage
 from experiments.ticket_options import TicketSearch
 from experiments.ticket_plan import place_of
 from experiments.ticket_report import write_results
@@ -127,7 +127,12 @@ class Search:
             ValueError: If snapshots of finished networks are gone.
         """
         plan = self.plan
-        states = TicketStates(plan, self.static, self.soft, folder, chunk_size=self.config.chunk_size)
+        # One size for both programs: a ticket's file says with how many others it was trained.
+        size = self.config.chunk_size or min(
+            chunk_that_fits(self.static, plan.dense()[0].member),
+            chunk_that_fits(self.soft, plan.gated(1, 0.0, 0).member),
+        )
+        states = TicketStates(plan, self.static, self.soft, folder, chunk_size=size)
         states.save_initial()
         early, last = plan.rewind_step, plan.last_step
         with training_progress(plan.member_epochs) as progress:
@@ -141,7 +146,7 @@ class Search:
                     at_stop=states.keep,
                     **knobs,
                 )
-                run_stage(stage, folder, progress, chunk_size=self.config.chunk_size)
+                run_stage(stage, folder, progress, chunk_size=size)
 
             def train_masked(members: list[NamedMember]) -> None:
                 """Networks that begin at the same step train together."""

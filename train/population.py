@@ -121,9 +121,9 @@ class Population:
         train, evaluated = self.dataset.train, {"test": self.dataset.test}
         if self.recipe.validation_examples:
             train, evaluated["validation"] = hold_out(train, self.recipe.validation_examples)
-        mesh = members_mesh(self.devices)
-        self.train_split, self.evaluation_splits = on_every_device((train, evaluated), mesh)
-        self._map = over_devices(self.execute, mesh)
+        self.mesh = members_mesh(self.devices)
+        self.train_split, self.evaluation_splits = on_every_device((train, evaluated), self.mesh)
+        self._map = over_devices(self.execute, self.mesh)
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(train.labels))
         self._start = jax.jit(self._start_members)
         self._epoch = jax.jit(self._train_members, donate_argnums=0)
@@ -199,6 +199,19 @@ class Population:
             The Flax params.
         """
         return self._initial_variables(init_key)["params"]
+
+    def trace_member(self, member: Member) -> Any:
+        """The program of one member's epoch, as it is written; nothing is compiled.
+
+        Args:
+            member: One like the others; only shapes and dtypes matter.
+
+        Returns:
+            A closed jaxpr.
+        """
+        state = jax.eval_shape(self._start_member, member)
+        common = ((jnp.int32(0), jnp.int32(1)), self.train_split, self.evaluation_splits)
+        return jax.make_jaxpr(self._train_member)(common, state, member)
 
     def _initial_variables(self, init_key: jax.Array) -> Any:
         return self.model.init(init_key, jnp.zeros((1, *self.train_split.images.shape[1:])))
