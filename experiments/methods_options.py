@@ -44,9 +44,9 @@ class PruningMethods(GatedOptions):
                 f"expected finite --stochastic-starts, got {self.stochastic_starts}: a gate at infinity "
                 "is always open or always closed"
             )
-        if not self.stochastic_learning_rate > 0:
+        if not 0 < self.stochastic_learning_rate < math.inf:
             raise ValueError(
-                f"expected --stochastic-learning-rate > 0, got {self.stochastic_learning_rate}"
+                f"expected a finite --stochastic-learning-rate > 0, got {self.stochastic_learning_rate}"
             )
         self.check_positive("seeds", "k", "search_epochs")
         epochs = self.resolved_recipe().epochs

@@ -170,7 +170,9 @@ def _gated(gated: str, final: list[Row], methods: list[str], seeds: int) -> Iter
         "Differences in accuracy points, paired by seed, with 95 % intervals; the others' accuracies are "
         "interpolated in the logarithm of what they keep.",
         "",
-        "| start | kept | accuracy | over " + " | over ".join(methods) + " |",
+        "| "
+        + " | ".join(["start", "kept", "accuracy", *(f"over {method}" for method in methods)])
+        + " |",
         "|---" * (len(methods) + 3) + "|",
     )
     for group in points(final, gated):

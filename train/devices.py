@@ -64,6 +64,27 @@ def dataset_on_every_device(dataset: Dataset) -> Dataset:
     return dataclasses.replace(dataset, train=train, test=test)
 
 
+def on_their_devices(stacked: PyTree, mesh: Mesh) -> PyTree:
+    """Puts stacked members, or their states, where ``over_devices`` leaves its results.
+
+    So the first epoch has the same shapes and places as all others, and there is one program.
+
+    Args:
+        stacked: Leaves with a leading axis of members; shared keys without.
+        mesh: From ``members_mesh``.
+
+    Returns:
+        The tree.
+    """
+    if mesh.size == 1:
+        return jax.device_put(stacked, mesh.devices.item())
+    sharding = _sharding_of_members(_members(stacked), mesh)
+    shared = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(
+        lambda leaf: jax.device_put(leaf, shared if is_shared(leaf) else sharding), stacked
+    )
+
+
 def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
     """Executes members on several devices.
 
@@ -81,7 +102,7 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
     ) -> PyTree:
         if mesh.size == 1:
             return execute(partial(function, common), count, *stacked)
-        size = next(len(leaf) for leaf in jax.tree.leaves(stacked) if not is_shared(leaf))
+        size = _members(stacked)
         each = -(-size // mesh.size)
 
         def share(count: jax.Array, common: PyTree, *stacked: PyTree) -> PyTree:
@@ -101,9 +122,21 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
             check_vma=False,
         )
         results = sharded(count, common, *_filled(stacked, each * mesh.size - size))
-        return results if each * mesh.size == size else jax.tree.map(lambda leaf: leaf[:size], results)
+        if each * mesh.size == size:
+            return results
+        results = jax.tree.map(lambda leaf: leaf[:size], results)
+        return jax.lax.with_sharding_constraint(results, _sharding_of_members(size, mesh))
 
     return run
+
+
+def _members(stacked: PyTree) -> int:
+    return next(len(leaf) for leaf in jax.tree.leaves(stacked) if not is_shared(leaf))
+
+
+def _sharding_of_members(size: int, mesh: Mesh) -> NamedSharding:
+    """Each device has its share; members that cannot be shared evenly lie on all of them."""
+    return NamedSharding(mesh, PartitionSpec(MEMBERS) if size % mesh.size == 0 else PartitionSpec())
 
 
 def _filled(stacked: PyTree, missing: int) -> PyTree:

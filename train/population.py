@@ -21,7 +21,7 @@ import optax
 
 import pruning
 from train.data import Dataset, Split, hold_out
-from train.devices import members_mesh, on_every_device, over_devices
+from train.devices import members_mesh, on_every_device, on_their_devices, over_devices
 from train.evaluation import apply_model, cross_entropy, evaluate
 from train.members import map_members
 from train.preprocessing import preprocess, preprocess_for_training
@@ -178,7 +178,9 @@ class Population:
                     f"{per_epoch} steps), got {step}"
                 )
         ends = sorted({*stops, *range(0, epochs * per_epoch + 1, per_epoch)})
+        members = on_their_devices(members, self.mesh)
         current: MemberState = self._start(members, count) if states is None else states
+        current = on_their_devices(current, self.mesh)
         begin = first_step
         for end in (end for end in ends if end > first_step):
             epoch = -(-end // per_epoch)

@@ -136,7 +136,7 @@ def test_accuracies_between_points_are_linear_in_the_logarithm():
         ({"penalty": -1.0}, "--penalty >= 0"),
         ({"stochastic_starts": (0.0, float("inf"))}, "finite --stochastic-starts"),
         ({"stochastic_starts": (0.0, 0.0)}, "--stochastic-starts"),
-        ({"stochastic_learning_rate": 0.0}, "--stochastic-learning-rate > 0"),
+        ({"stochastic_learning_rate": 0.0}, "finite --stochastic-learning-rate > 0"),
     ],
 )
 def test_options_that_are_wrong_are_named(change, message):

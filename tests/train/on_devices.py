@@ -44,6 +44,7 @@ def trained(execute, devices, size, counts):
         found = {
             "values": [np.asarray(leaf)[:count].astype(float).tolist() for leaf in leaves],
             "compilations": pop.compilations,
+            "programs": pop._epoch._cache_size(),
             "shards": [len(shard.data) for shard in leaves[-1].addressable_shards],
         }
         yield f"{execute.__name__}, {devices} devices, {count} of {size}", found

@@ -56,6 +56,7 @@ def test_every_device_has_its_share(found):
 
 def test_the_program_is_compiled_once(found):
     assert {run["compilations"] for run in found.values()} == {1}
+    assert {run["programs"] for run in found.values()} == {1}
 
 
 def test_what_lies_on_the_devices_stays_there():

@@ -209,3 +209,13 @@ def test_dissipating_members_share_a_program_over_fractions():
     assert pop.compilations == 1
     assert found[0][0] < found[0][1] < found[0][2] < 1
     np.testing.assert_array_equal(found[1], found[2])  # the window has closed
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_first_epoch_s_program_is_that_of_all_others(resumed):
+    """XLA compiles once: arrays that are placed otherwise would be another program."""
+    pop = population()
+    members = stack_members([member(pop, seed) for seed in range(2)])
+    states = jax.device_get(pop.start(members)) if resumed else None
+    assert len(list(pop.train(members, states=states))) == 3
+    assert pop._epoch._cache_size() == 1
