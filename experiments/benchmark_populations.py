@@ -17,6 +17,7 @@ from train.population import EpochResult, Member, Population, stack_members
 from train.recipes import RECIPES
 
 ImageShape = tuple[int, int, int]
+RECIPE = "assessed-lenet"  # SGD without momentum, batches of 128
 
 
 def hold(optimizer: optax.GradientTransformation, masks: Any) -> optax.GradientTransformation:
@@ -48,7 +49,7 @@ def synthetic_population(
     Returns:
         The population; its test split is one batch.
     """
-    recipe = RECIPES["assessed-lenet"]
+    recipe = RECIPES[RECIPE]
     rng = np.random.default_rng(0)
 
     def split(size: int) -> Split:

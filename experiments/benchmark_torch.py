@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmark_comparison import Unavailable
-
-BATCH = 128
+from experiments.benchmark_populations import RECIPE
+from train.recipes import RECIPES
 
 
 def training_loop(
     model_name: str, image_shape: tuple[int, int, int], steps: int, *, channels_last: bool
 ) -> Callable[[], None]:
-    """A loop of training steps: SGD with momentum, weight decay, batches indexed on the host.
+    """A loop of training steps: plain SGD, as our recipe's, batches indexed on the host.
 
     Args:
         model_name: lenet-300-100, lenet-5, conv-2 or resnet-20.
@@ -37,18 +37,24 @@ def training_loop(
         raise Unavailable("PyTorch is not installed (pip install -e '.[benchmarks]')") from error
 
     model = networks(torch.nn, image_shape)[model_name]()
-    rng = np.random.default_rng(0)
+    recipe, rng = RECIPES[RECIPE], np.random.default_rng(0)
     height, width, channels = image_shape
-    images = rng.normal(size=(steps * BATCH, channels, height, width)).astype(np.float32)
+    examples = steps * recipe.batch_size
+    images = rng.normal(size=(examples, channels, height, width)).astype(np.float32)
     images = torch.from_numpy(images)
-    labels = torch.from_numpy(rng.integers(0, 10, steps * BATCH))
+    labels = torch.from_numpy(rng.integers(0, 10, examples))
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
 
     def loop() -> None:
-        for batch in torch.randperm(steps * BATCH).reshape(steps, BATCH):
+        for batch in torch.randperm(examples).reshape(steps, -1):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
             optimizer.step()

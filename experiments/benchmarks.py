@@ -81,7 +81,9 @@ def run(config: Benchmarks) -> None:
             flush=True,
         )
     if config.json is not None:
-        write_atomically(config.json, (json.dumps(measurements, indent=2) + "\n").encode())
+        machine = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+        found = machine | {"ceilings": asdict(ceilings), "rows": measurements}
+        write_atomically(config.json, (json.dumps(found, indent=2) + "\n").encode())
 
 
 def _rate(found: Measurement) -> str:

@@ -1,11 +1,13 @@
 """What the experiments' command lines share: their common options, and a run in its folder."""
 
 import dataclasses
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax
 import tyro
 
 from experiments.compiled_programs import keep_compiled_programs
@@ -188,6 +190,11 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
         run(parsed)
     except ValueError as error:
         leave(str(error))
+    except Exception:
+        if jax.distributed.is_initialized():
+            traceback.print_exc()
+            leave("it has failed, as above")  # Else the others would wait for it.
+        raise
 
 
 def run_in_folder(
@@ -218,6 +225,7 @@ def run_in_folder(
     folder = folder or RunFolder(path, settings, fresh=False)
     if fill is not None:
         fill(folder)
-    print((path / "summary.md").read_text())
-    print(f"results in {path}")
+    if is_first():
+        print((path / "summary.md").read_text())
+        print(f"results in {path}")
     return path

@@ -18,6 +18,8 @@ from jax.experimental import multihost_utils
 
 P = ParamSpec("P")
 
+LONGEST_WAIT = 30 * 24 * 3600  # seconds
+
 _waits = itertools.count()
 
 
@@ -28,16 +30,21 @@ def join(
 ) -> None:
     """Makes this process one of several, if it is; before JAX computes anything.
 
-    Without arguments a process is one of several where Slurm or a TPU pod (GKE included) says so.
+    Without arguments a process is one of several where Slurm (``srun``) or a TPU pod (GKE included) says
+    so. Slurm's processes take a GPU each, that of their local number; processes that are started by hand
+    on one machine need CUDA_VISIBLE_DEVICES, since each takes all that it sees.
 
     Args:
         coordinator_address: HOST:PORT of the first process.
-        num_processes: How many there are.
+        num_processes: How many there are; 1 for a process that is alone whatever Slurm says.
         process_id: Which this one is, from 0.
 
     Raises:
-        ValueError: If some of the three are missing, or do not fit, or the others are not found.
+        ValueError: If some of the three are missing, or do not fit. Where the first process does not
+            answer within 5 minutes, JAX ends this one.
     """
+    if num_processes == 1:
+        return
     given = {
         "--coordinator-address": coordinator_address,
         "--num-processes": num_processes,
@@ -52,12 +59,14 @@ def join(
         raise ValueError(
             f"expected --process-id from 0 to {num_processes - 1} of --num-processes, got {process_id}"
         )
-    try:
-        jax.distributed.initialize(
-            coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=30
-        )
-    except RuntimeError as error:
-        raise ValueError(f"cannot join the other processes of this run: {error}") from error
+    # A share may take hours: the others wait, and are told by the connection when a process has gone.
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_collective_timeout_seconds={LONGEST_WAIT} {flags}".strip()
+    # JAX would catch SIGTERM for its own use, and a scheduler could not end the run.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=30
+    )
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
 
@@ -87,8 +96,8 @@ def wait_for_all() -> None:
         multihost_utils.sync_global_devices(f"wait {next(_waits)}")
     except Exception as error:  # The collective's own; each platform has another.
         leave(
-            "another process of this run has ended early; what is finished is stored, and the same "
-            f"command goes on ({type(error).__name__})"
+            "the other processes of this run are not to be reached; most likely one has ended early. "
+            f"What is finished is stored, and the same command goes on. ({str(error)[:200]})"
         )
 
 
@@ -124,6 +133,7 @@ def leave(message: str) -> NoReturn:
 
 
 def _is_one_of_several(environment: Mapping[str, str]) -> bool:
-    slurm = environment.get("SLURM_PROCID") and int(environment.get("SLURM_NTASKS", "1")) > 1
+    started_by_srun = "SLURM_PROCID" in environment and "SLURM_STEP_NODELIST" in environment
+    slurm = started_by_srun and int(environment.get("SLURM_NTASKS", "1")) > 1
     pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
-    return bool(slurm or pod)
+    return slurm or pod

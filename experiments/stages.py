@@ -89,12 +89,11 @@ def run_stage(
         chunk_size: Members that train together and are stored together; None for ``chunk_that_fits``.
     """
     done = folder.done()
-    waiting = [member for member in stage.members if member.name not in done]
-    progress.skip((len(stage.members) - len(waiting)) * stage.epochs_each)
+    # Shared first: what each sees of a shared folder may be a little old.
+    mine = [member for member in share(list(stage.members)) if member.name not in done]
+    progress.skip((len(stage.members) - len(mine)) * stage.epochs_each)
     wait_for_all()  # All have seen what is finished before one stores more.
-    mine = share(waiting)
     size = chunk_size or (chunk_that_fits(stage.population, mine[0].member) if mine else 1)
-    progress.skip((len(waiting) - len(mine)) * stage.epochs_each)
     for begin in range(0, len(mine), size):
         folder.save_part(_train_chunk(stage, mine[begin : begin + size], size, progress))
     wait_for_all()

@@ -1,6 +1,6 @@
 """One process of a small run; run by test_processes.
 
-python -m tests.experiments.one_of_several OUT_DIR PORT COUNT ID [dies]
+python -m tests.experiments.one_of_several OUT_DIR PORT COUNT ID [killed | failed]
 """
 
 import os
@@ -24,10 +24,12 @@ def options(out_dir: Path, *several: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    out_dir, port, count, number, *dies = sys.argv[1:]
-    if dies:
-        # In its share of the first stage: the others wait for it then.
+    out_dir, port, count, number, *ends_early = sys.argv[1:]
+    # In its share of the first stage: the others wait for it then.
+    if ends_early == ["killed"]:
         stages._train_chunk = lambda *args: os._exit(9)
+    elif ends_early == ["failed"]:
+        stages._train_chunk = lambda *args: {}["what is not there"]
     address = f"127.0.0.1:{port}"
     several = ("--coordinator-address", address, "--num-processes", count, "--process-id", number)
     sys.argv = ["pruning_methods", *options(Path(out_dir), *several)]

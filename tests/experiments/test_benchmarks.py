@@ -56,8 +56,9 @@ def test_the_table_says_what_was_measured_and_what_was_skipped(tmp_path, monkeyp
     assert "| missing | skipped: no such machine |" in printed
     assert "| small (training steps, against a plain Flax + optax loop) |" in printed
     assert "of the ceiling |" in printed
-    (row,) = json.loads((tmp_path / "out.json").read_text())
-    assert row["name"] == "small"
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [row["name"] for row in found["rows"]] == ["small"]
+    assert found["ceilings"] == {"flops": 1e9, "bytes": 1e9}
 
 
 def slow(*parameters):

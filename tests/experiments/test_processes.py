@@ -20,18 +20,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(out_dir, count, dying=None):
-    """Runs ``count`` processes of one run to their ends."""
+    """Runs ``count`` processes of one run to their ends, of which the second may end early."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     running = []
     for number in range(count):
         command = [sys.executable, "-m", "tests.experiments.one_of_several", str(out_dir), str(port)]
-        command += [str(count), str(number), *(["dies"] if number == dying else [])]
+        command += [str(count), str(number), *([dying] if dying and number == 1 else [])]
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(out_dir.parent)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
-    outputs = [process.communicate() for process in running]
+    outputs = [process.communicate(timeout=400) for process in running]
     return [(process.returncode, *output) for process, output in zip(running, outputs, strict=True)]
 
 
@@ -60,10 +60,14 @@ def test_several_processes_get_what_one_gets(count, alone, tmp_path):
     assert max(len({row["member"] for row in part}) for part in parts) <= 4 // count + 1
 
 
-def test_a_process_that_dies_stops_the_others_and_the_run_goes_on(alone, tmp_path):
-    (code, _, error), (killed, *_) = start(tmp_path / "run", 2, dying=1)
-    assert (code, killed) == (1, 9)
-    assert "another process of this run has ended early" in error
+@pytest.mark.parametrize(
+    ("how", "exit_code"), [("killed", 9), pytest.param("failed", 1, marks=pytest.mark.slow)]
+)
+def test_a_process_that_ends_early_stops_the_others_and_the_run_goes_on(how, exit_code, alone, tmp_path):
+    (code, _, error), (other_code, _, other_error) = start(tmp_path / "run", 2, dying=how)
+    assert (code, other_code) == (1, exit_code)
+    assert "most likely one has ended early" in error
+    assert ("it has failed, as above" in other_error) == (how == "failed")
     assert not (tmp_path / "run" / "summary.md").exists()
     kept = {part.name: part.stat().st_mtime_ns for part in (tmp_path / "run" / "parts").iterdir()}
     assert kept  # what the first one had finished
@@ -89,6 +93,7 @@ def test_shares_are_all_there_is(monkeypatch):
         ((None, 2, 1), "--coordinator-address is missing"),
         (("host:1234", 2, 2), "--process-id from 0 to 1"),
         (("host:1234", 2, -1), "--process-id from 0 to 1"),
+        ((None, 3, None), "--coordinator-address, --process-id is missing"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(arguments, message):
@@ -96,12 +101,21 @@ def test_arguments_that_do_not_fit_are_named(arguments, message):
         join(*arguments)
 
 
+def test_one_process_is_alone_whatever_slurm_says(monkeypatch):
+    for name in ("SLURM_PROCID", "SLURM_STEP_NODELIST"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    join(num_processes=1)
+    assert not jax.distributed.is_initialized()
+
+
 @pytest.mark.parametrize(
     ("environment", "several"),
     [
         ({}, False),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, False),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, True),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, False),  # a batch script, without srun
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "n1"}, False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "n[1-4]"}, True),
         ({"TPU_WORKER_HOSTNAMES": "one"}, False),
         ({"TPU_WORKER_HOSTNAMES": "one,two"}, True),
     ],
