@@ -71,15 +71,15 @@ def slow(*parameters):
     [
         slow(lambda: execution("lenet-300-100", (4, 4, 1), 3, 2), 6),
         slow(lambda: population_against_one("lenet-300-100", (4, 4, 1), 3, 2), 6),
-        (lambda: parallel_search("lenet-300-100", (4, 4, 1), 3, 2), 6),
-        (lambda: dissipation("lenet-300-100", (4, 4, 1), 2), 2),
+        slow(lambda: parallel_search("lenet-300-100", (4, 4, 1), 3, 2), 6),
+        slow(lambda: dissipation("lenet-300-100", (4, 4, 1), 2), 2),
         (lambda: optimizer_step(5000, pruning.hold_masks), 10),
         (lambda: selection(1_000_000), 1),
         (lambda: sensitivity("snip", "lenet-5", (16, 16, 1), 4), 1),
         slow(lambda: sensitivity("grasp", "lenet-5", (16, 16, 1), 4), 1),
         (lambda: synflow("lenet-5", (16, 16, 1), 2, "float32"), 2),
         slow(lambda: synflow("lenet-5", (16, 16, 1), 2, "float64"), 2),
-        (lambda: candidates(2, 2), 2),
+        slow(lambda: candidates(2, 2), 2),
     ],
 )
 def test_both_ways_of_a_row_do_the_work(row, amount):

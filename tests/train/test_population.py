@@ -187,7 +187,7 @@ def test_augmentation_is_keyed_and_changes_the_run():
     assert losses[1] == losses[2]
 
 
-@pytest.mark.parametrize("name", ["lenet-5", "conv-2"])
+@pytest.mark.parametrize("name", ["lenet-5", pytest.param("conv-2", marks=pytest.mark.slow)])
 def test_convolutional_members(name):
     model = make_model(name, num_classes=3)
     pop = population(model=model, data=dataset(shape=(8, 8, 3)))
