@@ -81,7 +81,13 @@ def run(config: PruningMethods) -> Path:
     """
 
     def prepare() -> Callable[[RunFolder], None]:
-        return Comparison(config, load_dataset(config.dataset, data_dir=config.data_dir)).fill
+        comparison = Comparison(config, load_dataset(config.dataset, data_dir=config.data_dir))
+
+        def fill(folder: RunFolder) -> None:
+            comparison.train(folder)
+            write_results(config.dataset, config.model, comparison.plan, folder)
+
+        return fill
 
     return run_in_folder(config, prepare)
 
@@ -123,18 +129,6 @@ class Comparison:
             recipe,
         )
         self._seen = lru_cache(maxsize=1)(self._compute_seen)
-
-    def fill(self, folder: RunFolder) -> None:
-        """Trains all that is not trained yet, and writes the results.
-
-        Args:
-            folder: Of the run.
-
-        Raises:
-            ValueError: If snapshots of finished networks are gone.
-        """
-        self.train(folder)
-        write_results(self.config.dataset, self.config.model, self.plan, folder)
 
     def train(self, folder: RunFolder) -> None:
         """Trains all that is not trained yet, in the order in which stages need each other.

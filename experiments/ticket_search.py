@@ -66,7 +66,13 @@ def run(config: TicketSearch) -> Path:
     """
 
     def prepare() -> Callable[[RunFolder], None]:
-        return Search(config, load_dataset(config.dataset, data_dir=config.data_dir)).fill
+        search = Search(config, load_dataset(config.dataset, data_dir=config.data_dir))
+
+        def fill(folder: RunFolder) -> None:
+            search.train(folder)
+            write_results(config.dataset, config.model, search.plan, folder)
+
+        return fill
 
     return run_in_folder(config, prepare)
 
@@ -104,18 +110,6 @@ class Search:
                 config.final_temperature, epochs=recipe.epochs, steps_per_epoch=steps
             ),
         )
-
-    def fill(self, folder: RunFolder) -> None:
-        """Trains all that is not trained yet, and writes the results.
-
-        Args:
-            folder: Of the run.
-
-        Raises:
-            ValueError: If snapshots of finished networks are gone.
-        """
-        self.train(folder)
-        write_results(self.config.dataset, self.config.model, self.plan, folder)
 
     def train(self, folder: RunFolder) -> None:
         """Trains all that is not trained yet, round by round.

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Read when JAX first computes. Tests compile much and compute little: a seventh of their time.
+# Read when JAX first computes. Tests compile much and compute little: it saves a seventh of their time.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 
 
