@@ -29,7 +29,6 @@ from experiments.options import TrainingOptions, run_command, run_in_folder
 from experiments.programs import observe_fitness
 from experiments.run_folder import RunFolder
 from experiments.stages import Stage, run_stage
-from train.data import load_dataset
 from train.progress import training_progress
 from train.recipes import build_model
 
@@ -126,9 +125,9 @@ def _plan(config: Compare) -> Plan:
 
 
 def _programs(config: Compare, plan: Plan) -> Programs:
-    dataset = load_dataset(config.dataset, data_dir=config.data_dir)
+    dataset = config.load()
     model = build_model(config.model, plan.recipe, num_classes=dataset.num_classes)
-    return make_programs(model, dataset, plan)
+    return make_programs(model, dataset, plan, config.mesh())
 
 
 def _train(config: Compare, plan: Plan, programs: Programs, folder: RunFolder) -> None:

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 import pruning
 from experiments.combination import search_sparsity, sparsities_after_search
@@ -181,13 +182,14 @@ class Programs(NamedTuple):
     target: Population
 
 
-def make_programs(model: nn.Module, dataset: Dataset, plan: Plan) -> Programs:
+def make_programs(model: nn.Module, dataset: Dataset, plan: Plan, mesh: Mesh) -> Programs:
     """One program for each kind of method; see ``Programs``.
 
     Args:
         model: From images to logits.
         dataset: What is learned.
         plan: Says when gradients are summed and weights dissipate.
+        mesh: Where members train.
 
     Returns:
         The programs, not compiled yet.
@@ -201,9 +203,9 @@ def make_programs(model: nn.Module, dataset: Dataset, plan: Plan) -> Programs:
         dissipate = pruning.dissipate(data.fraction, check_every=steps, stop_after=window)
         return optax.chain(optimizer, dissipate)
 
-    shared = dataset_on_every_device(dataset)
+    shared = dataset_on_every_device(dataset, mesh)
     make = lambda method: Population(  # noqa: E731
-        model=model, dataset=shared, recipe=plan.recipe, method=method
+        model=model, dataset=shared, recipe=plan.recipe, method=method, mesh=mesh
     )
     static = held_random_masks(shapes, first=last - steps + 1, last=last)
     return Programs(make(static), make(band), make(dissipating_to(shapes, check_every=steps)))

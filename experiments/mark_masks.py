@@ -175,7 +175,7 @@ def balanced_examples(split: Split, per_class: int, *, seed: int) -> Split:
     chosen = np.concatenate(
         [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
     )
-    return Split(np.asarray(split.images)[chosen], labels[chosen])
+    return Split(np.asarray(split.images[chosen]), labels[chosen])
 
 
 def _cast(seen: Seen, *, in_float64: bool) -> Seen:

@@ -50,7 +50,7 @@ from experiments.programs import (
 from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
 from experiments.stages import NamedMember, Stage, run_stage
-from train.data import Dataset, load_dataset
+from train.data import Dataset
 from train.devices import dataset_on_every_device
 from train.population import MemberState, Population, stack_members
 from train.progress import training_progress
@@ -79,7 +79,7 @@ def run(config: MissingTheMark) -> Path:
         published = config.reference and read_accuracies(
             config.reference, model=config.model, dataset=config.dataset
         )
-        run = Run(config, load_dataset(config.dataset, data_dir=config.data_dir))
+        run = Run(config, config.load())
 
         def fill(folder: RunFolder) -> None:
             run.train(folder)
@@ -109,7 +109,7 @@ class Run:
         self.config, self.plan = config, config.plan(steps)
         self.model = build_model(config.model, recipe, num_classes=dataset.num_classes)
         shapes = param_shapes(self.model, dataset)
-        self.dataset = dataset_on_every_device(dataset)
+        self.dataset = dataset_on_every_device(dataset, config.mesh())
         last = config.search_epochs * steps
         self.static = self._population(held_masks(shapes))
         self.search = self._population(held_random_masks(shapes, first=last - steps + 1, last=last))
@@ -205,7 +205,11 @@ class Run:
 
     def _population(self, method: Any) -> Population:
         return Population(
-            model=self.model, dataset=self.dataset, recipe=self.config.resolved_recipe(), method=method
+            model=self.model,
+            dataset=self.dataset,
+            recipe=self.config.resolved_recipe(),
+            method=method,
+            mesh=self.config.mesh(),
         )
 
 

@@ -3,17 +3,22 @@
 import dataclasses
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
 import tyro
+from jax.sharding import Mesh
 
 from experiments.compiled_programs import keep_compiled_programs
 from experiments.processes import is_first, join, leave, wait_for_all
 from experiments.run_folder import RunFolder, identity, is_finished
 from pruning.counting import check_sparsity
+from train.data import Dataset, load_dataset
+from train.devices import device_mesh
+from train.lowering import LOWERINGS, lowered
 from train.models import find_model
 from train.recipes import RECIPES, Recipe, default_recipe, lookup
 
@@ -28,6 +33,7 @@ class Options:
         "data_dir",
         "out_dir",
         "fresh",
+        "stream",
         "recipe",
         "coordinator_address",
         "num_processes",
@@ -44,6 +50,9 @@ class Options:
     """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
     out_dir: Path | None = None
     """where results go; by default runs/EXPERIMENT-DATASET-MODEL-HASH"""
+    stream: bool = False
+    """read images from disk while networks train, as is done in any case with sets of more than 8 GiB,
+    instead of keeping them on the device"""
     fresh: bool = False
     """start over instead of continuing what the output folder holds"""
     coordinator_address: str | None = None
@@ -61,6 +70,11 @@ class Options:
     def resolved_recipe(self) -> Recipe:
         """The recipe, with its overrides."""
         return lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
+
+    def load(self) -> Dataset:
+        """The data set, where it was prepared; raises a ValueError if it cannot be read."""
+        size = self.resolved_recipe().image_size
+        return load_dataset(self.dataset, data_dir=self.data_dir, stream=self.stream, image_size=size)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results."""
@@ -97,19 +111,36 @@ class Options:
 class TrainingOptions(Options):
     """The options of experiments that train."""
 
-    without_effect: ClassVar[tuple[str, ...]] = (*Options.without_effect, "chunk_size", "epochs")
+    without_effect: ClassVar[tuple[str, ...]] = (
+        *Options.without_effect,
+        "chunk_size",
+        "devices_per_network",
+        "lowering",
+        "epochs",
+    )
 
     epochs: int | None = None
     """length of a training, its schedule in proportion; by default the recipe's"""
     chunk_size: int | None = None
     """networks that train together; a killed run repeats at most these; by default 32 on CPUs and 256
     elsewhere, or as many as fit into memory"""
+    devices_per_network: int = 1
+    """devices that each network's batches are divided over, for networks too large for one"""
+    lowering: str | None = None
+    """how networks are computed, a name in train.lowering.LOWERINGS; by default as suits the platform"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
+        self.check_positive("devices_per_network")
+        if self.lowering is not None:
+            lookup(LOWERINGS, self.lowering, "lowering")
         if self.chunk_size is not None:
             self.check_positive("chunk_size")
+
+    def mesh(self) -> Mesh:
+        """The devices; raises a ValueError if they cannot be divided as asked."""
+        return device_mesh(devices_per_member=self.devices_per_network)
 
     def resolved_recipe(self) -> Recipe:
         """The recipe, with its overrides."""
@@ -187,7 +218,9 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
         parsed = tyro.cli(options, description=description)
         if isinstance(parsed, Options):
             join(parsed.coordinator_address, parsed.num_processes, parsed.process_id)
-        run(parsed)
+        chosen = getattr(parsed, "lowering", None)
+        with lowered(LOWERINGS[chosen]) if chosen else nullcontext():
+            run(parsed)
     except ValueError as error:
         leave(str(error))
     except Exception:
@@ -226,6 +259,7 @@ def run_in_folder(
     if fill is not None:
         fill(folder)
     if is_first():
+        folder.forget_unfinished()
         print((path / "summary.md").read_text())
         print(f"results in {path}")
     return path

@@ -54,7 +54,7 @@ from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
 from experiments.soft_programs import continuous_sparsification, drawn_gates, gated_optimizer
 from experiments.stages import NamedMember, Stage, run_stage
-from train.data import Dataset, load_dataset
+from train.data import Dataset
 from train.devices import dataset_on_every_device
 from train.population import Member, MemberState, Population, stack_members
 from train.progress import training_progress
@@ -81,7 +81,7 @@ def run(config: PruningMethods) -> Path:
     """
 
     def prepare() -> Callable[[RunFolder], None]:
-        comparison = Comparison(config, load_dataset(config.dataset, data_dir=config.data_dir))
+        comparison = Comparison(config, config.load())
 
         def fill(folder: RunFolder) -> None:
             comparison.train(folder)
@@ -105,7 +105,7 @@ class Comparison:
         recipe = config.resolved_recipe()
         self.config, self.plan = config, config.plan()
         self.model = build_model(config.model, recipe, num_classes=dataset.num_classes)
-        self.dataset = dataset_on_every_device(dataset)
+        self.dataset = dataset_on_every_device(dataset, config.mesh())
         shapes = param_shapes(self.model, dataset)
         self.static = self._population(held_masks(shapes))
         steps = self.static.steps_per_epoch
@@ -191,6 +191,7 @@ class Comparison:
             recipe=self.plan.recipe,
             method=method,
             reparametrization=reparametrization,
+            mesh=self.config.mesh(),
         )
 
     def _pruned_at_start(self, named: NamedMember) -> MemberState:

@@ -49,7 +49,7 @@ class RunFolder:
             if fresh:
                 # The summary first: without it, what a kill leaves is an unfinished run.
                 (path / "summary.md").unlink(missing_ok=True)
-                for own in ("parts", "snapshots", "tickets"):
+                for own in ("parts", "snapshots", "tickets", "unfinished"):
                     if (path / own).exists():
                         shutil.rmtree(path / own)
                 found = None
@@ -78,6 +78,10 @@ class RunFolder:
         members = "\n".join(sorted({row["member"] for row in rows}))
         name = hashlib.sha256(members.encode()).hexdigest()[:16]
         self.write(f"parts/{name}.parquet", parquet(rows))
+
+    def forget_unfinished(self) -> None:
+        """Removes chunks that were begun once and have been finished in others."""
+        shutil.rmtree(self.path / "unfinished", ignore_errors=True)
 
     def write(self, name: str, content: str | bytes) -> None:
         """Writes a file of the folder, whole or not at all.

@@ -47,11 +47,9 @@ class Snapshots:
             step: Training steps taken.
             state: With arrays that can be read.
         """
-        arrays = [np.asarray(leaf, order="C") for leaf in jax.tree.leaves(state)]
-        content = save_arrays(dict(zip(_names(state), arrays, strict=True)))
         path = self._path(name, step)
         path.parent.mkdir(exist_ok=True)
-        self._folder.write(str(path.relative_to(self._folder.path)), content)
+        self._folder.write(str(path.relative_to(self._folder.path)), state_file(state))
 
     def _load(self, name: str, step: int) -> MemberState:
         return read_snapshot(self._path(name, step), self._template)
@@ -69,6 +67,20 @@ def snapshot_file(folder: Path, name: str, step: int) -> Path:
         step: Training steps taken.
     """
     return folder / "snapshots" / f"{name}-step-{step}.safetensors"
+
+
+def state_file(state: MemberState, metadata: dict[str, str] | None = None) -> bytes:
+    """A safetensors file of a state.
+
+    Args:
+        state: With arrays that can be read.
+        metadata: Of the file.
+
+    Returns:
+        Its bytes.
+    """
+    arrays = [np.asarray(leaf, order="C") for leaf in jax.tree.leaves(state)]
+    return save_arrays(dict(zip(_names(state), arrays, strict=True)), metadata)
 
 
 def read_snapshot(path: Path, template: MemberState) -> MemberState:

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
+from experiments.unfinished import KEEP_AFTER_SECONDS, Progress, UnfinishedChunk
 from train.capacity import members_that_fit
 from train.population import EpochResult, Member, MemberState, Population, stack_members
 from train.progress import TrainingProgress
@@ -95,7 +96,7 @@ def run_stage(
     wait_for_all()  # All have seen what is finished before one stores more.
     size = chunk_size or (chunk_that_fits(stage.population, mine[0].member) if mine else 1)
     for begin in range(0, len(mine), size):
-        folder.save_part(_train_chunk(stage, mine[begin : begin + size], size, progress))
+        _train_chunk(stage, mine[begin : begin + size], size, folder, progress)
     wait_for_all()
 
 
@@ -117,16 +118,23 @@ def chunk_that_fits(population: Population, member: Member) -> int:
 
 
 def _train_chunk(
-    stage: Stage, chunk: Sequence[NamedMember], size: int, progress: TrainingProgress
-) -> list[Row]:
-    """Trains one chunk, filled up to the common size, and returns a row per member and epoch."""
+    stage: Stage, chunk: Sequence[NamedMember], size: int, folder: RunFolder, progress: TrainingProgress
+) -> None:
+    """Trains one chunk, filled up to the common size, and stores a row per member and epoch."""
     members = _stack_filled([named.member for named in chunk], size)
-    rows: list[Row] = []
-    start = time.perf_counter()
+    unfinished = UnfinishedChunk(folder, [named.name for named in chunk], size)
+    begun = unfinished.load(jax.eval_shape(stage.population.start, members)) or Progress(
+        None if stage.start is None else _stack_filled([stage.start(n) for n in chunk], size),
+        stage.first_step,
+        [],
+    )
+    rows = begun.rows
+    progress.skip(len(rows))
+    start = kept = time.perf_counter()
     results = stage.population.train(
         members,
-        states=None if stage.start is None else _stack_filled([stage.start(n) for n in chunk], size),
-        first_step=stage.first_step,
+        states=begun.states,
+        first_step=begun.step,
         epochs=stage.epochs,
         stops=stage.stops,
         size=len(chunk),
@@ -154,7 +162,11 @@ def _train_chunk(
             )
         progress.advance(stage.name, len(chunk), result.epoch, stage.epochs)
         start = time.perf_counter()
-    return rows
+        if result.epoch < stage.epochs and start - kept >= KEEP_AFTER_SECONDS:
+            unfinished.keep(jax.device_get(result.states), result.step, rows)
+            kept = time.perf_counter()
+    folder.save_part(rows)
+    unfinished.remove()
 
 
 def _stack_filled(trees: list[Any], size: int) -> Any:

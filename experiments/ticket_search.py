@@ -40,7 +40,7 @@ from experiments.ticket_options import TicketSearch
 from experiments.ticket_plan import place_of
 from experiments.ticket_report import write_results
 from experiments.ticket_states import TicketStates
-from train.data import Dataset, load_dataset
+from train.data import Dataset
 from train.devices import dataset_on_every_device
 from train.population import Population
 from train.progress import TrainingProgress, training_progress
@@ -66,7 +66,7 @@ def run(config: TicketSearch) -> Path:
     """
 
     def prepare() -> Callable[[RunFolder], None]:
-        search = Search(config, load_dataset(config.dataset, data_dir=config.data_dir))
+        search = Search(config, config.load())
 
         def fill(folder: RunFolder) -> None:
             search.train(folder)
@@ -94,12 +94,13 @@ class Search:
         steps = recipe.steps_per_epoch(len(dataset.train.labels) - recipe.validation_examples)
         self.config, self.plan = config, config.plan(steps)
         model = build_model(config.model, recipe, num_classes=dataset.num_classes)
-        dataset = dataset_on_every_device(dataset)
+        dataset = dataset_on_every_device(dataset, config.mesh())
         self.static = Population(
             model=model,
             dataset=dataset,
             recipe=recipe,
             method=held_masks(param_shapes(model, dataset)),
+            mesh=config.mesh(),
         )
         self.soft = Population(
             model=model,
@@ -109,6 +110,7 @@ class Search:
             reparametrization=continuous_sparsification(
                 config.final_temperature, epochs=recipe.epochs, steps_per_epoch=steps
             ),
+            mesh=config.mesh(),
         )
 
     def train(self, folder: RunFolder) -> None:

@@ -56,7 +56,7 @@ def run(config: TrainTicket) -> float:
         raise ValueError(f"expected the ticket of a ticket_search, {config.ticket} holds other masks")
     settings, seed = metadata["settings"], metadata["network"]["seed"]
     recipe, place = recipe_from(settings["recipe"]), Start(**metadata["start"])
-    dataset = load_dataset(settings["dataset"], data_dir=config.data_dir)
+    dataset = load_dataset(settings["dataset"], data_dir=config.data_dir, image_size=recipe.image_size)
     model = build_model(settings["model"], recipe, num_classes=dataset.num_classes)
     shapes = param_shapes(model, dataset)
     population = Population(model=model, dataset=dataset, recipe=recipe, method=held_masks(shapes))

@@ -19,7 +19,7 @@ from experiments.options import Options, check_names
 from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
 from experiments.score_methods import SCORE_METHODS
-from train.data import Dataset, load_dataset
+from train.data import Dataset
 from train.evaluation import apply_model
 from train.population import MemberState
 from train.recipes import build_model
@@ -60,7 +60,7 @@ class Network:
             ValueError: If the data set cannot be read, or has more classes than the logits asked for.
         """
         self.options, self.recipe = options, options.resolved_recipe()
-        self.dataset: Dataset = load_dataset(options.dataset, data_dir=options.data_dir)
+        self.dataset: Dataset = options.load()
         classes = self.dataset.num_classes if options.classes is None else options.classes
         if classes < self.dataset.num_classes:
             raise ValueError(

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from train.devices import BATCH, MEMBERS
+from train.lowering import lowering
 from train.members import map_members, side_by_side
 from train.population import Member, Population, stack_members
 
@@ -35,12 +37,13 @@ def members_that_fit(
     """
     available = USABLE * (free_bytes(population.mesh.devices.flat[0]) if free is None else free)
     vmapped = population.execute is side_by_side or (
-        population.execute is map_members and jax.default_backend() != "cpu"
+        population.execute is map_members and not lowering().in_turn
     )
     state, held = 2 * state_bytes(population, member), step_bytes(population, member)
+    held = held // population.mesh.shape[BATCH]
     each = state + held if vmapped else state
     rest = available if vmapped else available - held
-    return max(1, min(most, population.mesh.size * int(rest // max(1, each))))
+    return max(1, min(most, population.mesh.shape[MEMBERS] * int(rest // max(1, each))))
 
 
 def free_bytes(device: Any) -> int:

@@ -1,19 +1,22 @@
-"""Image-classification sets as whole uint8 arrays on the host.
+"""Image-classification sets as uint8 arrays: whole on the host, or left on disk where they are large.
 
-Sets of this size (digits, MNIST, CIFAR) fit on the device whole: the caller puts the arrays there
-once, and shuffling, augmentation and normalisation happen inside the compiled step
-(`train.augment`). 'digits' is embedded in scikit-learn and needs no file; every other name is a
+Small sets (digits, MNIST, CIFAR) fit on the device whole: the caller puts the arrays there once, and
+shuffling, augmentation and normalisation happen inside the compiled step (`train.augment`). Of larger
+ones the labels and moments are read once and kept; the images are read while a network trains
+(`train.stored_images`). 'digits' is embedded in scikit-learn and needs no file; every other name is a
 prepared TFDS set: `train.prepare` makes it, `train.tfds_source` reads it, `train.decoded` keeps it for
 the next time.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from train import decoded, tfds_source
+from train.stored_images import StoredImages
 
 # A property of the data set, not of a run: everybody's digits have the same test images.
 _DIGITS_TEST_SIZE = 360
@@ -21,16 +24,19 @@ _DIGITS_SPLIT_SEED = 0
 
 _IMAGES_PER_COUNT = 4096
 
+STREAM_ABOVE = 2**33
+"""Bytes of images; larger sets stay on disk."""
+
 
 class Split(NamedTuple):
     """Images with their labels.
 
     Attributes:
-        images: Uint8 of shape (n, height, width, channels).
+        images: Uint8 of shape (n, height, width, channels): an array, or `StoredImages`.
         labels: Int32 of shape (n,), from 0 to num_classes - 1.
     """
 
-    images: np.ndarray
+    images: Any
     labels: np.ndarray
 
 
@@ -55,8 +61,10 @@ class Dataset:
     std: tuple[float, ...]
 
 
-def load_dataset(name: str, *, data_dir: Path | None = None) -> Dataset:
-    """Loads a data set whole.
+def load_dataset(
+    name: str, *, data_dir: Path | None = None, stream: bool = False, image_size: int | None = None
+) -> Dataset:
+    """Loads a data set: whole, or its labels and moments alone if its images stay on disk.
 
     Args:
         name: 'digits' (scikit-learn's 1797 grey 8x8 images: a fixed stratified split of 1437 for
@@ -64,6 +72,10 @@ def load_dataset(name: str, *, data_dir: Path | None = None) -> Dataset:
             'cifar10:3.0.2', 'emnist/letters', ... Its test split is 'test', else 'validation'.
         data_dir: The folder that holds the prepared TFDS sets; by default the environment variable
             TFDS_DATA_DIR, else ~/tensorflow_datasets. Not used for 'digits'.
+        stream: Whether the images stay on disk, as they do in any case where they take more than
+            ``STREAM_ABOVE`` bytes. Digits have none there.
+        image_size: Side of the squares that images of different sizes are cropped to; such sets stay on
+            disk. None for sets of one size.
 
     Returns:
         The data set, as NumPy arrays.
@@ -74,10 +86,35 @@ def load_dataset(name: str, *, data_dir: Path | None = None) -> Dataset:
     """
     if name == "digits":
         train, test, num_classes = _digits()
-    else:
-        train, test, num_classes = _tfds(name, tfds_source.resolve_data_dir(data_dir))
-    mean, std = _moments(train.images)
-    return Dataset(name=name, train=train, test=test, num_classes=num_classes, mean=mean, std=std)
+        return _with_moments(name, train, test, num_classes)
+    data_dir = tfds_source.resolve_data_dir(data_dir)
+    try:
+        folder = tfds_source.find_folder(name, data_dir)
+        if not stream and image_size is None:
+            whole = decoded.read(folder, "images")
+            if whole is not None:
+                return _whole(name, whole)
+        found = tfds_source.open_set(name, data_dir)
+        size = None if tfds_source.image_shape(found) else image_size
+        if stream or size is not None or tfds_source.image_bytes(found) > STREAM_ABOVE:
+            return _stored(name, folder, found, size)
+        train = Split(*tfds_source.read_split(name, found.builder, found.train))
+        test = Split(*tfds_source.read_split(name, found.builder, found.test))
+    except OSError as error:
+        raise ValueError(
+            f"data set {name!r} in {data_dir} cannot be read: {error}. Check the folder's permissions, "
+            "or copy or prepare the set again."
+        ) from error
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(
+            f"data set {name!r} has images of different sizes: {train.images.shape[1:]} in "
+            f"'train', {test.images.shape[1:]} in {found.test!r}."
+        )
+    num_classes = found.builder.info.features["label"].num_classes
+    arrays = {"train_images": train.images, "train_labels": train.labels}
+    arrays |= {"test_images": test.images, "test_labels": test.labels}
+    decoded.keep(folder, "images", arrays | {"num_classes": np.array(num_classes)})
+    return _with_moments(name, train, test, num_classes)
 
 
 def hold_out(split: Split, size: int, *, seed: int = 0) -> tuple[Split, Split]:
@@ -123,45 +160,60 @@ def _digits() -> tuple[Split, Split, int]:
     return *hold_out(whole, _DIGITS_TEST_SIZE, seed=_DIGITS_SPLIT_SEED), 10
 
 
-def _tfds(name: str, data_dir: Path) -> tuple[Split, Split, int]:
-    try:
-        folder = tfds_source.find_folder(name, data_dir)
-        copy = decoded.read(folder)
-        if copy is not None:
-            train = Split(copy["train_images"], copy["train_labels"])
-            test = Split(copy["test_images"], copy["test_labels"])
-            return train, test, int(copy["num_classes"])
-        builder, train_name, test_name = tfds_source.open_set(name, data_dir)
-        train = Split(*tfds_source.read_split(name, builder, train_name))
-        test = Split(*tfds_source.read_split(name, builder, test_name))
-    except OSError as error:
-        raise ValueError(
-            f"data set {name!r} in {data_dir} cannot be read: {error}. Check the folder's permissions, "
-            "or copy or prepare the set again."
-        ) from error
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(
-            f"data set {name!r} has images of different sizes: {train.images.shape[1:]} in "
-            f"'train', {test.images.shape[1:]} in {test_name!r}."
-        )
-    num_classes = builder.info.features["label"].num_classes
-    arrays = {"train_images": train.images, "train_labels": train.labels}
-    arrays |= {"test_images": test.images, "test_labels": test.labels}
-    decoded.keep(folder, arrays | {"num_classes": np.array(num_classes)})
-    return train, test, num_classes
+def _whole(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
+    """A data set from its kept arrays."""
+    train = Split(arrays["train_images"], arrays["train_labels"])
+    test = Split(arrays["test_images"], arrays["test_labels"])
+    return _with_moments(name, train, test, int(arrays["num_classes"]))
 
 
-def _moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _stored(name: str, folder: Path, found: tfds_source.OpenSet, size: int | None) -> Dataset:
+    """A data set whose images stay on disk; the first time all of them are read, for their moments."""
+    splits = found.train, found.test
+    images = {split: tfds_source.stored_images(name, found, split, size) for split in splits}
+    copy = "labels" if size is None else f"labels-of-{size}"
+    kept = decoded.read(folder, copy)
+    if kept is None:
+        kept = {}
+        for split, stored in images.items():
+            labels: list[np.ndarray] = []
+            mean, std = _moments(_noting_labels(stored, labels))
+            tfds_source.check_labels(name, found.builder, split, np.concatenate(labels))
+            kept |= {f"{split}_labels": np.concatenate(labels)}
+            kept |= {f"{split}_mean": np.array(mean), f"{split}_std": np.array(std)}
+        decoded.keep(folder, copy, kept)
+    return Dataset(
+        name=name,
+        train=Split(images[found.train], kept[f"{found.train}_labels"]),
+        test=Split(images[found.test], kept[f"{found.test}_labels"]),
+        num_classes=found.builder.info.features["label"].num_classes,
+        mean=tuple(kept[f"{found.train}_mean"].tolist()),
+        std=tuple(kept[f"{found.train}_std"].tolist()),
+    )
+
+
+def _noting_labels(images: StoredImages, labels: list[np.ndarray]) -> Iterator[np.ndarray]:
+    for chunk, found in images.read_with_labels(_IMAGES_PER_COUNT):
+        labels.append(found)
+        yield chunk
+
+
+def _with_moments(name: str, train: Split, test: Split, num_classes: int) -> Dataset:
+    size = _IMAGES_PER_COUNT
+    chunks = (train.images[first : first + size] for first in range(0, len(train.labels), size))
+    mean, std = _moments(chunks)
+    return Dataset(name=name, train=train, test=test, num_classes=num_classes, mean=mean, std=std)
+
+
+def _moments(chunks: Iterable[np.ndarray]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of pixel / 255 by channel, from exact counts of the 256 levels.
 
     Counting in chunks keeps the memory small where a float copy of the images would not.
     """
-    channels = images.shape[-1]
-    counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(images), _IMAGES_PER_COUNT):
-        chunk = images[start : start + _IMAGES_PER_COUNT]
-        for channel in range(channels):
-            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
+    counts = np.zeros((1, 256), np.int64)
+    for chunk in chunks:
+        channels = [np.bincount(chunk[..., c].ravel(), minlength=256) for c in range(chunk.shape[-1])]
+        counts = counts + np.stack(channels)
     levels = np.arange(256) / 255
     frequencies = counts / counts.sum(axis=1, keepdims=True)
     mean = frequencies @ levels

@@ -1,7 +1,8 @@
-"""Decoded data sets, kept in the user's cache folder: reading them anew takes seconds each time.
+"""What was read of data sets, kept in the user's cache folder: reading it anew takes seconds to hours.
 
-A copy is known by the folder it was decoded from and that folder's files, their sizes and times of
-change: a set that is prepared again, or damaged, is read anew.
+That is the decoded arrays of small sets, and the labels and moments of those that stay on disk. A copy
+is known by the folder it was read from and that folder's files, their sizes and times of change: a set
+that is prepared again, or damaged, is read anew.
 """
 
 import contextlib
@@ -16,46 +17,48 @@ from safetensors.numpy import load, save
 from pruning.artifacts import write_atomically
 
 MOST_BYTES = 2**30
-"""Larger sets are not copied: ImageNet is read as it is."""
+"""Larger copies are not kept."""
 
 
-def read(folder: Path) -> dict[str, np.ndarray] | None:
-    """The decoded arrays of a prepared set, if there is a copy of it as it is now.
+def read(folder: Path, what: str) -> dict[str, np.ndarray] | None:
+    """What was read of a prepared set, if there is a copy of it as it is now.
 
     Args:
         folder: Of the prepared set.
+        what: A name for it; a part of a file's name.
 
     Returns:
         Name -> array, or None.
     """
     try:
-        return load(_copy_of(folder).read_bytes())
+        return load(_copy_of(folder, what).read_bytes())
     except (OSError, SafetensorError):
         return None
 
 
-def keep(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Stores the decoded arrays of a prepared set, in the place of an older copy.
+def keep(folder: Path, what: str, arrays: dict[str, np.ndarray]) -> None:
+    """Stores what was read of a prepared set, in the place of an older copy.
 
     Nothing is stored where the set is larger than ``MOST_BYTES`` or the cache folder cannot be written.
 
     Args:
         folder: Of the prepared set.
+        what: A name for it; a part of a file's name.
         arrays: Name -> array.
     """
     if sum(array.nbytes for array in arrays.values()) > MOST_BYTES:
         return
-    copy = _copy_of(folder)
+    copy = _copy_of(folder, what)
     with contextlib.suppress(OSError):
-        for older in copy.parent.glob(f"{_hash(folder.resolve())}-*"):
+        for older in copy.parent.glob(f"{_hash(folder.resolve())}-{what}-*"):
             older.unlink()
         write_atomically(copy, save(arrays))
 
 
-def _copy_of(folder: Path) -> Path:
+def _copy_of(folder: Path, what: str) -> Path:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     state = [(path.name, stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
-    name = f"{_hash(folder.resolve())}-{_hash(state)}.safetensors"
+    name = f"{_hash(folder.resolve())}-{what}-{_hash(state)}.safetensors"
     return platformdirs.user_cache_path("pruning-at-init") / "datasets" / name
 
 

@@ -1,10 +1,14 @@
-"""Members spread over devices: each device trains its share, and they have nothing to tell each other.
+"""Members, and the examples of their batches, spread over devices.
 
-One axis of a mesh, "members", over the devices of this process. What all members read, the data set,
-lies on every device; what is a member's own lies on the member's device only. With one device there is
-no mesh and nothing changes. Members fill the devices in order, so a population spreads evenly where
-their number is a multiple of the devices'; where it is not, the last one is repeated up to that, and
-the repetitions are dropped.
+A mesh has two axes. Along "members" each device trains its share of the members, and they have nothing
+to tell each other. Along "batch" devices train the same members, each on its part of every batch:
+what is averaged over a batch (gradients, losses, the statistics of batch normalisation) is averaged over
+all of it, by collectives that the compiler puts in; so the numbers are those of one device, to rounding.
+What all members read, the data set, lies on every device; what is a member's own lies on the member's
+devices only. With one device there is no mesh and nothing changes.
+
+Members fill the devices in order, so a population spreads evenly where their number is a multiple of the
+axis's size; where it is not, the last one is repeated up to that, and the repetitions are dropped.
 """
 
 import dataclasses
@@ -18,22 +22,33 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from train.data import Dataset
 from train.members import is_shared
+from train.stored_images import is_stored
 
 PyTree = Any
-MEMBERS = "members"
+MEMBERS, BATCH = "members", "batch"
 
 
-def members_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """The mesh that members are spread over.
+def device_mesh(devices: Sequence[Any] | None = None, *, devices_per_member: int = 1) -> Mesh:
+    """The mesh that members and batches are spread over.
 
     Args:
         devices: Which; None for all of this process.
+        devices_per_member: Over how many a batch is divided.
 
     Returns:
-        A mesh with the axis "members".
+        A mesh with the axes "members" and "batch".
+
+    Raises:
+        ValueError: If the devices cannot be divided so.
     """
     found = jax.local_devices() if devices is None else list(devices)
-    return jax.make_mesh((len(found),), (MEMBERS,), axis_types=(AxisType.Auto,), devices=found)
+    if devices_per_member < 1 or len(found) % devices_per_member:
+        raise ValueError(
+            f"expected a number of devices for each network that divides the {len(found)} there are, got "
+            f"{devices_per_member}"
+        )
+    shape = len(found) // devices_per_member, devices_per_member
+    return jax.make_mesh(shape, (MEMBERS, BATCH), axis_types=(AxisType.Auto,) * 2, devices=found)
 
 
 def on_every_device(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
@@ -46,21 +61,24 @@ def on_every_device(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
     Returns:
         The tree.
     """
-    mesh = mesh or members_mesh()
+    mesh = mesh or device_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
     return jax.device_put(tree, everywhere if mesh.size > 1 else mesh.devices.item())
 
 
-def dataset_on_every_device(dataset: Dataset) -> Dataset:
+def dataset_on_every_device(dataset: Dataset, mesh: Mesh | None = None) -> Dataset:
     """A data set whose splits lie on all devices, so that several populations share them.
 
     Args:
-        dataset: Anywhere.
+        dataset: Anywhere; one that is read while training stays where it is.
+        mesh: Of the devices; None for all of this process.
 
     Returns:
         The data set.
     """
-    train, test = on_every_device((dataset.train, dataset.test))
+    if is_stored(dataset.train.images):
+        return dataset
+    train, test = on_every_device((dataset.train, dataset.test), mesh)
     return dataclasses.replace(dataset, train=train, test=test)
 
 
@@ -71,7 +89,7 @@ def on_their_devices(stacked: PyTree, mesh: Mesh) -> PyTree:
 
     Args:
         stacked: Leaves with a leading axis of members; shared keys without.
-        mesh: From ``members_mesh``.
+        mesh: From ``device_mesh``.
 
     Returns:
         The tree.
@@ -85,12 +103,27 @@ def on_their_devices(stacked: PyTree, mesh: Mesh) -> PyTree:
     )
 
 
+def over_batch_devices(batch: PyTree, mesh: Mesh) -> PyTree:
+    """Divides the examples of a batch; for use inside ``over_devices``.
+
+    Args:
+        batch: Leaves with a leading axis of examples.
+        mesh: From ``device_mesh``.
+
+    Returns:
+        The batch, of the same global shape.
+    """
+    if mesh.shape[BATCH] == 1:
+        return batch
+    return jax.lax.with_sharding_constraint(batch, PartitionSpec(BATCH))
+
+
 def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., PyTree]:
     """Executes members on several devices.
 
     Args:
         execute: How a device executes its share: ``train.members``.
-        mesh: From ``members_mesh``.
+        mesh: From ``device_mesh``.
 
     Returns:
         ``run(function, count, common, *stacked)``: the stacked results of
@@ -102,8 +135,8 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
     ) -> PyTree:
         if mesh.size == 1:
             return execute(partial(function, common), count, *stacked)
-        size = _members(stacked)
-        each = -(-size // mesh.size)
+        size, shares = _members(stacked), mesh.shape[MEMBERS]
+        each = -(-size // shares)
 
         def share(count: jax.Array, common: PyTree, *stacked: PyTree) -> PyTree:
             before = jax.lax.axis_index(MEMBERS) * each
@@ -113,6 +146,7 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
         sharded = jax.shard_map(
             share,
             mesh=mesh,
+            axis_names={MEMBERS},
             in_specs=(
                 whole,
                 whole,
@@ -121,9 +155,7 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
             out_specs=split,
             check_vma=False,
         )
-        results = sharded(count, common, *_filled(stacked, each * mesh.size - size))
-        if each * mesh.size == size:
-            return results
+        results = sharded(count, common, *_filled(stacked, each * shares - size))
         results = jax.tree.map(lambda leaf: leaf[:size], results)
         return jax.lax.with_sharding_constraint(results, _sharding_of_members(size, mesh))
 
@@ -136,7 +168,9 @@ def _members(stacked: PyTree) -> int:
 
 def _sharding_of_members(size: int, mesh: Mesh) -> NamedSharding:
     """Each device has its share; members that cannot be shared evenly lie on all of them."""
-    return NamedSharding(mesh, PartitionSpec(MEMBERS) if size % mesh.size == 0 else PartitionSpec())
+    # An axis of one device is written as no axis, as XLA writes it: the placement decides the program.
+    split = size % mesh.shape[MEMBERS] == 0 and mesh.shape[MEMBERS] > 1
+    return NamedSharding(mesh, PartitionSpec(MEMBERS) if split else PartitionSpec())
 
 
 def _filled(stacked: PyTree, missing: int) -> PyTree:

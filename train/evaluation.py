@@ -1,11 +1,12 @@
 """How a model is run, and how well it does on a split."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from train.data import Split
@@ -38,8 +39,61 @@ def apply_model(
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), updated.get("batch_stats", {})
 
 
+class Totals(NamedTuple):
+    """What has been counted of a split so far.
+
+    Attributes:
+        loss: The sum of the cross-entropies.
+        right: How many images are classified right.
+    """
+
+    loss: jax.Array
+    right: jax.Array
+
+
+def no_totals() -> Totals:
+    """The totals of no image."""
+    return Totals(jnp.float32(0), jnp.int32(0))
+
+
+def add_batch(
+    logits: Callable[[Any], jax.Array], totals: Totals, images: Any, labels: Any, counted: Any
+) -> Totals:
+    """Adds a batch to the totals.
+
+    Args:
+        logits: From uint8 images, shape (B, H, W, C), to logits.
+        totals: Before it.
+        images: Uint8.
+        labels: Int32, (B,).
+        counted: Bool, (B,): which images count; the others fill up the batch.
+
+    Returns:
+        The totals after it.
+    """
+    found = logits(images)
+    loss = jnp.sum(jnp.where(counted, cross_entropy(found, labels), 0))
+    right = jnp.sum((jnp.argmax(found, -1) == labels) & counted)
+    return Totals(totals.loss + loss, totals.right + right)
+
+
+def evaluation_batches(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The batches in which a split is evaluated.
+
+    Args:
+        size: Images in it.
+
+    Returns:
+        The places of each batch's images, (batches, B), and which of them count: what fills up the last
+        batch does not.
+    """
+    batch = min(EVALUATION_BATCH, size)
+    places = np.arange(-(-size // batch) * batch).reshape(-1, batch)
+    return places % size, places < size
+
+
 def evaluate(logits: Callable[[Any], jax.Array], split: Split) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy over a split, in batches; what fills up the last one is ignored.
+    """Mean loss and accuracy over a split, in batches.
 
     Args:
         logits: From uint8 images, shape (B, H, W, C), to logits.
@@ -48,18 +102,11 @@ def evaluate(logits: Callable[[Any], jax.Array], split: Split) -> tuple[jax.Arra
     Returns:
         The mean cross-entropy and the fraction of images that are classified right.
     """
+
+    def add(totals: Totals, batch: Any) -> tuple[Totals, None]:
+        places, counted = batch
+        return add_batch(logits, totals, split.images[places], split.labels[places], counted), None
+
     size = len(split.labels)
-    batch = min(EVALUATION_BATCH, size)
-    positions = jnp.arange(-(-size // batch) * batch).reshape(-1, batch)
-
-    def add(totals: Any, position: jax.Array) -> tuple[Any, None]:
-        indices, counted = position % size, position < size
-        labels = split.labels[indices]
-        found = logits(split.images[indices])
-        right = jnp.argmax(found, -1) == labels
-        sums = (jnp.sum(jnp.where(counted, cross_entropy(found, labels), 0)), jnp.sum(right & counted))
-        return jax.tree.map(jnp.add, totals, sums), None
-
-    totals = (jnp.float32(0), jnp.int32(0))
-    (loss, right), _ = jax.lax.scan(add, totals, positions)
-    return loss / size, right / size
+    totals, _ = jax.lax.scan(add, no_totals(), evaluation_batches(size))
+    return totals.loss / size, totals.right / size

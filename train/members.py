@@ -1,4 +1,4 @@
-"""How a population is executed: the one place that knows the platform.
+"""How a population is executed: members in turn, or vmapped.
 
 On accelerators the members are vmapped. On a CPU they run one after another inside the same compiled
 program, because vmapped convolutions become grouped ones, which are slow there. Measured in November
@@ -14,11 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from train.lowering import lowering
+
 PyTree = Any
 
 
 def map_members(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree) -> PyTree:
-    """Maps a function over the leading axis of stacked members.
+    """Maps a function over the leading axis of stacked members, as ``train.lowering`` says.
 
     Args:
         function: Takes one member's slice of every tree.
@@ -28,7 +30,7 @@ def map_members(function: Callable[..., PyTree], count: jax.Array, *stacked: PyT
     Returns:
         The stacked results; undefined from ``count`` on.
     """
-    if jax.default_backend() == "cpu":
+    if lowering().in_turn:
         return in_turn(function, count, *stacked)
     return side_by_side(function, count, *stacked)
 

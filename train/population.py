@@ -11,60 +11,24 @@ Shapes: N members on the leading axis of every stacked tree; B examples in a bat
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
+from jax.sharding import Mesh
 
-import pruning
 from train.data import Dataset, Split, hold_out
-from train.devices import members_mesh, on_every_device, on_their_devices, over_devices
-from train.evaluation import apply_model, cross_entropy, evaluate
+from train.devices import device_mesh, on_their_devices, over_devices
+from train.member_training import Member, MemberState, MemberTraining, Method
 from train.members import map_members
-from train.preprocessing import preprocess, preprocess_for_training
-from train.recipes import Recipe, make_optimizer
+from train.recipes import Recipe
 from train.reparametrization import DIRECT, Reparametrization
+from train.stored_images import is_stored
+from train.streamed_data import StreamedData
+from train.whole_data import WholeData
 
 PyTree = Any
-Method = Callable[[optax.GradientTransformation, PyTree], optax.GradientTransformation]
-
-
-class Member(NamedTuple):
-    """What makes a network of the population itself; stacked, every field has a leading axis N.
-
-    Attributes:
-        init_key: Typed key of the initial weights.
-        order_key: Typed key of shuffling and augmentation. Members with equal keys see the same
-            batches; stacked, one key without a leading axis is shared by all.
-        learning_rate: Scalar.
-        weight_decay: Scalar; plays no part where the recipe has none.
-        method: What the method's transformation needs: masks, a fraction, a schedule, ...
-    """
-
-    init_key: jax.Array
-    order_key: jax.Array
-    learning_rate: jax.Array
-    weight_decay: jax.Array
-    method: PyTree
-
-
-class MemberState(NamedTuple):
-    """A network in training; stacked, every leaf has a leading axis N.
-
-    Attributes:
-        params: What is trained: the Flax params, masked, or what the reparametrization makes of them.
-        batch_stats: The running statistics of batch normalisation; empty for models without.
-        opt_state: The optimizer's state, with the method's masks in it.
-        step: Training steps taken; it decides the place in the data.
-    """
-
-    params: PyTree
-    batch_stats: PyTree
-    opt_state: PyTree
-    step: jax.Array
 
 
 @dataclass(frozen=True)
@@ -96,15 +60,16 @@ class Population:
     Attributes:
         model: A Linen module, ``model(images, train=...)`` giving logits, whose only collections are
             params and, where it normalises batches, batch_stats.
-        dataset: Lives on the device as uint8, whole.
+        dataset: Lives on every device as uint8, whole, or is read while training where its images are
+            ``train.stored_images.StoredImages``; the numbers are the same.
         recipe: How a member is trained.
         method: ``method(optimizer, data)`` wraps the recipe's optimizer with the pruning method, for
             one member's ``data`` (traced).
         reparametrization: How what is trained becomes the model's params; by default it is the params,
             and the method's state must hold masks (``pruning.get_masks``).
         execute: How a device executes its members; by default as suits the platform (``train.members``).
-        devices: Over which members are spread (``train.devices``); None for all of this process.
-        compilations: How many training programs it has compiled so far.
+        mesh: Of the devices that members and batches are divided over (``train.devices``);
+            by default members over all devices of this process.
     """
 
     model: nn.Module
@@ -113,20 +78,41 @@ class Population:
     method: Method
     reparametrization: Reparametrization = DIRECT
     execute: Callable[..., PyTree] = map_members
-    devices: Sequence[Any] | None = None
-    compilations: int = field(default=0, init=False)
+    mesh: Mesh = field(default_factory=device_mesh)
 
     def __post_init__(self) -> None:
-        """Puts the data on the device and prepares the compiled functions."""
+        """Places the data and prepares the compiled functions."""
         train, evaluated = self.dataset.train, {"test": self.dataset.test}
         if self.recipe.validation_examples:
             train, evaluated["validation"] = hold_out(train, self.recipe.validation_examples)
-        self.mesh = members_mesh(self.devices)
-        self.train_split, self.evaluation_splits = on_every_device((train, evaluated), self.mesh)
-        self._map = over_devices(self.execute, self.mesh)
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(train.labels))
+        self._training = MemberTraining(
+            model=self.model,
+            dataset=self.dataset,
+            recipe=self.recipe,
+            method=self.method,
+            reparametrization=self.reparametrization,
+            steps_per_epoch=self.steps_per_epoch,
+            mesh=self.mesh,
+        )
+        source = StreamedData if is_stored(train.images) else WholeData
+        self._data = source(self._training, train, evaluated, self.execute)
         self._start = jax.jit(self._start_members)
-        self._epoch = jax.jit(self._train_members, donate_argnums=0)
+
+    @property
+    def train_split(self) -> Split:
+        """What is trained on."""
+        return self._data.train
+
+    @property
+    def evaluation_splits(self) -> dict[str, Split]:
+        """What is evaluated on, by name."""
+        return self._data.evaluated
+
+    @property
+    def compilations(self) -> int:
+        """How many training programs have been compiled so far."""
+        return self._data.compilations
 
     def start(self, members: Member) -> MemberState:
         """The states of members at initialization, under their masks.
@@ -184,10 +170,8 @@ class Population:
         begin = first_step
         for end in (end for end in ends if end > first_step):
             epoch = -(-end // per_epoch)
-            within = jnp.int32(begin - (epoch - 1) * per_epoch), jnp.int32(end - (epoch - 1) * per_epoch)
-            current, metrics = self._epoch(
-                current, members, count, within, self.train_split, self.evaluation_splits
-            )
+            within = begin - (epoch - 1) * per_epoch, end - (epoch - 1) * per_epoch
+            current, metrics = self._data.epoch(current, members, count, within)
             yield EpochResult(epoch, end, end % per_epoch == 0, current, metrics)
             begin = end
 
@@ -200,10 +184,10 @@ class Population:
         Returns:
             The Flax params.
         """
-        return self._initial_variables(init_key)["params"]
+        return self._training.initial_variables(init_key)["params"]
 
     def trace_member(self, member: Member) -> Any:
-        """The program of one member's epoch, as it is written; nothing is compiled.
+        """The program of one member's training, as it is written; nothing is compiled.
 
         Args:
             member: One like the others; only shapes and dtypes matter.
@@ -211,102 +195,11 @@ class Population:
         Returns:
             A closed jaxpr.
         """
-        state = jax.eval_shape(self._start_member, member)
-        common = ((jnp.int32(0), jnp.int32(1)), self.train_split, self.evaluation_splits)
-        return jax.make_jaxpr(self._train_member)(common, state, member)
-
-    def _initial_variables(self, init_key: jax.Array) -> Any:
-        return self.model.init(init_key, jnp.zeros((1, *self.train_split.images.shape[1:])))
+        return self._data.trace_member(jax.eval_shape(self._training.start, member), member)
 
     def _start_members(self, members: Member, count: jax.Array) -> MemberState:
-        return self._map(lambda _, member: self._start_member(member), count, (), members)
-
-    def _train_members(
-        self,
-        states: MemberState,
-        members: Member,
-        count: jax.Array,
-        within: tuple[jax.Array, jax.Array],
-        train: Split,
-        evaluated: Any,
-    ) -> tuple[MemberState, dict[str, jax.Array]]:
-        self.compilations += 1  # Python runs this line only when JAX traces the program anew.
-        return self._map(self._train_member, count, (within, train, evaluated), states, members)
-
-    def _transformation(self, member: Member) -> optax.GradientTransformationExtraArgs:
-        optimizer = make_optimizer(
-            self.recipe, member.learning_rate, member.weight_decay, self.steps_per_epoch
-        )
-        return optax.with_extra_args_support(self.method(optimizer, member.method))
-
-    def _start_member(self, member: Member) -> MemberState:
-        transformation = self._transformation(member)
-        variables = self._initial_variables(member.init_key)
-        # The masks decide what is trained, and the optimizer's state is made from that.
-        trained = self.reparametrization.begin(variables["params"], transformation, member.method)
-        batch_stats = variables.get("batch_stats", {})
-        return MemberState(trained, batch_stats, transformation.init(trained), jnp.int32(0))
-
-    def _train_member(
-        self,
-        common: tuple[tuple[jax.Array, jax.Array], Split, dict[str, Split]],
-        state: MemberState,
-        member: Member,
-    ) -> tuple[MemberState, dict[str, jax.Array]]:
-        """The steps ``within`` one epoch (first, end) of one member, shuffled; then evaluation."""
-        within, train, evaluated = common
-        transformation = self._transformation(member)
-        key = jax.random.fold_in(member.order_key, state.step // self.steps_per_epoch)
-        order_key, augment_key = jax.random.split(key)
-        order = _batches(order_key, len(train.labels), self.recipe.batch_size)
-
-        def step(number: jax.Array, carry: Any) -> Any:
-            state, total = carry
-            images = preprocess_for_training(
-                jax.random.fold_in(augment_key, number),
-                train.images[order[number]],
-                self.dataset,
-                self.recipe,
-            )
-            batch = (images, train.labels[order[number]])
-            differentiate = jax.value_and_grad(self._loss, argnums=2, has_aux=True)
-            params_key = jax.random.fold_in(jax.random.fold_in(key, 2), number)
-            (loss, batch_stats), gradients = differentiate(
-                params_key, member, state.params, state.batch_stats, state.step, *batch
-            )
-            updates, opt_state = transformation.update(gradients, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            return MemberState(params, batch_stats, opt_state, state.step + 1), total + loss
-
-        first, end = within
-        state, total = jax.lax.fori_loop(first, end, step, (state, jnp.float32(0)))
-        masks = self.reparametrization.masks(state.params, state.opt_state)
-        metrics = {"train_loss": total / (end - first), "sparsity": pruning.sparsity(masks)}
-        tested = self.reparametrization.tested(state.params, member.method, state.step - 1)
-        for name, split in evaluated.items():
-            loss, accuracy = evaluate(partial(self._logits, tested, state.batch_stats), split)
-            metrics |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
-        return state, metrics
-
-    def _logits(self, params: PyTree, batch_stats: PyTree, images: Any) -> jax.Array:
-        images = preprocess(images, self.dataset, self.recipe)
-        return apply_model(self.model, params, batch_stats, images, train=False)[0]
-
-    def _loss(
-        self,
-        key: jax.Array,
-        member: Member,
-        trained: PyTree,
-        batch_stats: PyTree,
-        step: jax.Array,
-        images: jax.Array,
-        labels: Any,
-    ) -> tuple[jax.Array, PyTree]:
-        """The mean loss of a batch in training mode with its penalty, and the statistics after it."""
-        params = self.reparametrization.params(key, trained, member.method, step)
-        logits, updated = apply_model(self.model, params, batch_stats, images, train=True)
-        penalty = self.reparametrization.penalty(trained, member.method, step)
-        return jnp.mean(cross_entropy(logits, labels)) + penalty, updated
+        run = over_devices(self.execute, self.mesh)
+        return run(lambda _, member: self._training.start(member), count, (), members)
 
 
 def stack_members(members: Sequence[Any]) -> Any:
@@ -319,10 +212,3 @@ def stack_members(members: Sequence[Any]) -> Any:
         The stacked members.
     """
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-
-
-def _batches(key: jax.Array, examples: int, batch_size: int) -> jax.Array:
-    """A random order of all examples in rows of B; the last row is filled up from the first."""
-    order = jax.random.permutation(key, examples)
-    steps = -(-examples // batch_size)
-    return jnp.resize(order, (steps, batch_size))

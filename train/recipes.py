@@ -44,6 +44,8 @@ class Recipe:
             (by their own statistics) or as inference does.
         flip: Whether training images are flipped horizontally at random.
         crop_padding: Pixels of zero padding from which training images are cropped at random.
+        image_size: Side of the squares that images of different sizes are cropped to, at random where
+            they train (``train.crops``). Images of one size stay as they are.
         mean: Per channel, of pixel / 255; None for the data set's own.
         std: Per channel, of pixel / 255; None for the data set's own.
         validation_examples: How many training examples are held out.
@@ -65,6 +67,7 @@ class Recipe:
     score_in_train_mode: bool = True
     flip: bool = False
     crop_padding: int = 0
+    image_size: int | None = None
     mean: Mean | None = None
     std: Mean | None = None
     validation_examples: int = 0
@@ -86,6 +89,8 @@ class Recipe:
         for name, value in natural.items():
             if not value >= 0:
                 raise ValueError(f"expected {name} >= 0, got {value}")
+        if self.image_size is not None and not self.image_size > 0:
+            raise ValueError(f"expected image_size > 0, got {self.image_size}")
         if list(self.drop_epochs) != sorted(set(self.drop_epochs)):
             raise ValueError(f"expected drop_epochs in rising order, got {self.drop_epochs}")
 
@@ -259,7 +264,6 @@ _LOTTERY_LENET = Recipe(
 # examples; "rewinding" is Renda et al. 2020 (arXiv 2003.02389); "continuous" is Savarese et al. 2020
 # (arXiv 1912.04427). "digits" is ours; how it came about, with test accuracies seen, is in
 # docs/decisions.md.
-# assessed-imagenet lacks the paper's random resized crop: its images are cropped when prepared.
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(epochs=20, batch_size=64, learning_rate=0.01, momentum=0.9),
     "assessed-lenet": Recipe(epochs=16, batch_size=128, learning_rate=0.1),
@@ -286,6 +290,7 @@ RECIPES: dict[str, Recipe] = {
         drop_epochs=(30, 60, 80),
         warmup_epochs=5,
         crop_padding=0,
+        image_size=224,
     ),
     "lottery-lenet": _LOTTERY_LENET,
     "lottery-conv-2": replace(_LOTTERY_LENET, epochs=24, learning_rate=2e-4),

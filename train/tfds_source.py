@@ -1,4 +1,4 @@
-"""Prepared TFDS image-classification sets as NumPy arrays, without TensorFlow and without network.
+"""Prepared TFDS image-classification sets, without TensorFlow and without network.
 
 TensorFlow Datasets keeps a prepared set in `DATA_DIR/NAME[/CONFIG]/VERSION/`: ArrayRecord shards,
 `features.json` and `dataset_info.json`. A folder that lacks the set, or holds half of it, gets from
@@ -12,12 +12,15 @@ that runs on digits needs neither.
 """
 
 import difflib
+import math
 import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from train.stored_images import StoredImages
 
 # Decoded records held at a time, on top of the arrays that are filled.
 _RECORDS_PER_READ = 1000
@@ -195,7 +198,6 @@ def read_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndar
         ValueError: If a record cannot be read, the images differ in size, or a label is out of range.
     """
     count = builder.info.splits[split].num_examples
-    classes = builder.info.features["label"].num_classes
     source = builder.as_data_source(split=split)
     images, labels = np.empty((0,), np.uint8), np.empty((count,), np.int32)
     for start in range(0, count, _RECORDS_PER_READ):
@@ -213,16 +215,73 @@ def read_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndar
                 raise ValueError(
                     f"data set {name!r} has images of different sizes: {images.shape[1:]} and, at "
                     f"record {index} of {split!r}, {image.shape}. Choose a set of one size, such "
-                    "as a resized variant."
+                    "as a resized variant, or a recipe with an image_size, such as assessed-imagenet."
                 )
             images[index] = image
             labels[index] = record["label"]
+    check_labels(name, builder, split, labels)
+    return images, labels
+
+
+def check_labels(name: str, builder: Any, split: str, labels: np.ndarray) -> None:
+    """Raises a ValueError unless all labels of a split are of the set's classes."""
+    classes = builder.info.features["label"].num_classes
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"data set {name!r}, split {split!r}: expected labels from 0 to {classes - 1}, got "
             f"{labels.min()} to {labels.max()} (-1 is TFDS's mark for a split without labels)."
         )
-    return images, labels
+
+
+def image_bytes(found: OpenSet) -> int:
+    """Bytes that the images of an open set take, decoded; 0 where they are not of one known size."""
+    splits = found.builder.info.splits
+    images = splits[found.train].num_examples + splits[found.test].num_examples
+    return images * math.prod(image_shape(found) or (0,))
+
+
+def image_shape(found: OpenSet) -> tuple[int, int, int] | None:
+    """Height, width and channels that an open set says its images have; None where they differ."""
+    shape = found.builder.info.features["image"].shape
+    return None if None in shape else shape
+
+
+def stored_images(name: str, found: OpenSet, split: str, size: int | None) -> StoredImages:
+    """The images of a split, left on disk.
+
+    Args:
+        name: The set's name, for the errors.
+        found: The set.
+        split: The split's name.
+        size: Side of the squares that images of different sizes are cropped to; None for one size.
+
+    Returns:
+        All its images.
+
+    Raises:
+        ValueError: If the set says no size of its images, and they are not cropped.
+    """
+    shape = (
+        image_shape(found)
+        if size is None
+        else (size, size, found.builder.info.features["image"].shape[2])
+    )
+    if shape is None:
+        raise ValueError(
+            f"data set {name!r} has images of different sizes. Choose a set of one size, such as a "
+            "resized variant, or a recipe with an image_size, such as assessed-imagenet."
+        )
+
+    def read_error(place: int, what: object) -> ValueError:
+        return _damaged(name, found.builder.data_dir, f"record {place} of {split!r} {what}")
+
+    return StoredImages(
+        records=found.builder.as_data_source(split=split),
+        places=np.arange(found.builder.info.splits[split].num_examples),
+        image_shape=shape,
+        cropped=size is not None,
+        read_error=read_error,
+    )
 
 
 def _prepared_sets(data_dir: Path) -> list[str]:

@@ -21,6 +21,7 @@ from experiments.compare import Compare
 from experiments.compare_plan import Plan, make_programs, seed_keys
 from experiments.run_folder import RunFolder, is_finished
 from train.data import load_dataset
+from train.devices import device_mesh
 from train.models import make_model
 from train.population import stack_members
 from train.recipes import RECIPES
@@ -203,7 +204,7 @@ def test_the_programs_share_one_copy_of_the_data():
             recipe=recipe,
         )
         programs = make_programs(
-            make_model("lenet-300-100", num_classes=10), load_dataset("digits"), plan
+            make_model("lenet-300-100", num_classes=10), load_dataset("digits"), plan, device_mesh()
         )
         assert [len(p.train_split.labels) for p in programs] == [1437 - held_out] * 3
         places = {p.evaluation_splits["test"].images.unsafe_buffer_pointer() for p in programs}
@@ -222,8 +223,10 @@ def test_the_gradient_sum_is_of_the_searchs_last_epoch_alone():
         dissipate_epochs=3,
         recipe=RECIPES["digits"],
     )
-    first = make_programs(model, dataset, plan).static
-    second = make_programs(model, dataset, dataclasses.replace(plan, search_epochs=2)).static
+    first = make_programs(model, dataset, plan, device_mesh()).static
+    second = make_programs(
+        model, dataset, dataclasses.replace(plan, search_epochs=2), device_mesh()
+    ).static
 
     def both(optimizer, data):
         masked = first.method(optimizer, data)
@@ -258,7 +261,9 @@ def test_the_population_searches_as_k_starts_does():
         recipe=Compare().resolved_recipe(),
     )
     dataset = load_dataset("digits")
-    population = make_programs(make_model("lenet-300-100", num_classes=10), dataset, plan).static
+    population = make_programs(
+        make_model("lenet-300-100", num_classes=10), dataset, plan, device_mesh()
+    ).static
     members = [named for named in plan.static() if named.columns["method"] == "candidate"]
     (result,) = population.train(stack_members([named.member for named in members]), epochs=1)
     expected = compare.observe_fitness(result.states)["fitness_weight"]
@@ -267,8 +272,7 @@ def test_the_population_searches_as_k_starts_does():
 
     def train_fn(params, masks):
         """The same epoch, given the masks: the population's own step from outside."""
-        transformation = population._transformation(template)
-        state = transformation.init(params)
+        state = population._training.start(template).opt_state
         held = jax.tree.map(
             lambda leaf: leaf._replace(masks=masks) if isinstance(leaf, pruning.HoldMasksState) else leaf,
             state,
@@ -276,7 +280,7 @@ def test_the_population_searches_as_k_starts_does():
         )
         start = type(result.states)(params, {}, held, jax.numpy.int32(0))
         whole = (0, population.steps_per_epoch)
-        trained, _ = population._train_member(
+        trained, _ = population._data._train_member(
             (whole, population.train_split, population.evaluation_splits), start, template
         )
         return trained.params, trained.params

@@ -49,8 +49,8 @@ def test_what_a_step_holds_is_not_underestimated_nor_by_far_overestimated():
     members = stack_members([member(pop, seed) for seed in range(count)])
     states = jax.eval_shape(pop.start, members)
     within = jnp.int32(0), jnp.int32(2)
-    program = pop._epoch.lower(
-        states, members, jnp.int32(count), within, pop.train_split, pop.evaluation_splits
+    program = pop._data._program.lower(
+        states, members, jnp.int32(count), within, pop._data.train, pop._data.evaluated
     )
     held = program.compile().memory_analysis().temp_size_in_bytes / count
     assert held <= step_bytes(pop, member(pop, 0)) <= 6 * held

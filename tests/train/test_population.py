@@ -218,4 +218,4 @@ def test_the_first_epoch_s_program_is_that_of_all_others(resumed):
     members = stack_members([member(pop, seed) for seed in range(2)])
     states = jax.device_get(pop.start(members)) if resumed else None
     assert len(list(pop.train(members, states=states))) == 3
-    assert pop._epoch._cache_size() == 1
+    assert pop._data._program._cache_size() == 1

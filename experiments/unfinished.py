@@ -1,0 +1,79 @@
+"""A chunk of networks in the middle of its training, on disk: a killed run goes on from there."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from safetensors import safe_open
+
+from experiments.run_folder import Row, RunFolder
+from experiments.snapshots import read_snapshot, state_file
+from train.population import MemberState
+
+KEEP_AFTER_SECONDS = 600
+"""Of training since a chunk was last kept; shorter chunks are trained anew after a kill."""
+
+
+class Progress(NamedTuple):
+    """How far a chunk has come.
+
+    Attributes:
+        states: Its stacked states; None for those of its beginning.
+        step: Training steps taken.
+        rows: Of the epochs behind it.
+    """
+
+    states: MemberState | None
+    step: int
+    rows: list[Row]
+
+
+class UnfinishedChunk:
+    """Where a chunk is kept; known by who is in it."""
+
+    def __init__(self, folder: RunFolder, members: Sequence[str], size: int) -> None:
+        """Finds the place; reads nothing.
+
+        Args:
+            folder: Of the run.
+            members: Names of the chunk's members, in order.
+            size: Members of the shape that they fill up.
+        """
+        known_by = hashlib.sha256("\n".join([*members, str(size)]).encode()).hexdigest()[:16]
+        self._folder, self._name = folder, f"unfinished/{known_by}.safetensors"
+        self._path = folder.path / self._name
+
+    def load(self, template: MemberState) -> Progress | None:
+        """What was kept, if anything was.
+
+        Args:
+            template: Stacked states of the same structure, or their shapes.
+
+        Returns:
+            The progress, or None.
+
+        Raises:
+            ValueError: If what was kept is of other networks.
+        """
+        if not self._path.exists():
+            return None
+        with safe_open(self._path, framework="numpy") as file:
+            kept = json.loads(file.metadata()["progress"])
+        return Progress(read_snapshot(self._path, template), kept["step"], kept["rows"])
+
+    def keep(self, states: MemberState, step: int, rows: list[Row]) -> None:
+        """Stores how far the chunk has come, in the place of an earlier time.
+
+        Args:
+            states: Stacked, with arrays that can be read.
+            step: Training steps taken.
+            rows: Of the epochs behind it.
+        """
+        text = json.dumps({"step": step, "rows": rows})
+        self._path.parent.mkdir(exist_ok=True)
+        self._folder.write(self._name, state_file(states, {"progress": text}))
+
+    def remove(self) -> None:
+        """Forgets the chunk: it is finished."""
+        self._path.unlink(missing_ok=True)

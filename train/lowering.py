@@ -1,0 +1,61 @@
+"""How networks are computed on each platform: the one place that chooses, and where a user may override.
+
+The choice changes speed, not numbers, beyond rounding. What decided it is beside each way:
+``train.members`` (members in turn or vmapped), ``train.convolution`` and ``train.batch_norm`` (gradients
+written for XLA:CPU, or the compiler's own). On CPU, 2 cores, jax 0.10.1, November 2026: four LeNet-5
+train 2.24 times as fast in turn as vmapped; a gradient of ResNet-20 in a loop with the compiler's own
+convolutions takes 40 times as long. No accelerator has been measured yet: what is chosen there is what is
+read of them.
+
+It is read while JAX traces a program: choose before the first one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import jax
+
+
+class Lowering(NamedTuple):
+    """How networks are computed.
+
+    Attributes:
+        in_turn: Members one after another in a loop; otherwise vmapped.
+        own_gradients: Convolutions and batch normalisation with gradients that are fast in loops on CPU;
+            otherwise the compiler's.
+    """
+
+    in_turn: bool
+    own_gradients: bool
+
+
+LOWERINGS = {
+    "cpu": Lowering(in_turn=True, own_gradients=True),
+    "accelerator": Lowering(in_turn=False, own_gradients=False),
+    "accelerator-in-turn": Lowering(in_turn=True, own_gradients=False),
+}
+"""By the names that the experiments' option ``--lowering`` takes."""
+
+_overrides: list[Lowering] = []
+
+
+def lowering() -> Lowering:
+    """How networks are computed here: as the platform suggests, unless ``lowered`` says otherwise."""
+    if _overrides:
+        return _overrides[-1]
+    return LOWERINGS["cpu" if jax.default_backend() == "cpu" else "accelerator"]
+
+
+@contextmanager
+def lowered(choice: Lowering) -> Iterator[None]:
+    """Computes networks in another way, in programs that are traced within.
+
+    Args:
+        choice: How.
+    """
+    _overrides.append(choice)
+    try:
+        yield
+    finally:
+        _overrides.pop()
