@@ -1,6 +1,7 @@
 """The populations that benchmarks train: synthetic images, and the FLOPs of a step."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 
 import pruning
+from pruning.interpreter import multiply_adds
 from train.data import Dataset, Split
 from train.evaluation import apply_model
 from train.members import map_members
@@ -50,6 +52,26 @@ def synthetic_population(
         The population; its test split is one batch.
     """
     recipe = RECIPES[RECIPE]
+    return Population(
+        model=make_model(model_name, num_classes=10),
+        dataset=synthetic_dataset(image_shape, steps * recipe.batch_size, recipe.batch_size),
+        recipe=recipe,
+        method=method,
+        execute=execute,
+    )
+
+
+def synthetic_dataset(image_shape: ImageShape, train: int, test: int) -> Dataset:
+    """Random images with random labels of 10 classes.
+
+    Args:
+        image_shape: Height, width, channels.
+        train: Images to train on.
+        test: Images to test on.
+
+    Returns:
+        The data set.
+    """
     rng = np.random.default_rng(0)
 
     def split(size: int) -> Split:
@@ -57,26 +79,20 @@ def synthetic_population(
         return Split(images, rng.integers(0, 10, size).astype(np.int32))
 
     channels = image_shape[-1]
-    return Population(
-        model=make_model(model_name, num_classes=10),
-        dataset=Dataset(
-            name="synthetic",
-            train=split(steps * recipe.batch_size),
-            test=split(recipe.batch_size),
-            num_classes=10,
-            mean=(0.5,) * channels,
-            std=(0.25,) * channels,
-        ),
-        recipe=recipe,
-        method=method,
-        execute=execute,
+    return Dataset(
+        name="synthetic",
+        train=split(train),
+        test=split(test),
+        num_classes=10,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
     )
 
 
 def random_masks_of(population: Population) -> Any:
     """Masks that remove nine tenths of a member's weights."""
-    key = jax.random.key(0)
-    return pruning.random_masks(key, population.initial_params(key), 0.9)
+    masks = jax.jit(lambda key: pruning.random_masks(key, population.initial_params(key), 0.9))
+    return masks(jax.random.key(0))
 
 
 def endless_epochs(population: Population, members: int, data: Any) -> Iterator[EpochResult]:
@@ -95,6 +111,22 @@ def endless_epochs(population: Population, members: int, data: Any) -> Iterator[
     return population.train(stack_members([Member(key, key, *rates, data)] * members), epochs=10_000)
 
 
+def epochs_of(population: Population, members: int, data: Any) -> Callable[[], None]:
+    """An epoch a call, of ``endless_epochs``.
+
+    Args:
+        population: From ``synthetic_population``.
+        members: How many train; all alike.
+        data: Of each member's method.
+
+    Returns:
+        What trains for an epoch and waits for it.
+    """
+    epochs = endless_epochs(population, members, data)
+    return lambda: jax.block_until_ready(next(epochs).metrics)
+
+
+@cache
 def training_flops(model_name: str, image_shape: ImageShape, batch: int) -> float:
     """FLOPs of the products and convolutions of one forward and backward pass, counted by layer.
 
@@ -112,14 +144,13 @@ def training_flops(model_name: str, image_shape: ImageShape, batch: int) -> floa
     model = make_model(model_name, num_classes=10)
     ones = jnp.ones((1, *image_shape))
     variables = jax.eval_shape(model.init, jax.random.key(0), ones)
-    params, stats = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-        (variables["params"], variables.get("batch_stats", {})),
-    )
-    rows = pruning.network_report(
-        lambda params: apply_model(model, params, stats, ones, train=False)[0],
-        params,
-        pruning.random_masks(jax.random.key(0), params, 0.0),
-    )
-    first = min(rows, key=lambda row: depth_order(row.path))
-    return float(batch * (3 * sum(row.dense_flops for row in rows) - first.dense_flops))
+    params = variables["params"]
+    stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables.get("batch_stats", {}))
+    counts = multiply_adds(lambda params: apply_model(model, params, stats, ones, train=False)[0], params)
+    used = {
+        jax.tree_util.keystr(path): count
+        for path, count in jax.tree_util.tree_leaves_with_path(counts)
+        if count
+    }
+    first = used[min(used, key=depth_order)]
+    return 2.0 * batch * (3 * sum(used.values()) - first)

@@ -1,20 +1,29 @@
 """The rows of ``experiments.benchmarks``: each does the same work in two ways.
 
-To add a row: write a function that returns a ``Comparison`` and name it in ``ROWS``.
+To add a row: write a function that returns a ``Comparison``, or a ``OnePair`` where a repetition would
+take minutes, and name it in ``ROWS``.
 """
 
 from collections.abc import Callable
 from functools import partial
 
 import pruning
-from experiments.benchmark_comparison import Comparison
-from experiments.benchmark_scores import candidates, selection, sensitivity, synflow
+from experiments.benchmark_comparison import Comparison, Row
+from experiments.benchmark_input import reading
+from experiments.benchmark_overhead import dissipation, optimizer_step
+from experiments.benchmark_scores import (
+    selection,
+    sensitivity,
+    sensitivity_against_torch,
+    synflow,
+    synflow_against_torch,
+)
+from experiments.benchmark_search import candidates
+from experiments.benchmark_startup import startup
 from experiments.benchmark_training import (
     against_flax,
     against_torch,
-    dissipation,
     execution,
-    optimizer_step,
     parallel_search,
     population_against_one,
 )
@@ -30,7 +39,7 @@ def _against(row: Callable[..., Comparison], model: str, **options: bool) -> Cal
     return partial(row, model, SHAPES[model], STEPS[model], **options)
 
 
-ROWS: dict[str, Callable[[], Comparison]] = {
+ROWS: dict[str, Callable[[], Row]] = {
     **{f"train-{model}": _against(against_flax, model) for model in STEPS},
     **{f"torch-{model}": _against(against_torch, model) for model in STEPS},
     **{
@@ -49,7 +58,7 @@ ROWS: dict[str, Callable[[], Comparison]] = {
         lambda masks: pruning.dissipate(0.1, check_every=2**30, stop_after=2**30, masks=masks),
     ),
     "hold-masks-step": lambda: optimizer_step(15_000_000, pruning.hold_masks),
-    "selection": lambda: selection(25_000_000),
+    "selection": lambda: selection(25_600_000),
     **{
         f"{method}-{model}": partial(sensitivity, method, model, COLOUR, 100)
         for method in ("snip", "grasp")
@@ -58,5 +67,11 @@ ROWS: dict[str, Callable[[], Comparison]] = {
     "synflow-resnet-20": lambda: synflow(RESNET, COLOUR, 100, "float32"),
     "synflow-vgg-16": lambda: synflow(VGG, COLOUR, 100, "float32"),
     "synflow-vgg-16-float64": lambda: synflow(VGG, COLOUR, 100, "float64"),
-    **{f"k-starts-{k}": partial(candidates, k, 20) for k in (4, 16, 64)},
+    "torch-snip-resnet-20": lambda: sensitivity_against_torch("snip", RESNET, COLOUR, 100),
+    "torch-grasp-resnet-20": lambda: sensitivity_against_torch("grasp", RESNET, COLOUR, 100),
+    "torch-synflow-resnet-20": lambda: synflow_against_torch(RESNET, COLOUR, 100),
+    **{f"k-starts-{k}": partial(candidates, k, 20) for k in (1, 2, 4, 8, 16, 32, 64)},
+    **{f"k-starts-{k}-in-chunks-of-8": partial(candidates, k, 20, 8) for k in (16, 32, 64)},
+    **{f"input-{name}": partial(reading, name) for name in ("mnist", "cifar10")},
+    **{f"startup-{name}": partial(startup, name) for name in ("compare", "missing_the_mark")},
 }

@@ -1,43 +1,72 @@
-"""Benchmark rows of scores, selection and K-starts."""
+"""Benchmark rows of scores and selection."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 import pruning
 from experiments.benchmark_comparison import Comparison
-from experiments.benchmark_populations import ImageShape
+from experiments.benchmark_populations import ImageShape, training_flops
+from experiments.benchmark_programs import compile_anew, temporary_bytes
+from experiments.benchmark_torch_scores import grasp, snip, synflow_rounds
 from train.evaluation import apply_model, cross_entropy
 from train.models import make_model
 
-SCORES: dict[str, Callable[..., Any]] = {
-    "snip": pruning.snip_scores,
-    "grasp": pruning.grasp_scores,
+SYNFLOW_SPARSITY = 0.99
+
+
+class Sensitivity(NamedTuple):
+    """A score of one batch.
+
+    Attributes:
+        scores: Ours.
+        in_torch: Makes what computes it in PyTorch.
+        passes: Products of a layer, in forward and backward passes of three. A gradient is one; its
+            own gradient has two for each of its three, beside them.
+    """
+
+    scores: Callable[..., Any]
+    in_torch: Callable[..., Callable[[], Any]]
+    passes: int
+
+
+SENSITIVITIES = {
+    "snip": Sensitivity(pruning.snip_scores, snip, passes=1),
+    "grasp": Sensitivity(pruning.grasp_scores, grasp, passes=3),
 }
 
 
 def selection(size: int) -> Comparison:
-    """Exact global selection against a full argsort.
+    """Exact global selection against a full argsort, which keeps the same weights (checked here).
 
     Args:
-        size: How many scores.
+        size: How many scores; about three of 25 million have the same value, so ties are among them.
 
     Returns:
         The comparison.
+
+    Raises:
+        RuntimeError: If the two keep different weights.
     """
     scores = {"kernel": jax.random.normal(jax.random.key(0), (size // 1000, 1000))}
-    select = jax.jit(lambda scores: pruning.global_masks(scores, 0.9))
-    sort = jax.jit(lambda scores: jnp.argsort(scores["kernel"].ravel()))
+    select, _ = compile_anew(jax.jit(lambda scores: pruning.global_masks(scores, 0.9)), scores)
+    # From the end: of equal scores the last one goes first.
+    sort = jax.jit(lambda scores: jnp.argsort(scores["kernel"].ravel()[::-1], stable=True))
+    pruned = sort(scores)[: pruning.pruned_count(0.9, size)]
+    expected = jnp.ones(size, bool).at[size - 1 - pruned].set(False)
+    if not jnp.array_equal(select(scores)["kernel"].ravel(), expected):
+        raise RuntimeError("exact selection and a stable argsort keep different weights")
     return Comparison(
         ours=lambda: jax.block_until_ready(select(scores)),
         theirs=lambda: jax.block_until_ready(sort(scores)),
         against="a full argsort",
         unit="million scores",
-        amount=size // 1_000_000,
+        amount=size / 1e6,
         bytes=5e6,  # a score is read, a byte of mask written
+        facts={"temporaries / scores": temporary_bytes(select) / (4 * size)},
     )
 
 
@@ -45,7 +74,7 @@ def sensitivity(method: str, model_name: str, image_shape: ImageShape, batch: in
     """Scores of one batch against one forward and backward pass of it.
 
     Args:
-        method: A name in ``SCORES``.
+        method: A name in ``SENSITIVITIES``.
         model_name: A name of ``train.models``.
         image_shape: Height, width, channels of random images.
         batch: How many.
@@ -58,12 +87,15 @@ def sensitivity(method: str, model_name: str, image_shape: ImageShape, batch: in
     labels = jnp.arange(batch) % 10
     variables = jax.jit(model.init)(jax.random.key(0), images)
     params, stats = variables["params"], variables.get("batch_stats", {})
+    scores = SENSITIVITIES[method].scores
 
     def loss(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
         logits = apply_model(model, params, stats, batch[0], train=True)[0]
         return cross_entropy(logits, batch[1]).mean()
 
-    score = jax.jit(lambda params: SCORES[method](loss, params, [(images, labels)]))
+    score, compiling = compile_anew(
+        jax.jit(lambda params: scores(loss, params, [(images, labels)])), params
+    )
     differentiate = jax.jit(lambda params: jax.value_and_grad(loss)(params, (images, labels)))
     return Comparison(
         ours=lambda: jax.block_until_ready(score(params)),
@@ -71,7 +103,31 @@ def sensitivity(method: str, model_name: str, image_shape: ImageShape, batch: in
         against="one forward and backward pass",
         unit="batches",
         amount=1,
+        flops=SENSITIVITIES[method].passes * training_flops(model_name, image_shape, batch),
+        facts={"seconds to compile": compiling},
     )
+
+
+def sensitivity_against_torch(
+    method: str, model_name: str, image_shape: ImageShape, batch: int
+) -> Comparison:
+    """Scores of one batch against the same in plain PyTorch.
+
+    Args:
+        method: A name in ``SENSITIVITIES``.
+        model_name: One of those in ``experiments.benchmark_torch``.
+        image_shape: Height, width, channels of random images.
+        batch: How many.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        Unavailable: If PyTorch is not installed.
+    """
+    theirs = SENSITIVITIES[method].in_torch(model_name, image_shape, batch)
+    ours = sensitivity(method, model_name, image_shape, batch)
+    return replace(ours, theirs=theirs, against="the same in plain PyTorch")
 
 
 def synflow(model_name: str, image_shape: ImageShape, rounds: int, dtype: str) -> Comparison:
@@ -99,11 +155,14 @@ def synflow(model_name: str, image_shape: ImageShape, rounds: int, dtype: str) -
     def output(params: Any) -> jax.Array:
         return apply_model(model, params, stats, ones, train=False)[0]
 
-    prune = jax.jit(
-        lambda params: pruning.iterative_masks(
-            lambda masked: pruning.synflow_scores(output, masked), params, 0.99, rounds=rounds
-        )
-    )
+    def masks(params: Any) -> Any:
+        def score(masked: Any) -> Any:
+            return pruning.synflow_scores(output, masked)
+
+        return pruning.iterative_masks(score, params, SYNFLOW_SPARSITY, rounds=rounds)
+
+    with jax.enable_x64(wide):
+        prune, compiling = compile_anew(jax.jit(masks), params)
     differentiate = jax.jit(jax.value_and_grad(lambda params: jnp.sum(output(params))))
 
     def ours() -> None:
@@ -121,58 +180,25 @@ def synflow(model_name: str, image_shape: ImageShape, rounds: int, dtype: str) -
         against="forward and backward passes alone",
         unit="rounds",
         amount=rounds,
+        flops=training_flops(model_name, image_shape, 1),
+        facts={"seconds to compile": compiling},
     )
 
 
-def candidates(k: int, steps: int) -> Comparison:
-    """K-starts with k candidates of LeNet-300-100 against k searches with one.
+def synflow_against_torch(model_name: str, image_shape: ImageShape, rounds: int) -> Comparison:
+    """SynFlow in float32 against the same rounds in plain PyTorch, selection included.
 
     Args:
-        k: Candidates.
-        steps: Training steps of each.
+        model_name: One of those in ``experiments.benchmark_torch``.
+        image_shape: Height, width, channels of the input of ones.
+        rounds: How many.
 
     Returns:
         The comparison.
+
+    Raises:
+        Unavailable: If PyTorch is not installed.
     """
-    model = make_model("lenet-300-100", num_classes=10)
-    images = jax.random.normal(jax.random.key(1), (128, 28, 28, 1))
-    labels = jnp.arange(128) % 10
-    params = jax.jit(model.init)(jax.random.key(0), images)["params"]
-
-    def loss(params: Any) -> jax.Array:
-        return cross_entropy(apply_model(model, params, {}, images, train=True)[0], labels).mean()
-
-    def train(params: Any, masks: Any) -> tuple[Any, Any]:
-        held = pruning.accumulate_gradients(), optax.sgd(0.1), pruning.hold_masks(masks)
-        optimizer = optax.chain(*held)
-
-        def step(carry: Any, _: None) -> tuple[Any, None]:
-            params, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-            return (optax.apply_updates(params, updates), state), None
-
-        (params, state), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)
-        return params, optax.tree.get(state, "gradient_sums")
-
-    def search(k: int) -> Callable[[jax.Array], Any]:
-        return jax.jit(
-            lambda key: (
-                pruning.k_starts(
-                    key, params, train, k=k, sparsity=0.9, fitness=pruning.combined_fitness
-                ).winner
-            )
-        )
-
-    together, alone = search(k), search(1)
-
-    def one_by_one() -> None:
-        for key in jax.random.split(jax.random.key(2), k):
-            alone(key).block_until_ready()
-
-    return Comparison(
-        ours=lambda: jax.block_until_ready(together(jax.random.key(2))),
-        theirs=one_by_one,
-        against="searches with one candidate",
-        unit="candidates",
-        amount=k,
-    )
+    theirs = synflow_rounds(model_name, image_shape, rounds, SYNFLOW_SPARSITY)
+    ours = synflow(model_name, image_shape, rounds, "float32")
+    return replace(ours, theirs=theirs, against="the same in plain PyTorch")

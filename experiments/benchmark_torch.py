@@ -31,11 +31,7 @@ def training_loop(
     Raises:
         Unavailable: If PyTorch is not installed.
     """
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise Unavailable("PyTorch is not installed (pip install -e '.[benchmarks]')") from error
-
+    torch = find_torch()
     model = networks(torch.nn, image_shape)[model_name]()
     recipe, rng = RECIPES[RECIPE], np.random.default_rng(0)
     height, width, channels = image_shape
@@ -60,6 +56,19 @@ def training_loop(
             optimizer.step()
 
     return loop
+
+
+def find_torch() -> Any:
+    """The module ``torch``.
+
+    Raises:
+        Unavailable: If PyTorch is not installed.
+    """
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise Unavailable("PyTorch is not installed (pip install -e '.[benchmarks]')") from error
+    return torch
 
 
 def networks(nn: Any, image_shape: tuple[int, int, int]) -> dict[str, Callable[[], Any]]:

@@ -1,6 +1,5 @@
-"""Benchmark rows of training: against plain loops, populations against one member, methods' overhead."""
+"""Benchmark rows of training: against plain loops, and populations against one member."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import pruning
 from experiments.benchmark_comparison import Comparison
 from experiments.benchmark_populations import (
     ImageShape,
-    endless_epochs,
+    epochs_of,
     random_masks_of,
     synthetic_population,
     training_flops,
@@ -69,7 +68,7 @@ def against_flax(model_name: str, image_shape: ImageShape, steps: int) -> Compar
         jax.block_until_ready(params)
 
     return Comparison(
-        ours=_epochs(population, 1, masks),
+        ours=epochs_of(population, 1, masks),
         theirs=theirs,
         against="a plain Flax + optax loop",
         unit="training steps",
@@ -99,7 +98,7 @@ def against_torch(
     population = synthetic_population(model_name, image_shape, steps)
     layout = ", channels last" if channels_last else ""
     return Comparison(
-        ours=_epochs(population, 1, random_masks_of(population)),
+        ours=epochs_of(population, 1, random_masks_of(population)),
         theirs=theirs,
         against=f"a plain PyTorch loop{layout}",
         unit="training steps",
@@ -125,14 +124,14 @@ def population_against_one(
     together = synthetic_population(model_name, image_shape, steps)
     alone = synthetic_population(model_name, image_shape, steps)
     masks = random_masks_of(together)
-    one = _epochs(alone, 1, masks)
+    one = epochs_of(alone, 1, masks)
 
     def theirs() -> None:
         for _ in range(members):
             one()
 
     return Comparison(
-        ours=_epochs(together, members, masks),
+        ours=epochs_of(together, members, masks),
         theirs=theirs,
         against="one member alone",
         unit="training steps of a member",
@@ -154,7 +153,7 @@ def execution(model_name: str, image_shape: ImageShape, members: int, steps: int
         The comparison.
     """
     ways = [synthetic_population(model_name, image_shape, steps, way) for way in (in_turn, side_by_side)]
-    in_turns, vmapped = (_epochs(way, members, random_masks_of(way)) for way in ways)
+    in_turns, vmapped = (epochs_of(way, members, random_masks_of(way)) for way in ways)
     return Comparison(
         ours=in_turns,
         theirs=vmapped,
@@ -162,80 +161,6 @@ def execution(model_name: str, image_shape: ImageShape, members: int, steps: int
         unit="training steps of a member",
         amount=members * steps,
         flops=training_flops(model_name, image_shape, ways[0].recipe.batch_size),
-    )
-
-
-def dissipation(model_name: str, image_shape: ImageShape, steps: int) -> Comparison:
-    """Training steps with dissipating gradients, a check in each call, against steps without.
-
-    Args:
-        model_name: A name of ``train.models``.
-        image_shape: Height, width, channels of synthetic images.
-        steps: Training steps in one call, the last of them a check.
-
-    Returns:
-        The comparison.
-    """
-
-    def dissipate(optimizer: optax.GradientTransformation, data: Any) -> Any:
-        window = pruning.dissipate(0.01, check_every=steps, stop_after=10_000 * steps)
-        return optax.chain(optimizer, window)
-
-    with_it = synthetic_population(model_name, image_shape, steps, method=dissipate)
-    # Nothing is removed by masks that keep all; without them a population has no sparsity to report.
-    without = synthetic_population(model_name, image_shape, steps)
-    keep_all = pruning.random_masks(jax.random.key(0), without.initial_params(jax.random.key(0)), 0.0)
-    return Comparison(
-        ours=_epochs(with_it, 1, ()),
-        theirs=_epochs(without, 1, keep_all),
-        against="steps that hold a mask",
-        unit="training steps",
-        amount=steps,
-        flops=training_flops(model_name, image_shape, with_it.recipe.batch_size),
-    )
-
-
-def optimizer_step(size: int, method: Callable[[Any], optax.GradientTransformation]) -> Comparison:
-    """An optimizer's step with a pruning transformation against the step without, between its checks.
-
-    Args:
-        size: Weights.
-        method: From masks to the transformation.
-
-    Returns:
-        The comparison: SGD with momentum.
-    """
-    params = {"kernel": jax.random.normal(jax.random.key(0), (size // 1000, 1000))}
-    gradients = {"kernel": jax.random.normal(jax.random.key(2), params["kernel"].shape)}
-    masks = pruning.random_masks(jax.random.key(1), params, 0.9)
-    plain = optax.sgd(1e-3, momentum=0.9)
-
-    def steps(optimizer: optax.GradientTransformation) -> Callable[[], None]:
-        def ten(carry: Any, gradients: Any) -> Any:
-            def body(_: Any, carry: Any) -> Any:
-                params, state = carry
-                updates, state = optimizer.update(gradients, state, params)
-                return optax.apply_updates(params, updates), state
-
-            return jax.lax.fori_loop(0, 10, body, carry)
-
-        loop = jax.jit(ten, donate_argnums=0)
-        copy = jax.tree.map(jnp.array, params)
-        carry = [(copy, optimizer.init(copy))]
-
-        def work() -> None:
-            carry[0] = jax.block_until_ready(loop(carry[0], gradients))
-
-        return work
-
-    return Comparison(
-        ours=steps(optax.chain(plain, method(masks))),
-        theirs=steps(plain),
-        against="SGD with momentum alone",
-        unit="optimizer steps",
-        amount=10,
-        # Gradient, momentum, weight and mask are read, momentum and weight written.
-        bytes=(5 * 4 + 1) * size,
     )
 
 
@@ -278,9 +203,3 @@ def parallel_search(model_name: str, image_shape: ImageShape, starts: int, steps
         amount=starts * steps,
         flops=training_flops(model_name, image_shape, recipe.batch_size),
     )
-
-
-def _epochs(population: Any, members: int, data: Any) -> Callable[[], None]:
-    """One epoch a call."""
-    epochs = endless_epochs(population, members, data)
-    return lambda: jax.block_until_ready(next(epochs).metrics)

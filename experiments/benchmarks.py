@@ -7,7 +7,11 @@ Both ways are warmed up first, so compilation is not in the times. Then they run
 ratio is taken pair by pair, so that a machine whose speed drifts slows both. Quote the ratio's
 median; the rates are those of the machine at that moment. FLOPs are those of products and convolutions,
 counted by layer; beside them stands what fraction they are of the machine's own ceiling, measured in the
-same run. Rows against PyTorch need it: ``pip install -e '.[benchmarks]'``.
+same run. The last column has what else is known of our way: seconds to compile, bytes.
+
+Rows against PyTorch need it: ``pip install -e '.[benchmarks]'``. Rows of whole runs (``startup-...``)
+take minutes and are measured once; those of input need prepared sets, in TFDS_DATA_DIR or TFDS's own
+folder.
 
 The rows are those of ``experiments.benchmark_rows``.
 """
@@ -62,40 +66,46 @@ def run(config: Benchmarks) -> None:
         f"{ceilings.bytes / 1e9:.1f} GB/s (a large copy)\n"
     )
     print(
-        "| row | ours, per second | theirs, per second | ratio, median (lowest to highest) | ours, rate |"
+        "| row | ours, per second | theirs, per second | ratio, median (lowest to highest) | "
+        "ours: work done, rate | ours: also |"
     )
-    print("|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|")
+    machine = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
     measurements = []
     for name in config.only or ROWS:
         try:
-            comparison = ROWS[name]()
+            row = ROWS[name]()
         except Unavailable as reason:
-            print(f"| {name} | skipped: {reason} | | | |", flush=True)
+            print(f"| {name} | skipped: {reason} | | | | |", flush=True)
             continue
-        found = measure(name, comparison, config.repetitions, ceilings)
-        measurements.append(asdict(found))
+        found = measure(name, row, config.repetitions, ceilings)
         print(
             f"| {name} ({found.unit}, against {found.against}) | {found.ours:.4g} | "
             f"{found.theirs:.4g} | {found.ratio:.2f} ({found.ratio_low:.2f} to "
-            f"{found.ratio_high:.2f}) | {_rate(found)} |",
+            f"{found.ratio_high:.2f}) | {_rate(found)} | {_facts(found)} |",
             flush=True,
         )
-    if config.json is not None:
-        machine = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
-        found = machine | {"ceilings": asdict(ceilings), "rows": measurements}
-        write_atomically(config.json, (json.dumps(found, indent=2) + "\n").encode())
+        measurements.append(asdict(found))
+        if config.json is not None:
+            content = machine | {"ceilings": asdict(ceilings), "rows": measurements}
+            write_atomically(config.json, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _rate(found: Measurement) -> str:
-    """The rate of the counted work, and the fraction of the machine's ceiling that it is."""
+    """The counted work, its rate, and the fraction of the machine's ceiling that this is."""
     if found.of_ceiling is None:
         return ""
-    gigas, unit = (
-        (found.flops_per_second, "GFLOP/s")
-        if found.flops_per_second
-        else (found.bytes_per_second, "GB/s")
+    counted = (found.flops, found.flops_per_second, "GFLOP")
+    if not found.flops:
+        counted = found.bytes, found.bytes_per_second, "GB"
+    each, rate, unit = counted
+    return (
+        f"{each / 1e9:.3g} {unit} each, {rate / 1e9:.3g} {unit}/s, {found.of_ceiling:.0%} of the ceiling"
     )
-    return f"{gigas / 1e9:.3g} {unit}, {found.of_ceiling:.0%} of the ceiling"
+
+
+def _facts(found: Measurement) -> str:
+    return "; ".join(f"{name}: {value:.3g}" for name, value in found.facts.items())
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def candidate_masks(
     sparsity: Scalar,
     allocation=uniform,
     prunable: Prunable = prunable,
+    chunk_size: int | None = None,
 ) -> PyTree:
     """Draws k independent random masks of one network.
 
@@ -59,18 +60,21 @@ def candidate_masks(
         sparsity: Fraction of prunable weights to remove, in [0, 1).
         allocation: From the sparsity to a sparsity for each layer.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        chunk_size: How many are drawn at once; None for all. The masks do not depend on it.
 
     Returns:
         Masks with a leading axis of length k.
 
     Raises:
-        ValueError: If k < 1, the sparsity is outside [0, 1), or no leaf is prunable.
+        ValueError: If k or chunk_size < 1, the sparsity is outside [0, 1), or no leaf is prunable.
     """
     if k < 1:
         raise ValueError(f"expected k >= 1 candidates, got {k}")
-    return jax.vmap(
-        lambda key: random_masks(key, params, sparsity, allocation=allocation, prunable=prunable)
-    )(jax.random.split(key, k))
+
+    def draw(key: jax.Array) -> PyTree:
+        return random_masks(key, params, sparsity, allocation=allocation, prunable=prunable)
+
+    return _map_in_chunks(draw, jax.random.split(key, k), chunk_size)
 
 
 def k_starts(
@@ -100,7 +104,8 @@ def k_starts(
             highest finite one wins: ``weight_fitness``, ``gradient_fitness``, ``combined_fitness``.
         allocation: From the sparsity to a sparsity for each layer.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
-        chunk_size: How many candidates train at once; None for all. Bounds memory.
+        chunk_size: How many candidates train at once; None for all. Bounds what training holds; the
+            trained candidates, which the fitness compares, are all kept.
 
     Returns:
         The winner and the fitness of all.
@@ -118,7 +123,15 @@ def k_starts(
     >>> float(found.fitness[found.winner])
     2.5
     """
-    masks = candidate_masks(key, params, k=k, sparsity=sparsity, allocation=allocation, prunable=prunable)
+    masks = candidate_masks(
+        key,
+        params,
+        k=k,
+        sparsity=sparsity,
+        allocation=allocation,
+        prunable=prunable,
+        chunk_size=chunk_size,
+    )
     trained, gradient_sums = train_candidates(train_fn, params, masks, chunk_size=chunk_size)
     return fittest(trained, masks, fitness(trained, gradient_sums, masks))
 
@@ -140,15 +153,11 @@ def train_candidates(
     Raises:
         ValueError: If chunk_size < 1.
     """
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"expected chunk_size >= 1, got {chunk_size}")
 
     def train(candidate: PyTree) -> tuple[PyTree, PyTree]:
         return train_fn(apply_masks(params, candidate), candidate)
 
-    if chunk_size is None:
-        return jax.vmap(train)(masks)
-    return jax.lax.map(train, masks, batch_size=chunk_size)
+    return _map_in_chunks(train, masks, chunk_size)
 
 
 def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
@@ -249,6 +258,17 @@ def add_standardised(first: jax.Array, second: jax.Array) -> jax.Array:
         Shape (K,); NaN where either is not finite.
     """
     return _standardised(first) + _standardised(second)
+
+
+def _map_in_chunks(
+    function: Callable[[PyTree], PyTree], stacked: PyTree, chunk_size: int | None
+) -> PyTree:
+    """A function of each of the K, all at once or in chunks."""
+    if chunk_size is None:
+        return jax.vmap(function)(stacked)
+    if chunk_size < 1:
+        raise ValueError(f"expected chunk_size >= 1, got {chunk_size}")
+    return jax.lax.map(function, stacked, batch_size=chunk_size)
 
 
 def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:

@@ -52,6 +52,7 @@ import jax
 from jax import lax
 
 from train.bilinear import Geometry, Pair, convolve
+from train.lowering import lowering
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -117,10 +118,10 @@ def conv_general_dilated(
     )
     grouped = feature_group_count != 1 or batch_group_count != 1
     special = preferred_element_type is not None or out_sharding is not None
-    # The one place that chooses by platform. `lax.platform_dependent` would follow the device
-    # instead of the process, but it traces both branches into every gradient and would take
-    # forward mode away from every platform; a wrong guess here costs time, never a wrong number.
-    if grouped or special or lhs.ndim != 4 or rhs.ndim != 4 or jax.default_backend() != "cpu":
+    # `lax.platform_dependent` would follow the device instead of the process, but it traces both branches
+    # into every gradient and would take forward mode away from every platform; a wrong guess here costs
+    # time, never a wrong number.
+    if grouped or special or lhs.ndim != 4 or rhs.ndim != 4 or not lowering().own_gradients:
         return plain(padding)
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     if layout != lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT):

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
+from train.batch_norm import BatchNorm
 from train.convolution import conv_general_dilated
 
 MakeConv = Callable[..., nn.Module]
@@ -73,7 +74,7 @@ def make_norm(scale_init: Initializer, dtype: Any, *, train: bool) -> MakeNorm:
     """
 
     def norm(name: str) -> nn.Module:
-        return nn.BatchNorm(
+        return BatchNorm(
             use_running_average=not train,
             momentum=0.9,
             epsilon=1e-5,
