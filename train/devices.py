@@ -113,7 +113,8 @@ def over_batch_devices(batch: PyTree, mesh: Mesh) -> PyTree:
     Returns:
         The batch, of the same global shape.
     """
-    if mesh.shape[BATCH] == 1:
+    # Without a mesh around it a program is only looked at, for what it holds (`train.capacity`).
+    if mesh.shape[BATCH] == 1 or jax.sharding.get_abstract_mesh().empty:
         return batch
     return jax.lax.with_sharding_constraint(batch, PartitionSpec(BATCH))
 

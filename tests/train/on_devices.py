@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.train.test_population import dataset, hold, last, member
+from train.capacity import members_that_fit
 from train.data import Split
 from train.devices import device_mesh
 from train.members import in_turn, side_by_side
@@ -81,6 +82,7 @@ def trained(data, model, execute, devices, per_member, size, counts):
         leaves = [*jax.tree.leaves(result.metrics), *jax.tree.leaves(result.states.params)]
         yield {
             "values": [np.asarray(leaf)[:count].astype(float).tolist() for leaf in leaves],
+            "fit": members_that_fit(pop, member(pop, 0), most=4, free=2**30),
             "compilations": pop.compilations,
             "programs": pop._data._program._cache_size(),
             "shards": [len(shard.data) for shard in leaves[-1].addressable_shards],

@@ -67,6 +67,10 @@ def test_every_device_has_its_share(runs):
     assert runs["dense, in_turn, 4 devices, 1 each, 8 of 8"]["shards"] == [2, 2, 2, 2]
 
 
+def test_how_many_fit_is_found_on_any_devices(runs):
+    assert {run["fit"] for run in runs.values()} == {4}
+
+
 def test_the_program_is_compiled_once(runs):
     assert {run["compilations"] for run in runs.values()} == {1}
     assert {run["programs"] for run in runs.values()} == {1}
