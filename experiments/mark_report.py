@@ -87,9 +87,7 @@ def _summary(
         f"# missing_the_mark: {title}",
         "",
         f"Final test accuracy in percent, mean ± standard deviation over seeds; dense: {dense}. "
-        f"An epoch is {steps_per_epoch} steps; lottery tickets are rewound to step {plan.rewind_step}; "
-        f"K-starts has k = {plan.k} and chooses after {plan.search_epochs} epochs; gradients dissipate "
-        f"in the first {plan.dissipate_epochs} epochs.",
+        f"An epoch is {steps_per_epoch} steps{''.join(_of_methods(plan))}.",
         "",
         "| sparsity | " + " | ".join(methods) + " |",
         "|---" * (len(methods) + 1) + "|",
@@ -97,6 +95,7 @@ def _summary(
     for sparsity in plan.sparsities:
         cells = [percent_cell(at_sparsity(found.accuracy(method), sparsity)) for method in methods]
         lines.append(f"| {sparsity:g} | " + " | ".join(cells) + " |")
+    first_system = list(of_the_first_system(found))
     lines += [
         "",
         "## The paper's findings, in this run",
@@ -106,10 +105,11 @@ def _summary(
         f'number. "Hardly hurts" means by less than {100 * MARGIN:g} points, for the whole interval.',
         "",
         *findings_table(of_the_paper(found, plan), plan),
-        "",
-        "## K-starts and dissipating gradients on the same grid",
-        "",
-        *findings_table(of_the_first_system(found), plan),
+    ]
+    if first_system:
+        lines += ["", "## K-starts and dissipating gradients on the same grid", ""]
+        lines += findings_table(first_system, plan)
+    lines += [
         *(_published(published, found, plan) if published else ()),
         "",
         "## Emptied layers",
@@ -120,6 +120,17 @@ def _summary(
     if failed:
         lines += ["", f"**Diverged** (left out of the means): {', '.join(failed)}."]
     return "\n".join(lines) + "\n"
+
+
+def _of_methods(plan: Plan) -> list[str]:
+    """What is to be known of some methods' runs, where they are assessed."""
+    says = {
+        "lottery-ticket-rewinding": f"lottery tickets are rewound to step {plan.rewind_step}",
+        "k-starts": f"K-starts has k = {plan.k} and chooses after {counted(plan.search_epochs, 'epoch')}",
+        "dissipating-gradients": "gradients dissipate in the first "
+        f"{counted(plan.dissipate_epochs, 'epoch')}",
+    }
+    return [f"; {text}" for method, text in says.items() if method in plan.methods]
 
 
 def _published(published: Reference, found: Findings, plan: Plan) -> list[str]:
