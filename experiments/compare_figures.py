@@ -56,7 +56,7 @@ def accuracy_figure(findings: Findings, title: str) -> Figure:
     left.axhline(mean, color="black", linewidth=1, linestyle="--", label="dense")
     left.axhspan(mean - spread, mean + spread, color="black", alpha=0.1, linewidth=0)
     left.set_ylabel("final test accuracy")
-    left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.yaxis.set_major_formatter(PercentFormatter(1))
     left.legend(fontsize=8, loc="lower left")
     right.axhline(0, color="#999999", linewidth=1)
     right.set_ylabel("difference to random pruning (points; linear within ±1)")

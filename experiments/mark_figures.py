@@ -190,5 +190,5 @@ def _finish(axes: Axes, sparsities: Sequence[float]) -> None:
     axes.tick_params(axis="x", labelsize=7, rotation=30)
     axes.set_xlabel("sparsity (weights removed)")
     axes.set_ylabel("final test accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.3)

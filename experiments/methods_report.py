@@ -121,7 +121,7 @@ def accuracy_figure(final: list[Row], plan: MethodsPlan, title: str) -> Figure:
     axes.set_xscale("log")
     axes.invert_xaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("weights kept")
     axes.set_ylabel("final test accuracy")
     axes.grid(alpha=0.3)
