@@ -122,8 +122,8 @@ class TrainingOptions(Options):
     epochs: int | None = None
     """length of a training, its schedule in proportion; by default the recipe's"""
     chunk_size: int | None = None
-    """networks that train together; a killed run repeats at most these; by default 32 on CPUs and 256
-    elsewhere, or as many as fit into memory"""
+    """networks that train together; a killed run repeats at most ten minutes of these; by default 32 on
+    CPUs and 256 elsewhere, or as many as fit into memory"""
     devices_per_network: int = 1
     """devices that each network's batches are divided over, for networks too large for one"""
     lowering: str | None = None
@@ -251,7 +251,13 @@ def run_in_folder(
     parts = (options.experiment.replace("_", "-"), options.dataset, options.model, identity(settings))
     path = options.out_dir or Path("runs") / "-".join(parts).replace(":", "-").replace("/", "-")
     unfinished = options.fresh or rewrite or not is_finished(path)
-    fill = prepare() if unfinished else None
+    if isinstance(options, TrainingOptions):
+        options.mesh()  # Before what takes long.
+    # The first one reads the data; what it keeps decoded is there for the others.
+    fill = prepare() if unfinished and is_first() else None
+    wait_for_all()
+    if unfinished and fill is None:
+        fill = prepare()
     wait_for_all()  # All have seen what there is before the first one changes it.
     folder = RunFolder(path, settings, fresh=options.fresh) if is_first() else None
     wait_for_all()

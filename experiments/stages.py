@@ -12,11 +12,12 @@ from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
 from experiments.unfinished import KEEP_AFTER_SECONDS, Progress, UnfinishedChunk
 from train.capacity import members_that_fit
+from train.lowering import lowering
 from train.population import EpochResult, Member, MemberState, Population, stack_members
 from train.progress import TrainingProgress
 
-MOST_ON_CPU = 32  # They run in turn: more are no faster, and a killed run repeats them.
-MOST_ELSEWHERE = 256  # Not measured yet.
+MOST_IN_TURN = 32  # More are no faster, and a killed run repeats them.
+MOST_VMAPPED = 256  # Not measured yet.
 
 Observe = Callable[[MemberState], dict[str, jax.Array]]
 
@@ -110,7 +111,7 @@ def chunk_that_fits(population: Population, member: Member) -> int:
     Returns:
         At least 1; said on the terminal where it is the memory that decides.
     """
-    most = MOST_ON_CPU if jax.default_backend() == "cpu" else MOST_ELSEWHERE
+    most = MOST_IN_TURN if lowering().in_turn else MOST_VMAPPED
     size = members_that_fit(population, member, most=most)
     if size < most:
         print(f"{size} networks train together: as many as fit into the memory (--chunk-size changes it)")

@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from safetensors import safe_open
+import jax
+from safetensors import SafetensorError, safe_open
 
 from experiments.run_folder import Row, RunFolder
 from experiments.snapshots import read_snapshot, state_file
@@ -51,16 +52,21 @@ class UnfinishedChunk:
             template: Stacked states of the same structure, or their shapes.
 
         Returns:
-            The progress, or None.
-
-        Raises:
-            ValueError: If what was kept is of other networks.
+            The progress, or None; what cannot be used is removed, and said.
         """
         if not self._path.exists():
             return None
-        with safe_open(self._path, framework="numpy") as file:
-            kept = json.loads(file.metadata()["progress"])
-        return Progress(read_snapshot(self._path, template), kept["step"], kept["rows"])
+        try:
+            states = read_snapshot(self._path, template)
+            with safe_open(self._path, framework="numpy") as file:
+                kept = json.loads(file.metadata()["progress"])
+            if jax.tree.map(_form, states) != jax.tree.map(_form, template):
+                raise ValueError(f"{self._path} is of networks of other shapes")
+            return Progress(states, kept["step"], kept["rows"])
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            print(f"a chunk of networks begins anew: {error}")
+            self.remove()
+            return None
 
     def keep(self, states: MemberState, step: int, rows: list[Row]) -> None:
         """Stores how far the chunk has come, in the place of an earlier time.
@@ -77,3 +83,7 @@ class UnfinishedChunk:
     def remove(self) -> None:
         """Forgets the chunk: it is finished."""
         self._path.unlink(missing_ok=True)
+
+
+def _form(leaf: Any) -> tuple[tuple[int, ...], str]:
+    return leaf.shape, str(leaf.dtype)

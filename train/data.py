@@ -22,7 +22,7 @@ from train.stored_images import StoredImages
 _DIGITS_TEST_SIZE = 360
 _DIGITS_SPLIT_SEED = 0
 
-_IMAGES_PER_COUNT = 4096
+_IMAGES_PER_COUNT = 512
 
 STREAM_ABOVE = 2**33
 """Bytes of images; larger sets stay on disk."""

@@ -44,8 +44,8 @@ def device_mesh(devices: Sequence[Any] | None = None, *, devices_per_member: int
     found = jax.local_devices() if devices is None else list(devices)
     if devices_per_member < 1 or len(found) % devices_per_member:
         raise ValueError(
-            f"expected a number of devices for each network that divides the {len(found)} there are, got "
-            f"{devices_per_member}"
+            f"expected devices for each network (--devices-per-network) that divide the {len(found)} of "
+            f"this process, got {devices_per_member}"
         )
     shape = len(found) // devices_per_member, devices_per_member
     return jax.make_mesh(shape, (MEMBERS, BATCH), axis_types=(AxisType.Auto,) * 2, devices=found)

@@ -134,4 +134,5 @@ def _read_batches(read: Callable[[int], Any], count: int, batch: int) -> Iterato
     if count == 0:
         return
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCHED)
-    yield from grain.MapDataset.range(count).map(read).batch(batch).to_iter_dataset(options)
+    # Batched last: threads and prefetching count records, not batches.
+    yield from grain.MapDataset.range(count).map(read).to_iter_dataset(options).batch(batch)

@@ -2,8 +2,9 @@
 
 The batches of every member are those that ``train.whole_data`` would give it, so the numbers are too.
 Members with the same order of the data share what is read. A block is as many steps as fit into
-``BLOCK_BYTES``, always of one shape: one program. While the devices train on a block the next one is
-read and sent; a third waits until the first is done, so that memory holds two.
+``BLOCK_BYTES``, at least one, and of one shape in all epochs with as many orders: one program. While the
+devices train on a block the next one is read and sent; a third waits until the first is done, so that
+memory holds two.
 """
 
 from collections.abc import Callable, Iterator
@@ -115,14 +116,22 @@ class StreamedData:
         Returns:
             A closed jaxpr.
         """
-        batch, shape = self.training.recipe.batch_size, self.train.images.shape[1:]
-        block = Block(
-            jax.ShapeDtypeStruct((1, 1, batch, *shape), jnp.uint8),
-            jax.ShapeDtypeStruct((1, 1, batch), jnp.int32),
-            jax.ShapeDtypeStruct((1, batch), bool),
-        )
-        common = (jnp.int32(0), jnp.int32(1)), block
-        return jax.make_jaxpr(self._train_member)(common, state, member, jnp.float32(0), jnp.int32(0))
+
+        def block(batch: int) -> Block:
+            return Block(
+                jax.ShapeDtypeStruct((1, 1, batch, *self.train.images.shape[1:]), jnp.uint8),
+                jax.ShapeDtypeStruct((1, 1, batch), jnp.int32),
+                jax.ShapeDtypeStruct((1, batch), bool),
+            )
+
+        def both(train: Block, test: Block, state: MemberState, member: Member) -> Any:
+            common = (jnp.int32(0), jnp.int32(1)), train
+            state, total = self._train_member(common, state, member, jnp.float32(0), jnp.int32(0))
+            return state, total, self._test_member(test, state, member, no_totals())
+
+        tested = max(len(evaluation_batches(len(s.labels))[0][0]) for s in self.evaluated.values())
+        blocks = block(self.training.recipe.batch_size), block(tested)
+        return jax.make_jaxpr(both)(*blocks, state, member)
 
     def _blocks(
         self,
@@ -215,4 +224,6 @@ def _different_keys(keys: jax.Array, size: int) -> tuple[jax.Array, np.ndarray]:
 
 def _filled(array: np.ndarray, steps: int) -> np.ndarray:
     """The array with zeros, and examples that do not count, up to a number of steps."""
+    if len(array) == steps:  # np.pad would copy it.
+        return array
     return np.pad(array, [(0, steps - len(array))] + [(0, 0)] * (array.ndim - 1))

@@ -272,6 +272,8 @@ def stored_images(name: str, found: OpenSet, split: str, size: int | None) -> St
             "resized variant, or a recipe with an image_size, such as assessed-imagenet."
         )
 
+    _allow_many_open_files()
+
     def read_error(place: int, what: object) -> ValueError:
         return _damaged(name, found.builder.data_dir, f"record {place} of {split!r} {what}")
 
@@ -282,6 +284,16 @@ def stored_images(name: str, found: OpenSet, split: str, size: int | None) -> St
         cropped=size is not None,
         read_error=read_error,
     )
+
+
+def _allow_many_open_files() -> None:
+    """The reader keeps every shard open, and ImageNet has more than the usual limit of 1,024 files."""
+    if os.name == "posix":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _prepared_sets(data_dir: Path) -> list[str]:

@@ -8,6 +8,7 @@ from experiments import stages
 from experiments.run_folder import RunFolder
 from experiments.stages import NamedMember, Stage, run_stage
 from tests.train.test_population import member, population
+from train.models import make_model
 
 EPOCHS = 3
 
@@ -91,3 +92,17 @@ def test_a_fresh_run_forgets_what_was_kept(stage, tmp_path, keep_always):
     assert list((tmp_path / "unfinished").iterdir())
     folder(tmp_path, fresh=True)
     assert not (tmp_path / "unfinished").exists()
+
+
+@pytest.mark.parametrize("harm", ["cut short", "of another model"])
+def test_what_cannot_be_used_is_removed_and_said(stage, tmp_path, keep_always, capsys, harm):
+    run(stage, tmp_path, dies_after=2)
+    (kept,) = (tmp_path / "unfinished").iterdir()
+    if harm == "cut short":
+        kept.write_bytes(kept.read_bytes()[:-10])
+    else:
+        wide = population(model=make_model("lenet-300-100", num_classes=4))
+        named = [dataclasses.replace(n, member=member(wide, i)) for i, n in enumerate(stage.members)]
+        stage = dataclasses.replace(stage, population=wide, members=named)
+    assert run(stage, tmp_path).epochs == [1, 2, 3]
+    assert "begins anew" in capsys.readouterr().out

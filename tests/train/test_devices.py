@@ -80,7 +80,7 @@ def test_devices_talk_to_each_other_where_they_share_batches_and_only_there(foun
 
 @pytest.mark.parametrize("each", [0, 3])
 def test_devices_that_cannot_be_divided_are_an_error(each):
-    with pytest.raises(ValueError, match=f"divides the 4 there are, got {each}"):
+    with pytest.raises(ValueError, match=f"divide the 4 of this process, got {each}"):
         device_mesh([None] * 4, devices_per_member=each)
 
 

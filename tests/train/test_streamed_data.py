@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train import data, decoded, streamed_data, tfds_source
+from train import data, decoded, stored_images, streamed_data, tfds_source
 from train.crops import center_crop
 from train.data import Dataset, Split, hold_out, load_dataset
 from train.members import in_turn, side_by_side
@@ -247,3 +247,20 @@ def test_sets_of_different_sizes_are_cropped_and_stay_on_disk(tmp_path, monkeypa
     # Sets of one size are not cropped.
     write_set(tmp_path, name="even/1.0.0", features=features())
     assert load_dataset("even", data_dir=tmp_path, image_size=SIZE).train.images.shape == (7, 5, 4, 3)
+
+
+def test_no_more_is_read_ahead_than_is_said(photographs, monkeypatch):
+    monkeypatch.setattr(stored_images, "PREFETCHED", 4)
+    monkeypatch.setattr(stored_images, "THREADS", 2)
+    images, asked = photographs.train.images, []
+
+    class Counted:
+        def __getitem__(self, place):
+            asked.append(place)
+            return images.records[place]
+
+    batches = dataclasses.replace(images, records=Counted()).read(np.arange(20).reshape(10, 2))
+    next(batches)
+    # The first batch, what waits, and what the threads hold.
+    assert 2 <= len(asked) <= 2 + 4 + 2 * 2
+    assert len(list(batches)) == 9
