@@ -306,6 +306,8 @@ def test_the_population_searches_as_k_starts_does():
         ({"sparsities": (0.5, 0.5)}, "different --sparsities"),
         ({"k": 0}, "--k >= 1"),
         ({"chunk_size": 0}, "--chunk-size >= 1"),
+        ({"devices_per_network": 0}, "--devices-per-network >= 1"),
+        ({"lowering": "gpu"}, "unknown lowering 'gpu'.*accelerator"),
         ({"fractions": (-0.1,)}, "fractions >= 0"),
         ({"search_epochs": 20}, "--search-epochs < --dissipate-epochs <= --epochs"),
         ({"fractions": (0.1, 0.1)}, "different --fractions"),

@@ -40,6 +40,7 @@ def runs(found):
 @pytest.mark.parametrize(
     "run",
     [
+        "dense, in_turn, 2 devices, 1 each, 5 of 5",
         "dense, in_turn, 4 devices, 1 each, 8 of 8",
         "dense, in_turn, 8 devices, 1 each, 5 of 5",
         "dense, in_turn, 8 devices, 1 each, 3 of 5",
