@@ -1,9 +1,9 @@
 """The static masks of ``experiments.missing_the_mark``: which method sees what, and its ablations.
 
 A method is a function from what it may see to scores, and a number of rounds. Data, where a method
-sees any, are 10 examples a class, without augmentation, in one batch; batch normalisation is in the
-mode that the recipe names, but for SynFlow, which scores in inference mode with all params and running
-means made positive, in float64.
+sees any, are 10 examples a class, without augmentation, in one batch unless the recipe says otherwise;
+batch normalisation is in the mode that the recipe names, but for SynFlow, which scores in inference
+mode with all params and running means made positive, in float64.
 
 Counts are exact: they are computed in Python and passed to the compiled selection. Products are computed
 in full precision, also where an accelerator's default is a shorter one.
@@ -66,6 +66,10 @@ class MaskMaker:
             The network, and 10 examples a class.
         """
         split = balanced_examples(self.dataset.train, EXAMPLES_PER_CLASS, seed=seed)
+        if self.recipe.score_batch_size is not None:
+            # Batches are of all classes, as in training.
+            order = np.random.default_rng(seed).permutation(len(split.labels))
+            split = Split(split.images[order], split.labels[order])
         images = preprocess(split.images, self.dataset, self.recipe)
         return Seen(key, state.params, other_params, state.batch_stats, images, jnp.asarray(split.labels))
 
@@ -133,11 +137,16 @@ class MaskMaker:
             ones = jnp.ones((1, *seen.images.shape[1:]), seen.images.dtype)
             return apply_model(self.model, params, positive, ones, train=False)[0]
 
+        def loss(params: PyTree, batch: Any, temperature: float = 1) -> jax.Array:
+            def mean(part: Any) -> jax.Array:
+                images, labels = part
+                return cross_entropy(logits(params, images) / temperature, labels).mean()
+
+            return mean_in_parts(mean, batch, self.recipe.score_batch_size)
+
         return Losses(
-            loss=lambda params, batch: cross_entropy(logits(params, batch[0]), batch[1]).mean(),
-            cooled_loss=lambda params, batch: cross_entropy(
-                logits(params, batch[0]) / GRASP_TEMPERATURE, batch[1]
-            ).mean(),
+            loss=loss,
+            cooled_loss=lambda params, batch: loss(params, batch, GRASP_TEMPERATURE),
             output=output,
         )
 
@@ -157,6 +166,38 @@ class MaskMaker:
             return prune_in_rounds(score, seen.params, counts, may_return=method.may_return)
 
         return masks
+
+
+def mean_in_parts(mean: Callable[[Any], jax.Array], batch: PyTree, most: int | None) -> jax.Array:
+    """A mean over a batch that is computed a part at a time, and so are its derivatives.
+
+    Args:
+        mean: Of a part.
+        batch: Arrays of one leading axis, n examples.
+        most: Examples in a part; they are divided as evenly as possible. None for one part.
+
+    Returns:
+        The mean over all examples; a derivative of it holds what one part needs.
+    """
+    count = len(jax.tree.leaves(batch)[0])
+    if most is None or count <= most:
+        return mean(batch)
+    parts = -(-count // most)
+    size, longer = divmod(count, parts)
+
+    def add(total: jax.Array, part: PyTree) -> tuple[jax.Array, None]:
+        return total + len(jax.tree.leaves(part)[0]) * jax.checkpoint(mean)(part), None
+
+    def sum_of(first: int, number: int, size: int) -> jax.Array:
+        """The sum over so many parts of one size."""
+
+        def divide(leaf: jax.Array) -> jax.Array:
+            return leaf[first : first + number * size].reshape(number, size, *leaf.shape[1:])
+
+        return jax.lax.scan(add, jnp.zeros(()), jax.tree.map(divide, batch))[0]
+
+    total = sum_of(0, longer, size + 1) + sum_of(longer * (size + 1), parts - longer, size)
+    return total / count
 
 
 def balanced_examples(split: Split, per_class: int, *, seed: int) -> Split:

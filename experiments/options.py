@@ -34,6 +34,7 @@ class Options:
         "out_dir",
         "fresh",
         "stream",
+        "lowering",
         "recipe",
         "coordinator_address",
         "num_processes",
@@ -53,6 +54,8 @@ class Options:
     stream: bool = False
     """read images from disk while networks train, as is done in any case with sets of more than 8 GiB,
     instead of keeping them on the device"""
+    lowering: str | None = None
+    """how networks are computed, a name in train.lowering.LOWERINGS; by default as suits the platform"""
     fresh: bool = False
     """start over instead of continuing what the output folder holds"""
     coordinator_address: str | None = None
@@ -66,6 +69,8 @@ class Options:
         """Raises a ValueError that names the option that is wrong."""
         find_model(self.model)
         self.resolved_recipe()
+        if self.lowering is not None:
+            lookup(LOWERINGS, self.lowering, "lowering")
 
     def resolved_recipe(self) -> Recipe:
         """The recipe, with its overrides."""
@@ -115,7 +120,6 @@ class TrainingOptions(Options):
         *Options.without_effect,
         "chunk_size",
         "devices_per_network",
-        "lowering",
         "epochs",
     )
 
@@ -126,15 +130,11 @@ class TrainingOptions(Options):
     CPUs and 256 elsewhere, or as many as fit into memory"""
     devices_per_network: int = 1
     """devices that each network's batches are divided over, for networks too large for one"""
-    lowering: str | None = None
-    """how networks are computed, a name in train.lowering.LOWERINGS; by default as suits the platform"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
         self.check_positive("devices_per_network")
-        if self.lowering is not None:
-            lookup(LOWERINGS, self.lowering, "lowering")
         if self.chunk_size is not None:
             self.check_positive("chunk_size")
 
@@ -219,7 +219,7 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
         if isinstance(parsed, Options):
             join(parsed.coordinator_address, parsed.num_processes, parsed.process_id)
         chosen = getattr(parsed, "lowering", None)
-        with lowered(LOWERINGS[chosen]) if chosen else nullcontext():
+        with lowered(lookup(LOWERINGS, chosen, "lowering")) if chosen else nullcontext():
             run(parsed)
     except ValueError as error:
         leave(str(error))

@@ -10,7 +10,13 @@ import numpy as np
 
 from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
-from experiments.unfinished import KEEP_AFTER_SECONDS, Progress, UnfinishedChunk
+from experiments.unfinished import (
+    KEEP_AFTER_SECONDS,
+    Chunk,
+    Progress,
+    UnfinishedChunk,
+    unfinished_chunks,
+)
 from train.capacity import members_that_fit
 from train.lowering import lowering
 from train.population import EpochResult, Member, MemberState, Population, stack_members
@@ -82,7 +88,8 @@ def run_stage(
 ) -> None:
     """Trains the members of a stage that are not finished yet, and stores them.
 
-    Of several processes each trains its share; all leave together.
+    Of several processes each trains its share; all leave together. Chunks that a killed run has begun
+    come first, as they were.
 
     Args:
         stage: What to train.
@@ -91,14 +98,30 @@ def run_stage(
         chunk_size: Members that train together and are stored together; None for ``chunk_that_fits``.
     """
     done = folder.done()
+    pending = {named.name: named for named in stage.members if named.name not in done}
+    begun = _begun_chunks(folder, set(pending), chunk_size)
+    in_them = {name for chunk in begun for name in chunk.members}
+    begun = share(begun)
     # Shared first: what each sees of a shared folder may be a little old.
-    mine = [member for member in share(list(stage.members)) if member.name not in done]
-    progress.skip((len(stage.members) - len(mine)) * stage.epochs_each)
+    rest = [n.name for n in share(list(stage.members)) if n.name in pending and n.name not in in_them]
+    mine = sum(len(chunk.members) for chunk in begun) + len(rest)
+    progress.skip((len(stage.members) - mine) * stage.epochs_each)
     wait_for_all()  # All have seen what is finished before one stores more.
-    size = chunk_size or (chunk_that_fits(stage.population, mine[0].member) if mine else 1)
-    for begin in range(0, len(mine), size):
-        _train_chunk(stage, mine[begin : begin + size], size, folder, progress)
+    size = chunk_size or (chunk_that_fits(stage.population, pending[rest[0]].member) if rest else 1)
+    new = [Chunk(tuple(rest[first : first + size]), size) for first in range(0, len(rest), size)]
+    for chunk in [*begun, *new]:
+        _train_chunk(stage, [pending[name] for name in chunk.members], chunk.size, folder, progress)
     wait_for_all()
+
+
+def _begun_chunks(folder: RunFolder, pending: set[str], most: int | None) -> list[Chunk]:
+    """Chunks that can go on: all in them are to be trained here, and no more at a time than asked."""
+    chunks, left = [], set(pending)
+    for chunk in unfinished_chunks(folder):
+        if left.issuperset(chunk.members) and (most is None or chunk.size <= most):
+            chunks.append(chunk)
+            left -= set(chunk.members)
+    return chunks
 
 
 def chunk_that_fits(population: Population, member: Member) -> int:
@@ -123,7 +146,7 @@ def _train_chunk(
 ) -> None:
     """Trains one chunk, filled up to the common size, and stores a row per member and epoch."""
     members = _stack_filled([named.member for named in chunk], size)
-    unfinished = UnfinishedChunk(folder, [named.name for named in chunk], size)
+    unfinished = UnfinishedChunk(folder, Chunk(tuple(named.name for named in chunk), size))
     begun = unfinished.load(jax.eval_shape(stage.population.start, members)) or Progress(
         None if stage.start is None else _stack_filled([stage.start(n) for n in chunk], size),
         stage.first_step,

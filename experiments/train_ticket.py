@@ -3,7 +3,8 @@
     python -m experiments.train_ticket RUN/tickets/NAME.safetensors
 
 A run of ``experiments.ticket_search`` stores each ticket: masks and settings in this file, the weights it
-begins with in RUN/snapshots. On the same machine and versions the accuracy is the run's to the digit.
+begins with in RUN/snapshots. On the same machine and versions, with the run's own ``--lowering`` and
+``--devices-per-network``, the accuracy is the run's to the digit.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from experiments.programs import begun_at, held_masks, param_shapes
 from experiments.snapshots import read_snapshot, snapshot_file
 from experiments.ticket_plan import Start, ticket_keys
 from train.data import load_dataset
+from train.devices import device_mesh
 from train.population import Member, Population, stack_members
 from train.recipes import build_model, recipe_from
 
@@ -32,6 +34,12 @@ class TrainTicket:
     """its file, in the folder tickets of a run"""
     data_dir: Path | None = None
     """where TFDS sets are prepared; by default $TFDS_DATA_DIR, then ~/tensorflow_datasets"""
+    stream: bool = False
+    """read images from disk while the network trains, as the run did or not"""
+    devices_per_network: int = 1
+    """devices that its batches are divided over"""
+    lowering: str | None = None
+    """how it is computed, a name in train.lowering.LOWERINGS; by default as suits the platform"""
 
 
 def main() -> None:
@@ -56,10 +64,18 @@ def run(config: TrainTicket) -> float:
         raise ValueError(f"expected the ticket of a ticket_search, {config.ticket} holds other masks")
     settings, seed = metadata["settings"], metadata["network"]["seed"]
     recipe, place = recipe_from(settings["recipe"]), Start(**metadata["start"])
-    dataset = load_dataset(settings["dataset"], data_dir=config.data_dir, image_size=recipe.image_size)
+    mesh = device_mesh(devices_per_member=config.devices_per_network)
+    dataset = load_dataset(
+        settings["dataset"],
+        data_dir=config.data_dir,
+        stream=config.stream,
+        image_size=recipe.image_size,
+    )
     model = build_model(settings["model"], recipe, num_classes=dataset.num_classes)
     shapes = param_shapes(model, dataset)
-    population = Population(model=model, dataset=dataset, recipe=recipe, method=held_masks(shapes))
+    population = Population(
+        model=model, dataset=dataset, recipe=recipe, method=held_masks(shapes), mesh=mesh
+    )
     keys = ticket_keys(seed)
     rate, decay = jnp.float32(recipe.learning_rate), jnp.float32(recipe.weight_decay)
     # As many as in the search, so that an accelerator computes in the same shapes; one of them counts.

@@ -6,16 +6,19 @@ is written, before the compiler fuses operations, so it is more than what is hel
 hold it at the same time; members in turn hold it one after another.
 """
 
-import os
+import math
 from typing import Any
 
 import jax
+import psutil
 from jax.extend import core
 
 from train.devices import BATCH, MEMBERS
 from train.lowering import lowering
 from train.members import map_members, side_by_side
 from train.population import Member, Population, stack_members
+from train.stored_images import is_stored
+from train.streamed_data import BLOCK_BYTES
 
 USABLE = 0.8
 """Of the memory that is free; the compiler needs some, and estimates are estimates."""
@@ -40,8 +43,14 @@ def members_that_fit(
         population.execute is map_members and not lowering().in_turn
     )
     state, held = 2 * state_bytes(population, member), step_bytes(population, member)
-    held = held // population.mesh.shape[BATCH]
+    parts = population.mesh.shape[BATCH]
+    # Gradients and updates, each of a state's size at most, are not divided with the batch.
+    held = held // parts + (state if parts > 1 else 0)
     each = state + held if vmapped else state
+    if is_stored(population.train_split.images):
+        # Of the images that are read ahead there are two blocks, of at least a step of every order.
+        available -= 2 * BLOCK_BYTES
+        each += 2 * population.recipe.batch_size * math.prod(population.train_split.images.shape[1:])
     rest = available if vmapped else available - held
     return max(1, min(most, population.mesh.shape[MEMBERS] * int(rest // max(1, each))))
 
@@ -53,13 +62,13 @@ def free_bytes(device: Any) -> int:
         device: Of JAX.
 
     Returns:
-        What its allocator has left; for a CPU, the machine's free memory.
+        What its allocator has left; for a CPU, what the machine can still give, files that it caches
+        included.
     """
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available
 
 
 def state_bytes(population: Population, member: Member) -> int:

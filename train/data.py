@@ -8,6 +8,7 @@ prepared TFDS set: `train.prepare` makes it, `train.tfds_source` reads it, `trai
 the next time.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def load_dataset(
                 return _whole(name, whole)
         found = tfds_source.open_set(name, data_dir)
         size = None if tfds_source.image_shape(found) else image_size
-        if stream or size is not None or tfds_source.image_bytes(found) > STREAM_ABOVE:
+        if stream or size is not None or tfds_source.image_bytes(name, found) > STREAM_ABOVE:
             return _stored(name, folder, found, size)
         train = Split(*tfds_source.read_split(name, found.builder, found.train))
         test = Split(*tfds_source.read_split(name, found.builder, found.test))
@@ -169,33 +170,42 @@ def _whole(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
 
 def _stored(name: str, folder: Path, found: tfds_source.OpenSet, size: int | None) -> Dataset:
     """A data set whose images stay on disk; the first time all of them are read, for their moments."""
-    splits = found.train, found.test
-    images = {split: tfds_source.stored_images(name, found, split, size) for split in splits}
-    copy = "labels" if size is None else f"labels-of-{size}"
+    train = tfds_source.stored_images(name, found, found.train, size)
+    test = tfds_source.stored_images(name, found, found.test, size)
+    copy = "moments" if size is None else f"moments-of-{size}"
     kept = decoded.read(folder, copy)
     if kept is None:
-        kept = {}
-        for split, stored in images.items():
-            labels: list[np.ndarray] = []
-            mean, std = _moments(_noting_labels(stored, labels))
-            tfds_source.check_labels(name, found.builder, split, np.concatenate(labels))
-            kept |= {f"{split}_labels": np.concatenate(labels)}
-            kept |= {f"{split}_mean": np.array(mean), f"{split}_std": np.array(std)}
+        # The smaller one first: what is wrong with it is known before all of the other is read.
+        test_labels, chunks = _noting_labels(test)
+        deque(chunks, maxlen=0)
+        tfds_source.check_labels(name, found.builder, found.test, np.concatenate(test_labels))
+        train_labels, chunks = _noting_labels(train)
+        mean, std = _moments(chunks)
+        tfds_source.check_labels(name, found.builder, found.train, np.concatenate(train_labels))
+        kept = {"mean": np.array(mean), "std": np.array(std)}
+        kept |= {"train_labels": np.concatenate(train_labels)}
+        kept |= {"test_labels": np.concatenate(test_labels)}
         decoded.keep(folder, copy, kept)
     return Dataset(
         name=name,
-        train=Split(images[found.train], kept[f"{found.train}_labels"]),
-        test=Split(images[found.test], kept[f"{found.test}_labels"]),
+        train=Split(train, kept["train_labels"]),
+        test=Split(test, kept["test_labels"]),
         num_classes=found.builder.info.features["label"].num_classes,
-        mean=tuple(kept[f"{found.train}_mean"].tolist()),
-        std=tuple(kept[f"{found.train}_std"].tolist()),
+        mean=tuple(kept["mean"].tolist()),
+        std=tuple(kept["std"].tolist()),
     )
 
 
-def _noting_labels(images: StoredImages, labels: list[np.ndarray]) -> Iterator[np.ndarray]:
-    for chunk, found in images.read_with_labels(_IMAGES_PER_COUNT):
-        labels.append(found)
-        yield chunk
+def _noting_labels(images: StoredImages) -> tuple[list[np.ndarray], Iterator[np.ndarray]]:
+    """The labels of images, complete when the images are read; and the images, to be read in chunks."""
+    labels: list[np.ndarray] = []
+
+    def chunks() -> Iterator[np.ndarray]:
+        for chunk, found in images.read_with_labels(_IMAGES_PER_COUNT):
+            labels.append(found)
+            yield chunk
+
+    return labels, chunks()
 
 
 def _with_moments(name: str, train: Split, test: Split, num_classes: int) -> Dataset:

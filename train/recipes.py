@@ -42,6 +42,9 @@ class Recipe:
             and the optimizer stay float32.
         score_in_train_mode: Whether a pruning score that sees data normalises batches as training does
             (by their own statistics) or as inference does.
+        score_batch_size: Examples of a pruning score that sees data that are computed at a time, for sets
+            whose examples would not fit into memory at once; None for all. In training mode these are the
+            batches that are normalised.
         flip: Whether training images are flipped horizontally at random.
         crop_padding: Pixels of zero padding from which training images are cropped at random.
         image_size: Side of the squares that images of different sizes are cropped to, at random where
@@ -65,6 +68,7 @@ class Recipe:
     scale_initializer: str = "ones"
     compute_dtype: str = "float32"
     score_in_train_mode: bool = True
+    score_batch_size: int | None = None
     flip: bool = False
     crop_padding: int = 0
     image_size: int | None = None
@@ -89,8 +93,10 @@ class Recipe:
         for name, value in natural.items():
             if not value >= 0:
                 raise ValueError(f"expected {name} >= 0, got {value}")
-        if self.image_size is not None and not self.image_size > 0:
-            raise ValueError(f"expected image_size > 0, got {self.image_size}")
+        for name in ("image_size", "score_batch_size"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"expected {name} > 0, got {value}")
         if list(self.drop_epochs) != sorted(set(self.drop_epochs)):
             raise ValueError(f"expected drop_epochs in rising order, got {self.drop_epochs}")
 
@@ -289,6 +295,7 @@ RECIPES: dict[str, Recipe] = {
         learning_rate=0.4,
         drop_epochs=(30, 60, 80),
         warmup_epochs=5,
+        score_batch_size=100,
         crop_padding=0,
         image_size=224,
     ),

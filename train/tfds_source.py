@@ -25,6 +25,8 @@ from train.stored_images import StoredImages
 # Decoded records held at a time, on top of the arrays that are filled.
 _RECORDS_PER_READ = 1000
 
+_NO_LABEL = -1  # TFDS's mark.
+
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _NAME = re.compile(rf"(?P<set>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>{_VERSION.pattern}))?")
 
@@ -147,7 +149,8 @@ def open_set(name: str, data_dir: Path) -> OpenSet:
         data_dir: The folder that holds the prepared sets.
 
     Returns:
-        The builder, and the names of the splits: 'train', and 'test', else 'validation'.
+        The builder, and the names of the splits: 'train', and 'test', else 'validation', whichever has
+        labels (the test split of some sets, such as ImageNet, has none).
 
     Raises:
         ValueError: If the set is missing, half-copied, corrupt, not in the ArrayRecord format, not
@@ -172,15 +175,20 @@ def open_set(name: str, data_dir: Path) -> OpenSet:
             f"`python -m train.prepare {name} --data-dir OTHER_DIR`."
         )
     splits = builder.info.splits
-    test = "test" if "test" in splits else "validation"
-    if "train" not in splits or test not in splits:
+    tests = [split for split in ("test", "validation") if split in splits]
+    if "train" not in splits or not tests:
         raise ValueError(
             f"data set {name!r}: expected the splits 'train' and 'test' (or 'validation'), "
             f"got {sorted(splits)}."
         )
     _check_shards(name, folder, splits["train"])
-    _check_shards(name, folder, splits[test])
-    return OpenSet(builder, "train", test)
+    for test in tests:
+        _check_shards(name, folder, splits[test])
+        if _read_record(name, builder, test, 0)["label"] != _NO_LABEL:
+            return OpenSet(builder, "train", test)
+    raise ValueError(
+        f"data set {name!r}: none of the splits {tests} has labels, so nothing can be tested on them."
+    )
 
 
 def read_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -229,15 +237,16 @@ def check_labels(name: str, builder: Any, split: str, labels: np.ndarray) -> Non
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"data set {name!r}, split {split!r}: expected labels from 0 to {classes - 1}, got "
-            f"{labels.min()} to {labels.max()} (-1 is TFDS's mark for a split without labels)."
+            f"{labels.min()} to {labels.max()} ({_NO_LABEL} is TFDS's mark for no label)."
         )
 
 
-def image_bytes(found: OpenSet) -> int:
-    """Bytes that the images of an open set take, decoded; 0 where they are not of one known size."""
+def image_bytes(name: str, found: OpenSet) -> int:
+    """Bytes that the images of an open set take, decoded, if all are of the first one's size."""
     splits = found.builder.info.splits
     images = splits[found.train].num_examples + splits[found.test].num_examples
-    return images * math.prod(image_shape(found) or (0,))
+    shape = image_shape(found) or _read_record(name, found.builder, found.train, 0)["image"].shape
+    return images * math.prod(shape)
 
 
 def image_shape(found: OpenSet) -> tuple[int, int, int] | None:
@@ -327,6 +336,14 @@ def _check_shards(name: str, folder: Path, split: Any) -> None:
         if count != expected:
             what = f"{path.name} has {count} records where dataset_info.json says {expected}"
             raise _damaged(name, folder, what)
+
+
+def _read_record(name: str, builder: Any, split: str, place: int) -> dict[str, Any]:
+    try:
+        return builder.as_data_source(split=split)[place]
+    except Exception as error:  # The reader's, the decoder's: each library has its own.
+        what = f"record {place} of {split!r} cannot be read ({error})"
+        raise _damaged(name, builder.data_dir, what) from error
 
 
 def _damaged(name: str, folder: Path | str, what: str) -> ValueError:

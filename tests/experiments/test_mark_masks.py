@@ -182,6 +182,34 @@ class SmallNormalised(nn.Module):
         return nn.Dense(10)(nn.relu(x))
 
 
+def test_scores_in_batches_are_the_librarys_over_the_same_batches():
+    """Each batch is normalised by its own statistics, so which batches there are shows."""
+    dataset, model = load_dataset("digits"), SmallNormalised()
+    variables = model.init(KEY, jnp.ones((1, 8, 8, 1)))
+    state = MemberState(variables["params"], variables["batch_stats"], (), jnp.int32(0))
+    recipe = dataclasses.replace(RECIPES["digits"], score_batch_size=40)
+    maker = MaskMaker(model, dataset, recipe)
+    seen = maker.seen(0, KEY, state, state.params)
+    assert len(np.unique(seen.labels[:34])) > 4  # Not class by class.
+    parts = [slice(0, 34), slice(34, 67), slice(67, 100)]
+
+    def loss(params, batch, temperature=1):
+        logits, _ = model.apply({**variables, "params": params}, batch[0], train=True, mutable=True)
+        return optax.softmax_cross_entropy_with_integer_labels(logits / temperature, batch[1]).mean()
+
+    @jax.jit
+    def library(params, batches):
+        snip = pruning.snip_scores(loss, params, batches)
+        return snip, pruning.grasp_scores(lambda p, b: loss(p, b, 200), params, batches)
+
+    in_parts = library(state.params, [(seen.images[part], seen.labels[part]) for part in parts])
+    at_once = library(state.params, [(seen.images, seen.labels)])
+    for method, right, other in zip(("snip", "grasp"), in_parts, at_once, strict=True):
+        found = maker.masks(method, seen, 0.9)
+        assert agreement(found, pruning.global_masks(right, 0.9)) > 0.999
+        assert agreement(found, pruning.global_masks(other, 0.9)) < 0.999
+
+
 def test_batch_normalisation_is_in_the_recipes_mode():
     """In training mode a batch's own statistics count, in inference mode the running ones."""
     dataset, model = load_dataset("digits"), SmallNormalised()

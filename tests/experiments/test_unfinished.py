@@ -48,13 +48,13 @@ def without_seconds(rows):
     return sorted(({**row, "seconds": 0} for row in rows), key=key)
 
 
-def run(stage, path, dies_after=None):
+def run(stage, path, dies_after=None, chunk_size=4):
     told = Told(dies_after)
     if dies_after is None:
-        run_stage(stage, folder(path), told, chunk_size=4)
+        run_stage(stage, folder(path), told, chunk_size=chunk_size)
     else:
         with pytest.raises(Killed):
-            run_stage(stage, folder(path), told, chunk_size=4)
+            run_stage(stage, folder(path), told, chunk_size=chunk_size)
     return told
 
 
@@ -73,6 +73,30 @@ def test_a_killed_chunk_goes_on_to_the_same_numbers(stage, tmp_path, keep_always
     assert whole == killed
     assert len(whole) == 3 * EPOCHS
     assert not list((tmp_path / "killed" / "unfinished").iterdir())
+
+
+def test_a_killed_chunk_goes_on_though_chunks_are_larger_now(stage, tmp_path, keep_always):
+    run(stage, tmp_path / "whole")
+    two = dataclasses.replace(stage, members=stage.members[1:])
+    assert run(two, tmp_path / "killed", dies_after=2, chunk_size=2).epochs == [1, 2]
+    # The two that were begun end first; then the third trains.
+    told = run(stage, tmp_path / "killed")
+    assert (told.epochs, told.skipped) == ([2, 3, 1, 2, 3], 2)
+    whole, killed = (without_seconds(folder(tmp_path / name).rows()) for name in ("whole", "killed"))
+    assert whole == killed
+
+
+def test_a_killed_chunk_begins_anew_where_it_is_larger_than_asked(stage, tmp_path, keep_always):
+    run(stage, tmp_path, dies_after=2)
+    assert run(stage, tmp_path, chunk_size=3).epochs == [1, 2, 3]
+
+
+def test_of_several_processes_each_goes_on_with_its_share(stage, tmp_path, keep_always, monkeypatch):
+    run(stage, tmp_path, dies_after=2)
+    monkeypatch.setattr(stages, "share", lambda items: items[1::2])
+    assert run(stage, tmp_path).epochs == []  # The one chunk is the other's, with all that are in it.
+    monkeypatch.setattr(stages, "share", lambda items: items[::2])
+    assert run(stage, tmp_path).epochs == [2, 3]
 
 
 def test_short_chunks_are_not_kept(stage, tmp_path):

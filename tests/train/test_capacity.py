@@ -1,14 +1,19 @@
 """How many members fit, from shapes: by hand, and against what XLA says."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from experiments import stages
+from train import capacity
 from train.capacity import _peak, members_that_fit, state_bytes, step_bytes
+from train.devices import BATCH, MEMBERS
 from train.members import in_turn, side_by_side
 from train.models import make_model
 from train.population import Population, stack_members
+from train.streamed_data import BLOCK_BYTES
 
 from .test_population import RECIPE, dataset, hold, member
 
@@ -66,6 +71,26 @@ def test_as_many_as_fit():
     # In turn they share what a step holds.
     free = int((step_bytes(pop, one) + 7.5 * 2 * state_bytes(pop, one)) / 0.8)
     assert members_that_fit(population(in_turn), one, most=1000, free=free) == 7
+
+
+def test_divided_batches_make_room_but_not_for_gradients():
+    pop = population(side_by_side)
+    one = member(pop, 0)
+    state, step = state_bytes(pop, one), step_bytes(pop, one)
+    shape = {MEMBERS: 2, BATCH: 4}
+    pop.mesh = SimpleNamespace(shape=shape, devices=pop.mesh.devices)
+    each = 2 * state + step // 4 + 2 * state
+    assert members_that_fit(pop, one, most=1000, free=int(3.5 * each / 0.8)) == 2 * 3
+
+
+def test_streamed_images_take_their_room(monkeypatch):
+    pop = population(side_by_side)
+    one = member(pop, 0)
+    batch = RECIPE.batch_size * 16  # of 4x4 grey images
+    each = 2 * state_bytes(pop, one) + step_bytes(pop, one) + 2 * batch
+    free = int((3.5 * each + 2 * BLOCK_BYTES) / 0.8)
+    monkeypatch.setattr(capacity, "is_stored", lambda images: True)
+    assert members_that_fit(pop, one, most=1000, free=free) == 3
 
 
 @pytest.mark.parametrize(("fit", "said"), [(32, False), (3, True)])

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from train import data
 from train.data import Split, hold_out, load_dataset
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -25,11 +26,11 @@ def write_set(
     data_dir,
     *,
     name="toy/1.0.0",
-    test="test",
+    tests=("test",),
     sizes=(7, 4),
     shape=(5, 4, 3),
     features=None,
-    labelled=True,
+    unlabelled=(),
 ):
     """Writes a prepared TFDS set with two shards to a split; returns its images and labels."""
     import tensorflow_datasets as tfds
@@ -44,10 +45,10 @@ def write_set(
     features = tfds.features.FeaturesDict(features)
     features.save_config(str(folder))
     splits, written = [], {}
-    for split, n in zip(("train", test), sizes, strict=True):
+    for split, n in zip(("train", *tests), sizes, strict=True):
         images, labels = (
             some_images(n, seed=n, shape=shape),
-            np.arange(n) % 3 if labelled else np.full(n, -1),
+            np.full(n, -1) if split in unlabelled else np.arange(n) % 3,
         )
         shards = np.array_split(np.arange(n), 2)
         for shard, indices in enumerate(shards):
@@ -152,9 +153,20 @@ def test_reads_every_record_in_order(tmp_path, monkeypatch):
 
 
 def test_validation_stands_in_for_test(tmp_path):
-    written = write_set(tmp_path, test="validation")
+    written = write_set(tmp_path, tests=("validation",))
     toy = load_dataset("toy", data_dir=tmp_path)
     np.testing.assert_array_equal(toy.test.images, written["validation"].images)
+
+
+def test_the_test_split_is_one_with_labels(tmp_path):
+    both = {"tests": ("test", "validation"), "sizes": (7, 4, 5)}
+    write_set(tmp_path / "labelled", **both)
+    assert len(load_dataset("toy", data_dir=tmp_path / "labelled").test.labels) == 4
+    # As ImageNet's.
+    write_set(tmp_path / "partly", unlabelled=("test",), **both)
+    assert len(load_dataset("toy", data_dir=tmp_path / "partly").test.labels) == 5
+    write_set(tmp_path / "un", unlabelled=("test", "validation"), **both)
+    assert "none of the splits ['test', 'validation'] has labels" in error_of("toy", tmp_path / "un")
 
 
 def test_highest_version_unless_asked_and_configurations(tmp_path):
@@ -275,7 +287,7 @@ def test_no_records_in_a_split(tmp_path):
 
 
 def test_no_test_split(tmp_path):
-    write_set(tmp_path, test="extra")
+    write_set(tmp_path, tests=("extra",))
     assert "got ['extra', 'train']" in error_of("toy", tmp_path)
 
 
@@ -315,6 +327,15 @@ def test_images_of_different_sizes(tmp_path):
     assert "(5, 4, 3) in 'train', (6, 4, 3) in 'test'" in error_of("toy", tmp_path)
 
 
+def test_images_of_no_stated_size_are_not_all_held(tmp_path, monkeypatch):
+    # Photographs: nobody says how large, and arrays for all of them would not fit.
+    write_set(tmp_path / "small")
+    write_set(tmp_path / "large", sizes=(8, 4))
+    monkeypatch.setattr(data, "STREAM_ABOVE", 11 * 5 * 4 * 3)
+    assert len(load_dataset("toy", data_dir=tmp_path / "small").train.labels) == 7
+    assert "images of different sizes" in error_of("toy", tmp_path / "large")
+
+
 def test_labels_out_of_range(tmp_path):
     import tensorflow_datasets as tfds
 
@@ -322,7 +343,7 @@ def test_labels_out_of_range(tmp_path):
     image, label = tfds.features.Image(shape=(5, 4, 3)), tfds.features.ClassLabel(num_classes=2)
     replace_features(tmp_path / "toy" / "1.0.0", {"image": image, "label": label})
     assert "expected labels from 0 to 1, got 0 to 2" in error_of("toy", tmp_path)
-    write_set(tmp_path / "unlabelled", labelled=False)
+    write_set(tmp_path / "unlabelled", unlabelled=("train",))
     message = error_of("toy", tmp_path / "unlabelled")
     assert "expected labels from 0 to 2, got -1 to -1" in message
 

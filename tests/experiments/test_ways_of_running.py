@@ -1,0 +1,58 @@
+"""Experiments get the same numbers however they read their data, and on whatever devices they run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.experiments.on_devices import TICKET
+from tests.train.test_data import write_set
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder, out_dir, *options, devices=1):
+    """The results of both experiments, and what train_ticket printed."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.experiments.on_devices", folder, out_dir, *options],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    tables = [pq.read_table(out_dir / name / "results.parquet") for name in ("mark", "search")]
+    return [table.to_pylist() for table in tables], done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    import tensorflow_datasets as tfds
+
+    folder = tmp_path_factory.mktemp("sets")
+    image, label = tfds.features.Image(shape=(8, 8, 3)), tfds.features.ClassLabel(num_classes=3)
+    write_set(folder, sizes=(100, 40), shape=(8, 8, 3), features={"image": image, "label": label})
+    return folder
+
+
+def test_streamed_on_four_devices_two_to_a_network(sets, tmp_path):
+    whole, _ = run(sets, tmp_path / "whole")
+    options = ("--stream", "--devices-per-network", "2")
+    streamed, ticket = run(sets, tmp_path / "streamed", *options, devices=4)
+    for here, there in zip(whole, streamed, strict=True):
+        assert len(here) == len(there) > 3
+        for one, other in zip(here, there, strict=True):
+            assert {**one, **other}.keys() == one.keys()
+            for name in one.keys() - {"seconds"}:
+                if isinstance(one[name], float):
+                    np.testing.assert_allclose(one[name], other[name], rtol=1e-4, err_msg=name)
+                else:
+                    assert one[name] == other[name], name
+    (final,) = [r for r in streamed[1] if (r["method"], r["round"], r["epoch"]) == ("imp", 1, 2)]
+    assert ticket.endswith(f"test accuracy {final['test_accuracy']:.4f}"), (TICKET, ticket)
