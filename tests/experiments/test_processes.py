@@ -1,6 +1,5 @@
 """Several processes share a run, and get what one process gets."""
 
-import dataclasses
 import os
 import socket
 import subprocess
@@ -10,29 +9,36 @@ from pathlib import Path
 import jax
 import pyarrow.parquet as pq
 import pytest
+import tyro
 
-from experiments import processes, pruning_methods
+from experiments import processes
 from experiments.processes import join, share
 
-from .one_of_several import CONFIG
+from .one_of_several import EXPERIMENTS, options
 
 ROOT = Path(__file__).parents[2]
 
 
-def start(out_dir, count, dying=None):
+def start(out_dir, count, dying=None, name="pruning_methods"):
     """Runs ``count`` processes of one run to their ends, of which the second may end early."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     running = []
     for number in range(count):
-        command = [sys.executable, "-m", "tests.experiments.one_of_several", str(out_dir), str(port)]
-        command += [str(count), str(number), *([dying] if dying and number == 1 else [])]
+        command = [sys.executable, "-m", "tests.experiments.one_of_several", name, str(out_dir)]
+        command += [str(port), str(count), str(number), *([dying] if dying and number == 1 else [])]
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(out_dir.parent)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
     outputs = [process.communicate(timeout=400) for process in running]
     return [(process.returncode, *output) for process, output in zip(running, outputs, strict=True)]
+
+
+def run_alone(out_dir, name="pruning_methods"):
+    """The results of one process."""
+    kind, run, _ = EXPERIMENTS[name]
+    return results(run(tyro.cli(kind, args=options(name, out_dir))))
 
 
 def results(out_dir):
@@ -42,8 +48,7 @@ def results(out_dir):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    path = tmp_path_factory.mktemp("alone") / "run"
-    return results(pruning_methods.run(dataclasses.replace(CONFIG, out_dir=path)))
+    return run_alone(tmp_path_factory.mktemp("alone") / "run")
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -60,6 +65,15 @@ def test_several_processes_get_what_one_gets(count, alone, tmp_path):
     assert max(len({row["member"] for row in part}) for part in parts) <= 4 // count + 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["missing_the_mark", "ticket_search", "effective_sparsity"])
+def test_the_other_experiments_get_what_one_process_gets(name, tmp_path):
+    """Their rounds and baselines go on from networks that other processes have trained."""
+    ended = start(tmp_path / "run", 3, name=name)
+    assert [code for code, *_ in ended] == [0] * 3, ended
+    assert results(tmp_path / "run") == run_alone(tmp_path / "alone", name)
+
+
 @pytest.mark.parametrize(
     ("how", "exit_code"), [("killed", 9), pytest.param("failed", 1, marks=pytest.mark.slow)]
 )
@@ -71,9 +85,8 @@ def test_a_process_that_ends_early_stops_the_others_and_the_run_goes_on(how, exi
     assert not (tmp_path / "run" / "summary.md").exists()
     kept = {part.name: part.stat().st_mtime_ns for part in (tmp_path / "run" / "parts").iterdir()}
     assert kept  # what the first one had finished
-    path = pruning_methods.run(dataclasses.replace(CONFIG, out_dir=tmp_path / "run"))
-    assert results(path) == alone
-    parts = {part.name: part.stat().st_mtime_ns for part in (path / "parts").iterdir()}
+    assert run_alone(tmp_path / "run") == alone
+    parts = {part.name: part.stat().st_mtime_ns for part in (tmp_path / "run" / "parts").iterdir()}
     assert kept.items() <= parts.items()
 
 
