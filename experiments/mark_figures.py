@@ -39,6 +39,8 @@ VARIANTS = {
     "reinit": ("other weights", "#56B4E9", "^"),
     "invert": ("inverted", "#CC79A7", "v"),
 }
+_ENDS = 0.01, 0.999  # Log odds of 0 and 1 are infinite.
+_TICKS = 0.02, 0.05, *np.arange(1, 9) / 10, 0.55, 0.65, 0.75, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995
 
 
 def methods_figure(found: Findings, plan: Plan, title: str) -> Figure:
@@ -60,6 +62,50 @@ def methods_figure(found: Findings, plan: Plan, title: str) -> Figure:
         _line(axes, found.accuracy(method), plan.sparsities, (method, colour, marker), style)
     _finish(axes, plan.sparsities)
     axes.legend(fontsize=8, ncols=2, loc="lower left")
+    figure.suptitle(title)
+    return figure
+
+
+def seeds_figure(found: Findings, plan: Plan, title: str) -> Figure:
+    """Final test accuracy at the run's only sparsity: methods and their ablations, every seed.
+
+    Args:
+        found: Of the whole run.
+        plan: What was trained, at one sparsity.
+        title: Above the axes.
+
+    Returns:
+        The figure: a dot for each seed, a marker for their mean. The axis is that of log odds, on which
+        98 and 99 % are as far apart as 50 and 67 %; below 1 and above 99.9 % it ends.
+    """
+    (sparsity,) = plan.sparsities
+    methods = _in_order(plan)
+    accuracies = {
+        (variant, place): at_sparsity(found.accuracy(method, variant), sparsity)
+        for variant in VARIANTS
+        for place, method in enumerate(methods)
+    }
+    variants = [v for v in VARIANTS if any(accuracies[v, place].size for place in range(len(methods)))]
+    figure, axes = plt.subplots(figsize=(3 + 1.1 * len(methods), 6), layout="constrained")
+    _dense(axes, found)
+    for number, variant in enumerate(variants):
+        label, colour, marker = VARIANTS[variant]
+        aside = 0.17 * (number - (len(variants) - 1) / 2)
+        for place in range(len(methods)):
+            seeds = np.clip(accuracies[variant, place], *_ENDS)
+            axes.plot([place + aside] * len(seeds), seeds, ".", color=colour, markersize=3)
+        means = [finite_mean(accuracies[variant, place]) for place in range(len(methods))]
+        places = np.arange(len(methods)) + aside
+        axes.plot(places, np.clip(means, *_ENDS), marker, color=colour, label=label, alpha=0.7)
+    axes.set_yscale("logit")
+    low, high = axes.get_ylim()
+    shown = [tick for tick in _TICKS if low <= tick <= high]
+    axes.set_yticks(shown, [f"{tick:.4g}%" for tick in 100 * np.array(shown)])
+    axes.minorticks_off()
+    axes.set_xticks(range(len(methods)), methods, rotation=20, ha="right")
+    axes.set_ylabel(f"final test accuracy, {sparsity:.4g} of the weights removed")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8)
     figure.suptitle(title)
     return figure
 

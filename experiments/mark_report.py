@@ -10,7 +10,7 @@ from experiments.mark_claims import (
     of_the_first_system,
     of_the_paper,
 )
-from experiments.mark_figures import ablations_figure, methods_figure, steps_figure
+from experiments.mark_figures import ablations_figure, methods_figure, seeds_figure, steps_figure
 from experiments.mark_plan import METHODS, Plan
 from experiments.mark_published import Reference, beside_table
 from experiments.options import counted
@@ -46,9 +46,12 @@ def write_results(
     found = Findings([row for row in rows if row["method"] != "search"], epochs=plan.recipe.epochs)
     title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {plan.recipe.epochs} epochs"
     spread = "\n(mean, standard deviation over seeds)"
-    figures = {"accuracy": methods_figure(found, plan, title + spread)}
-    if plan.ablations:
-        figures["ablations"] = ablations_figure(found, plan, title + spread)
+    if len(plan.sparsities) == 1:
+        figures = {"accuracy": seeds_figure(found, plan, title + "\n(every seed, and their mean)")}
+    else:
+        figures = {"accuracy": methods_figure(found, plan, title + spread)}
+        if plan.ablations:
+            figures["ablations"] = ablations_figure(found, plan, title + spread)
     if plan.steps:
         figures["steps"] = steps_figure(found, plan, title + spread)
     save_figures(folder, figures)

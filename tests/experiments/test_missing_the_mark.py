@@ -10,6 +10,8 @@ import pytest
 
 import pruning
 from experiments import missing_the_mark
+from experiments.mark_claims import Findings
+from experiments.mark_figures import seeds_figure
 from experiments.mark_options import GRID, MissingTheMark
 from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, mark_keys
 from experiments.run_folder import RunFolder
@@ -174,6 +176,17 @@ def test_the_results_are_complete(finished, rows):
     summary = (finished / "summary.md").read_text()
     assert "| snip beats random |" in summary
     assert "is empty at sparsity" in summary  # inverted SynFlow empties the last layer
+
+
+def test_the_figure_of_one_sparsity_shows_every_seed(rows):
+    plan = dataclasses.replace(CONFIG.plan(EPOCH), sparsities=(0.9,))
+    found = Findings([row for row in rows if row["method"] != "search"], epochs=2)
+    (axes,) = seeds_figure(found, plan, "").axes
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines if line.get_marker() == "."])
+    variants = [(method, variant) for method in SHORT for variant in ("none", *ABLATIONS)]
+    seen = [final(rows, *pair)[0.9]["test_accuracy"] for pair in variants if final(rows, *pair)]
+    np.testing.assert_allclose(np.sort(drawn), np.sort(np.clip(seen, 0.01, 0.999)))
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(SHORT)
 
 
 @pytest.mark.parametrize(
