@@ -21,6 +21,7 @@ from experiments.benchmark_torch import training_loop
 from experiments.soft_programs import Gated, continuous_sparsification, gated_optimizer
 from train.augment import normalise
 from train.evaluation import apply_model
+from train.lowering import LOWERINGS, lowered
 from train.members import in_turn, side_by_side
 from train.population import Member, stack_members
 from train.recipes import make_optimizer
@@ -30,8 +31,8 @@ def against_flax(model_name: str, image_shape: ImageShape, steps: int) -> Compar
     """Training steps of a masked population member against a plain Flax and optax loop.
 
     The plain loop is what most code does: one jitted step a Python iteration, the batch indexed on
-    the host, the mask applied to the params after the update. Network, batches of 128, optimizer and
-    mask are the same. The population's epoch also shuffles and evaluates one batch.
+    the host, the mask applied to the params after the update, the compiler's gradients. Network, batches
+    of 128, optimizer and mask are the same. The population's epoch also shuffles and evaluates one batch.
 
     Args:
         model_name: A name of ``train.models``.
@@ -64,7 +65,8 @@ def against_flax(model_name: str, image_shape: ImageShape, steps: int) -> Compar
         (params, stats), state = initial, optimizer.init(initial[0])
         for batch in rng.permutation(len(dataset.train.labels)).reshape(steps, -1):
             images, labels = dataset.train.images[batch], dataset.train.labels[batch]
-            params, stats, state = plain_step(params, stats, state, images, labels)
+            with lowered(LOWERINGS["accelerator"]):
+                params, stats, state = plain_step(params, stats, state, images, labels)
         jax.block_until_ready(params)
 
     return Comparison(

@@ -28,15 +28,23 @@ def compute_where(condition: jax.Array, compute: Callable[[], PyTree], default: 
     def chosen() -> PyTree:
         return jax.tree.map(lambda new, old: jnp.where(condition, new, old), compute(), default)
 
-    return jax.lax.cond(_for_any_member(condition), chosen, lambda: default)
+    return jax.lax.cond(for_any_member(condition), chosen, lambda: default)
 
 
 @jax.custom_batching.custom_vmap
-def _for_any_member(condition: jax.Array) -> jax.Array:
+def for_any_member(condition: jax.Array) -> jax.Array:
+    """Whether a condition holds; under ``vmap``, whether it holds for some member.
+
+    Args:
+        condition: A bool scalar, maybe batched by ``vmap``.
+
+    Returns:
+        A bool scalar that is not batched.
+    """
     return condition
 
 
-@_for_any_member.def_vmap
+@for_any_member.def_vmap
 def _any_over_members(axis_size: int, in_batched: list, condition: jax.Array):
     del axis_size, in_batched
     return jnp.any(condition, axis=0) if condition.ndim else condition, False

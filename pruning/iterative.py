@@ -10,7 +10,7 @@ import numpy as np
 from pruning.counting import exponential_sparsities, pruned_count
 from pruning.leaves import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
 from pruning.masks import apply_masks, count_prunable, full_masks
-from pruning.selection import check_scores, keep_highest
+from pruning.selection import check_scores, keep_highest_and_check
 
 
 class Rounds(NamedTuple):
@@ -113,10 +113,9 @@ def prune_in_rounds(
     def prune(i: Any, state: Rounds) -> Rounds:
         scores = score_fn(apply_masks(params, state.masks))
         check_scores(scores, state.masks)
-        masks = keep_highest(scores, counts[i], masks=None if may_return else state.masks)
-        nan = [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(scores)]
-        failing = jnp.any(jnp.stack(nan)) & (state.failed == rounds)
-        return Rounds(masks, jnp.where(failing, i, state.failed))
+        before = None if may_return else state.masks
+        masks, nan = keep_highest_and_check(scores, counts[i], masks=before)
+        return Rounds(masks, jnp.where(nan & (state.failed == rounds), i, state.failed))
 
     start = Rounds(full_masks(params, prunable=prunable), jnp.int32(rounds))
     return jax.lax.fori_loop(0, rounds, prune, start)

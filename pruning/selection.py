@@ -18,6 +18,9 @@ from pruning.leaves import PyTree, Scalar, is_traced
 from pruning.masks import check_alike, count_kept, count_prunable, map_masks
 from pruning.threshold import lowest
 
+_NAN = 1
+"""The rank of NaN; minus infinity has a higher one."""
+
 
 def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> PyTree:
     """Keeps the highest scores over all layers together: one threshold for the network.
@@ -127,12 +130,29 @@ def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree
     Returns:
         A tree of masks.
     """
+    return keep_highest_and_check(scores, pruned, masks=masks)[0]
+
+
+def keep_highest_and_check(
+    scores: PyTree, pruned: Any, *, masks: PyTree = None
+) -> tuple[PyTree, jax.Array]:
+    """As ``keep_highest``, for scores that may be NaN.
+
+    Args:
+        scores: As for ``keep_highest``.
+        pruned: As for ``keep_highest``.
+        masks: As for ``keep_highest``.
+
+    Returns:
+        A tree of masks, and whether a score is NaN of a weight that was not pruned already.
+    """
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, scores))
     before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
     wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
     ranks = [_ranks(leaf, mask, wide) for leaf, mask in zip(leaves, before, strict=True)]
     kept = structure.unflatten([~low for low in lowest(ranks, jnp.asarray(pruned, jnp.int32))])
-    return kept if masks is None else map_masks(jnp.logical_and, kept, masks)
+    nan = jnp.any(jnp.stack([jnp.any(leaf == _NAN) for leaf in ranks]))
+    return kept if masks is None else map_masks(jnp.logical_and, kept, masks), nan
 
 
 def check_scores(scores: PyTree, masks: PyTree = None) -> int:
@@ -170,12 +190,12 @@ def _check_reachable(masks: PyTree, pruned: Any, what: str) -> None:
 
 
 def _ranks(scores: jax.Array, mask: jax.Array | None, wide: bool) -> jax.Array:
-    """Unsigned integers in the order of the scores; 0 where pruned already, 1 for NaN."""
+    """Unsigned integers in the order of the scores; 0 where pruned already, ``_NAN`` for NaN."""
     scores = scores.astype(jnp.float64 if wide else jnp.float32)
     unsigned = jnp.uint64 if wide else jnp.uint32
     sign = jnp.array(1, unsigned) << (jnp.iinfo(unsigned).bits - 1)
     # Both zeros are one score: the sign of a zero must not break a tie.
     bits = jax.lax.bitcast_convert_type(jnp.where(scores == 0, 0, scores), unsigned)
     ranks = jnp.where(bits >= sign, ~bits, bits | sign)
-    ranks = jnp.where(jnp.isnan(scores), jnp.array(1, unsigned), ranks)
+    ranks = jnp.where(jnp.isnan(scores), jnp.array(_NAN, unsigned), ranks)
     return ranks if mask is None else jnp.where(mask, ranks, jnp.array(0, unsigned))

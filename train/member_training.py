@@ -147,7 +147,8 @@ class MemberTraining:
             params = optax.apply_updates(state.params, updates)
             return MemberState(params, batch_stats, opt_state, state.step + 1), total + loss
 
-        return jax.lax.fori_loop(*within, step, (state, total))
+        with jax.default_matmul_precision(self.recipe.matmul_precision):
+            return jax.lax.fori_loop(*within, step, (state, total))
 
     def order(self, order_key: jax.Array, step: jax.Array, examples: int) -> jax.Array:
         """The order of an epoch's examples.
@@ -193,7 +194,8 @@ class MemberTraining:
 
     def _logits(self, params: PyTree, batch_stats: PyTree, images: jax.Array) -> jax.Array:
         images = preprocess(over_batch_devices(images, self.mesh), self.dataset, self.recipe)
-        return apply_model(self.model, params, batch_stats, images, train=False)[0]
+        with jax.default_matmul_precision(self.recipe.matmul_precision):
+            return apply_model(self.model, params, batch_stats, images, train=False)[0]
 
     def _loss(
         self,

@@ -19,6 +19,8 @@ Mean = tuple[float, ...]
 # None computes in the dtype of images and params.
 COMPUTE_DTYPES: dict[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16}
 
+MATMUL_PRECISIONS = ("bfloat16", "tensorfloat32", "float32")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -40,6 +42,10 @@ class Recipe:
         scale_initializer: A name in ``SCALE_INITIALIZERS``, for the scales of batch normalisation.
         compute_dtype: A name in ``COMPUTE_DTYPES``: what the network computes in. Params, statistics
             and the optimizer stay float32.
+        matmul_precision: A name in ``MATMUL_PRECISIONS``: how products and convolutions of float32
+            numbers are computed on accelerators, in JAX's words. "tensorfloat32" is three passes in
+            bfloat16 on TPUs, "bfloat16" is one pass there and TensorFloat-32 on GPUs; CPUs compute in
+            float32 whatever it is.
         score_in_train_mode: Whether a pruning score that sees data normalises batches as training does
             (by their own statistics) or as inference does.
         score_batch_size: Examples of a pruning score that sees data that are computed at a time, for sets
@@ -67,6 +73,7 @@ class Recipe:
     initializer: str = "kaiming-normal"
     scale_initializer: str = "ones"
     compute_dtype: str = "float32"
+    matmul_precision: str = "tensorfloat32"
     score_in_train_mode: bool = True
     score_batch_size: int | None = None
     flip: bool = False
@@ -82,6 +89,7 @@ class Recipe:
         lookup(INITIALIZERS, self.initializer, "initializer")
         lookup(SCALE_INITIALIZERS, self.scale_initializer, "scale initializer")
         lookup(COMPUTE_DTYPES, self.compute_dtype, "compute dtype")
+        lookup(dict.fromkeys(MATMUL_PRECISIONS), self.matmul_precision, "matmul precision")
         positive = {"epochs": self.epochs, "batch_size": self.batch_size}
         positive |= {"learning_rate": self.learning_rate, "drop_factor": self.drop_factor}
         for name, value in positive.items():

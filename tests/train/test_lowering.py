@@ -1,8 +1,11 @@
 """How networks are computed changes their speed, and their numbers by rounding only."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
+from jax.extend import core
 
 from train.lowering import LOWERINGS, lowered, lowering
 from train.population import Population, stack_members
@@ -38,6 +41,30 @@ def test_the_choice_reaches_convolutions_and_batch_normalisation(all_found):
     own = [f"name={function}" for function in ("image_gradient", "kernel_gradient", "normalise")]
     assert all(call in all_found["cpu"][1] for call in own)
     assert not any(call in all_found["accelerator"][1] for call in own)
+
+
+def precisions(jaxpr):
+    """Of all products and convolutions of a program."""
+    for eqn in jaxpr.eqns:
+        if "precision" in eqn.params:
+            yield eqn.params["precision"]
+        for inner in core.jaxprs_in_params(eqn.params):
+            yield from precisions(inner)
+
+
+@pytest.mark.parametrize("name", ["cpu", "accelerator"])
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("tensorfloat32", jax.lax.Precision.HIGH), ("float32", jax.lax.Precision.HIGHEST)],
+)
+def test_every_product_has_the_recipes_precision(name, said, meant):
+    """Forward, backward and in evaluation, whoever wrote the gradients."""
+    recipe = dataclasses.replace(RECIPE, matmul_precision=said)
+    with lowered(LOWERINGS[name]):
+        pop = Population(model=Convolutional(), dataset=dataset(), recipe=recipe, method=hold)
+        found = list(precisions(pop.trace_member(member(pop, 0)).jaxpr))
+    assert len(found) >= 3 * 3  # Two convolutions and a dense layer: values, two gradients, evaluation.
+    assert set(found) == {(meant, meant)}
 
 
 def test_it_is_the_platform_s_unless_overridden(monkeypatch):

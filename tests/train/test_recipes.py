@@ -63,6 +63,8 @@ def test_optimizers(change, expected):
         ({"initializer": "zeros"}, "unknown initializer"),
         ({"scale_initializer": "zeros"}, "unknown scale initializer"),
         ({"compute_dtype": "float16"}, "unknown compute dtype 'float16'.*float32, bfloat16"),
+        ({"matmul_precision": "float16"}, "unknown matmul precision 'float16'.*tensorfloat32"),
+        ({"score_batch_size": 0}, "score_batch_size > 0"),
         ({"epochs": 0}, "epochs > 0"),
         ({"learning_rate": float("nan")}, "learning_rate > 0"),
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
