@@ -1,34 +1,19 @@
 """Experiments get the same numbers however they read their data, and on whatever devices they run."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from tests.experiments.on_devices import TICKET
+from tests.forced_devices import run_module
 from tests.train.test_data import write_set
-
-ROOT = Path(__file__).parents[2]
 
 
 def run(folder, out_dir, *options, devices=1):
     """The results of both experiments, and what train_ticket printed."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.experiments.on_devices", folder, out_dir, *options],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    said = run_module("tests.experiments.on_devices", folder, out_dir, *options, devices=devices)
     tables = [pq.read_table(out_dir / name / "results.parquet") for name in ("mark", "search")]
-    return [table.to_pylist() for table in tables], done.stdout.splitlines()[-1]
+    return [table.to_pylist() for table in tables], said.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

@@ -1,35 +1,20 @@
 """Members on several devices get the numbers that they get on one."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from tests.forced_devices import run_module
 from train.devices import dataset_on_every_device, device_mesh, on_every_device
 
 from .test_population import dataset
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def found():
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.train.on_devices"],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(run_module("tests.train.on_devices", devices=8))
 
 
 @pytest.fixture(scope="module")
