@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from experiments.mark_claims import Findings
 from experiments.mark_plan import AFTER_TRAINING, METHODS, Plan
@@ -87,7 +87,8 @@ def seeds_figure(found: Findings, plan: Plan, title: str) -> Figure:
     }
     variants = [v for v in VARIANTS if any(accuracies[v, place].size for place in range(len(methods)))]
     figure, axes = plt.subplots(figsize=(3 + 1.1 * len(methods), 6), layout="constrained")
-    _dense(axes, found)
+    dense = finite_mean(np.array(list(found.accuracy("dense").values())))
+    axes.axhline(np.clip(dense, *_ENDS), color="#999999", linewidth=1, linestyle="-.", label="dense")
     for number, variant in enumerate(variants):
         label, colour, marker = VARIANTS[variant]
         aside = 0.17 * (number - (len(variants) - 1) / 2)
@@ -98,8 +99,11 @@ def seeds_figure(found: Findings, plan: Plan, title: str) -> Figure:
         places = np.arange(len(methods)) + aside
         axes.plot(places, np.clip(means, *_ENDS), marker, color=colour, label=label, alpha=0.7)
     axes.set_yscale("logit")
-    low, high = axes.get_ylim()
+    low, high = _limits(np.concatenate([*accuracies.values(), [dense]]))
     shown = [tick for tick in _TICKS if low <= tick <= high]
+    if len(shown) < 3:
+        shown = [tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
+    axes.set_ylim(low, high)
     axes.set_yticks(shown, [f"{tick:.4g}%" for tick in 100 * np.array(shown)])
     axes.minorticks_off()
     axes.set_xticks(range(len(methods)), methods, rotation=20, ha="right")
@@ -108,6 +112,15 @@ def seeds_figure(found: Findings, plan: Plan, title: str) -> Figure:
     axes.legend(fontsize=8)
     figure.suptitle(title)
     return figure
+
+
+def _limits(accuracies: np.ndarray) -> tuple[float, float]:
+    """The ends of an axis of log odds that shows all accuracies, with a margin."""
+    known = np.clip(accuracies[np.isfinite(accuracies)], *_ENDS)
+    odds = np.log(known / (1 - known)) if known.size else np.zeros(1)
+    margin = max(0.1, 0.05 * np.ptp(odds))
+    low, high = 1 / (1 + np.exp(-np.array([odds.min() - margin, odds.max() + margin])))
+    return float(low), float(high)
 
 
 def ablations_figure(found: Findings, plan: Plan, title: str) -> Figure:

@@ -8,12 +8,15 @@ stored, and the same command goes on, with as many processes as one likes.
 
 import functools
 import itertools
+import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 P = ParamSpec("P")
@@ -92,8 +95,30 @@ def wait_for_all() -> None:
     """Waits until every process is here; ends this one, with a word, if another has died."""
     if jax.process_count() == 1:
         return
-    try:
+    with _all_alive():
         multihost_utils.sync_global_devices(f"wait {next(_waits)}")
+
+
+def as_first_sees(value: Any) -> Any:
+    """What the first process passes, in all of them: of a shared folder each may see another state.
+
+    Args:
+        value: As JSON can hold it.
+    """
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    with _all_alive():
+        size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+        text = multihost_utils.broadcast_one_to_all(np.resize(text, size))
+    return json.loads(np.asarray(text, np.uint8).tobytes())
+
+
+@contextmanager
+def _all_alive() -> Iterator[None]:
+    """Ends this process, with a word, if one that it hears from has died."""
+    try:
+        yield
     except Exception as error:  # The collective's own; each platform has another.
         leave(
             "the other processes of this run are not to be reached; most likely one has ended early. "

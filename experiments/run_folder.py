@@ -4,6 +4,7 @@ A run is known by the hash of its settings. Members are stored as they finish, e
 at all, so an interrupted run continues and repeats only what was in flight.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ import pyarrow.lib
 import pyarrow.parquet as pq
 
 from pruning.artifacts import write_atomically
+from train.recipes import recipe_from
 
 Row = dict[str, Any]
 
@@ -109,7 +111,7 @@ class RunFolder:
             return None
         try:
             config = json.loads(path.read_text())
-            there, here = _flat(config["settings"]), _flat(self.settings)
+            there, here = _flat(_of_today(config["settings"])), _flat(self.settings)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is not a run's config ({error!r}): choose another folder with --out-dir"
@@ -209,6 +211,14 @@ def parquet(rows: list[Row]) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()
+
+
+def _of_today(settings: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings; what recipes could not say then has the default that it has now."""
+    if "recipe" not in settings:
+        return settings
+    recipe = dataclasses.asdict(recipe_from(settings["recipe"]))
+    return settings | {"recipe": json.loads(json.dumps(recipe))}
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

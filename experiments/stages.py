@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.processes import share, wait_for_all
+from experiments.processes import as_first_sees, share, wait_for_all
 from experiments.run_folder import Row, RunFolder
 from experiments.unfinished import (
     KEEP_AFTER_SECONDS,
@@ -98,12 +98,13 @@ def run_stage(
         chunk_size: Members that train together and are stored together; None for ``chunk_that_fits``.
     """
     done = folder.done()
-    pending = {named.name: named for named in stage.members if named.name not in done}
-    begun = _begun_chunks(folder, set(pending), chunk_size)
+    names = [named.name for named in stage.members if named.name not in done]
+    # One view decides, or a network that is another's here and mine there would be nobody's.
+    names, begun = as_first_sees([names, _begun_chunks(folder, set(names), chunk_size)])
+    begun = [Chunk(tuple(members), size) for members, size in begun]
     in_them = {name for chunk in begun for name in chunk.members}
-    begun = share(begun)
-    # Shared first: what each sees of a shared folder may be a little old.
-    rest = [n.name for n in share(list(stage.members)) if n.name in pending and n.name not in in_them]
+    begun, rest = share(begun), share([name for name in names if name not in in_them])
+    pending = {named.name: named for named in stage.members}
     mine = sum(len(chunk.members) for chunk in begun) + len(rest)
     progress.skip((len(stage.members) - mine) * stage.epochs_each)
     wait_for_all()  # All have seen what is finished before one stores more.

@@ -15,7 +15,7 @@ from train.population import MemberState
 KEEP_AFTER_SECONDS = 600
 """Of training since a chunk was last kept; shorter chunks are trained anew after a kill."""
 
-_UNUSABLE = (ValueError, KeyError, TypeError, SafetensorError)
+_UNUSABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError)
 
 
 class Progress(NamedTuple):

@@ -48,9 +48,11 @@ def members_that_fit(
     held = held // parts + (state if parts > 1 else 0)
     each = state + held if vmapped else state
     if is_stored(population.train_split.images):
-        # Of the images that are read ahead there are two blocks, of at least a step of every order.
+        # Of the images that are read ahead there are two blocks, of at least a step of every order, and
+        # on each device those of all.
+        step = population.recipe.batch_size * math.prod(population.train_split.images.shape[1:])
         available -= 2 * BLOCK_BYTES
-        each += 2 * population.recipe.batch_size * math.prod(population.train_split.images.shape[1:])
+        each += 2 * step * population.mesh.shape[MEMBERS] // parts
     rest = available if vmapped else available - held
     return max(1, min(most, population.mesh.shape[MEMBERS] * int(rest // max(1, each))))
 

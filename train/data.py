@@ -70,7 +70,8 @@ def load_dataset(
     Args:
         name: 'digits' (scikit-learn's 1797 grey 8x8 images: a fixed stratified split of 1437 for
             training and 360 for testing), or a TFDS image-classification set: 'mnist', 'cifar10',
-            'cifar10:3.0.2', 'emnist/letters', ... Its test split is 'test', else 'validation'.
+            'cifar10:3.0.2', 'emnist/letters', ... Its test split is 'test', else
+            'validation', whichever has labels.
         data_dir: The folder that holds the prepared TFDS sets; by default the environment variable
             TFDS_DATA_DIR, else ~/tensorflow_datasets. Not used for 'digits'.
         stream: Whether the images stay on disk, as they do in any case where they take more than

@@ -189,6 +189,18 @@ def test_the_figure_of_one_sparsity_shows_every_seed(rows):
     assert [label.get_text() for label in axes.get_xticklabels()] == list(SHORT)
 
 
+@pytest.mark.parametrize("values", [(0.982, 0.986), (1.0, 1.0), (0.0, 0.5), (float("nan"), 0.9)])
+def test_the_figure_of_one_sparsity_has_an_axis_whatever_the_accuracies(rows, values):
+    plan = dataclasses.replace(CONFIG.plan(EPOCH), sparsities=(0.9,), methods=("random",))
+    kept = [row for row in rows if row["method"] in ("dense", "random")]
+    kept = [row | {"test_accuracy": values[row["method"] == "random"]} for row in kept]
+    (axes,) = seeds_figure(Findings(kept, epochs=2), plan, "").axes
+    low, high = axes.get_ylim()
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+    drawn = np.concatenate([np.atleast_1d(line.get_ydata()) for line in axes.lines])
+    assert np.all((low <= drawn) & (drawn <= high) | np.isnan(drawn))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

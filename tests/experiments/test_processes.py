@@ -19,12 +19,15 @@ from .one_of_several import EXPERIMENTS, options
 ROOT = Path(__file__).parents[2]
 
 
-def start(out_dir, count, dying=None, name="pruning_methods"):
-    """Runs ``count`` processes of one run to their ends, of which the second may end early."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = []
+        return free.getsockname()[1]
+
+
+def start(out_dir, count, dying=None, name="pruning_methods"):
+    """Runs ``count`` processes of one run to their ends, of which the second may end early."""
+    port, running = free_port(), []
     for number in range(count):
         command = [sys.executable, "-m", "tests.experiments.one_of_several", name, str(out_dir)]
         command += [str(port), str(count), str(number), *([dying] if dying and number == 1 else [])]
@@ -88,6 +91,27 @@ def test_a_process_that_ends_early_stops_the_others_and_the_run_goes_on(how, exi
     assert run_alone(tmp_path / "run") == alone
     parts = {part.name: part.stat().st_mtime_ns for part in (tmp_path / "run" / "parts").iterdir()}
     assert kept.items() <= parts.items()
+
+
+SEES = """
+import sys
+from experiments.processes import as_first_sees, join
+number = int(sys.argv[2])
+join(sys.argv[1], 2, number)
+print(as_first_sees({"seen by": number, "names": ["network"] * (1 + number)}), file=sys.stderr)
+"""
+
+
+def test_what_the_first_sees_decides():
+    """The others see something else, of another length."""
+    address, pipes = f"127.0.0.1:{free_port()}", {"stderr": subprocess.PIPE, "text": True}
+    running = [
+        subprocess.Popen([sys.executable, "-c", SEES, address, str(number)], cwd=ROOT, **pipes)
+        for number in range(2)
+    ]
+    for process in running:
+        assert "{'seen by': 0, 'names': ['network']}" in process.communicate(timeout=400)[1]
+        assert process.returncode == 0
 
 
 def test_shares_are_all_there_is(monkeypatch):

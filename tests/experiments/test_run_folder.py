@@ -1,11 +1,13 @@
 """The output folder: what it adopts, what it refuses, what survives."""
 
+import dataclasses
 import json
 
 import pytest
 
 from experiments import run_folder
 from experiments.run_folder import RunFolder, identity
+from train.recipes import RECIPES
 
 
 def test_rows_come_back(tmp_path):
@@ -36,10 +38,23 @@ def test_other_settings_are_refused_and_nothing_is_cleared(tmp_path):
     assert RunFolder(tmp_path, {"k": 2}, fresh=False).done() == {"a"}
 
 
+RECIPE = dataclasses.asdict(RECIPES["digits"])
+
+
 def test_nested_settings_are_compared_one_by_one(tmp_path):
-    RunFolder(tmp_path, {"recipe": {"epochs": 2, "rate": 1}}, fresh=False)
-    with pytest.raises(ValueError, match=r"\(recipe.epochs: there 2, here 3\)"):
-        RunFolder(tmp_path, {"recipe": {"epochs": 3, "rate": 1}}, fresh=False)
+    RunFolder(tmp_path, {"recipe": RECIPE}, fresh=False)
+    with pytest.raises(ValueError, match=r"\(recipe.epochs: there 20, here 3\)"):
+        RunFolder(tmp_path, {"recipe": RECIPE | {"epochs": 3}}, fresh=False)
+
+
+def test_recipes_from_before_a_field_have_its_default(tmp_path):
+    before = {name: value for name, value in RECIPE.items() if name != "matmul_precision"}
+    RunFolder(tmp_path, {"recipe": before}, fresh=False).save_part([{"member": "a", "epoch": 1}])
+    assert RunFolder(tmp_path, {"recipe": RECIPE}, fresh=False).done() == {"a"}
+    with pytest.raises(
+        ValueError, match=r"recipe.matmul_precision: there 'tensorfloat32', here 'float32'"
+    ):
+        RunFolder(tmp_path, {"recipe": RECIPE | {"matmul_precision": "float32"}}, fresh=False)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"settings": 5}'])

@@ -15,7 +15,7 @@ from pruning.threshold import SAMPLE, lowest
 # Of the keys that a score can have; that of infinity is smaller still.
 LARGEST = {"uint32": 2**32 - 2, "uint64": 2**64 - 2}
 # Odd sizes in odd places, and a scalar.
-LAYOUTS = [[(1,)], [(17,)], [(3, 5), (7,), (2, 1, 3)], [(), (2,), (1, 1)]]
+LAYOUTS = [[(1,)], [(17,)], [(3, 5), (7,), (2, 1, 3)], [(), (2,), (1, 1)], [(0,), (5,), (0, 3)]]
 
 
 def expected_marks(keys, number):
