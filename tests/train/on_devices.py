@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.compilations import compiled_programs
 from tests.train.test_population import dataset, hold, last, member
 from train.capacity import members_that_fit
 from train.data import Split
@@ -77,14 +78,17 @@ def trained(data, model, execute, devices, per_member, size, counts):
         mesh=device_mesh(jax.local_devices()[:devices], devices_per_member=per_member),
     )
     members = stack_members([member(pop, seed) for seed in range(size)])
+    programs = 0
     for count in counts:
-        result = last(pop.train(members, size=count))
+        with compiled_programs() as names:
+            result = last(pop.train(members, size=count))
+        programs += names.count("_train_members")
         leaves = [*jax.tree.leaves(result.metrics), *jax.tree.leaves(result.states.params)]
         yield {
             "values": [np.asarray(leaf)[:count].astype(float).tolist() for leaf in leaves],
             "fit": members_that_fit(pop, member(pop, 0), most=4, free=2**30),
             "compilations": pop.compilations,
-            "programs": pop._data._program._cache_size(),
+            "programs": programs,
             "shards": [len(shard.data) for shard in leaves[-1].addressable_shards],
         }
 

@@ -1,0 +1,29 @@
+"""Which programs XLA compiles.
+
+JAX traces a function once for arguments of one kind, and compiles it once for each way that they are
+placed: a program may be compiled anew without a trace, and only JAX's events say so. (The size of its
+cache of calls does not: all functions of a process share that one, and it may drop what is in use.)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+@contextmanager
+def compiled_programs() -> Iterator[list[str]]:
+    """Collects the names of the functions that are compiled meanwhile, once for each time."""
+    names = []
+
+    def listen(event, _, **found):
+        if event == EVENT:
+            names.append(found["fun_name"].removeprefix("jit(").removesuffix(")"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
