@@ -70,8 +70,8 @@ class MaskMaker:
             # Batches are of all classes, as in training.
             order = np.random.default_rng(seed).permutation(len(split.labels))
             split = Split(split.images[order], split.labels[order])
-        images = preprocess(split.images, self.dataset, self.recipe)
-        return Seen(key, state.params, other_params, state.batch_stats, images, jnp.asarray(split.labels))
+        images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
+        return Seen(key, state.params, other_params, state.batch_stats, images, labels)
 
     def masks(self, name: str, seen: Seen, sparsity: float, *, invert: bool = False) -> PyTree:
         """Masks of an exact sparsity.
@@ -134,13 +134,14 @@ class MaskMaker:
 
         def output(params: PyTree) -> jax.Array:
             positive = jax.tree.map(jnp.abs, seen.batch_stats)
-            ones = jnp.ones((1, *seen.images.shape[1:]), seen.images.dtype)
+            ones = jnp.ones((1, *seen.images.shape[1:]), jax.tree.leaves(params)[0].dtype)
             return apply_model(self.model, params, positive, ones, train=False)[0]
 
         def loss(params: PyTree, batch: Any, temperature: float = 1) -> jax.Array:
             def mean(part: Any) -> jax.Array:
                 images, labels = part
-                return cross_entropy(logits(params, images) / temperature, labels).mean()
+                found = logits(params, preprocess(images, self.dataset, self.recipe))
+                return cross_entropy(found / temperature, labels).mean()
 
             return mean_in_parts(mean, batch, self.recipe.score_batch_size)
 

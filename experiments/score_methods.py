@@ -21,7 +21,7 @@ Allocation = Callable[[PyTree, float], PyTree]
 
 
 class Seen(NamedTuple):
-    """What a score may look at."""
+    """What a score may look at; the images as they lie in the data set, uint8."""
 
     key: jax.Array
     params: PyTree

@@ -108,7 +108,7 @@ def normalise(epsilon: float, x: jax.Array, scale: jax.Array, bias: jax.Array) -
     n = _count(x)
     mean = _sum(x) / n
     deviation = x - _along(x, mean)
-    variance = _sum(jnp.square(deviation)) / n
+    variance = _sum_of_products(jnp.square(deviation)) / n
     factor = scale * lax.rsqrt(variance + epsilon)
     return deviation * _along(x, factor) + _along(x, bias), mean, variance
 
@@ -126,7 +126,7 @@ def _backward(epsilon: float, saved: Any, cotangents: Normalised) -> Normalised:
     r = lax.rsqrt(variance + epsilon)
     n = _count(x)
     dbias = _sum(dy)
-    dscale = r * _sum(dy * deviation)
+    dscale = r * _sum_of_products(dy * deviation)
     constant = (dmean - r * scale * dbias) / n
     slope = (2 * dvariance - jnp.square(r) * scale * dscale) / n
     dx = dy * _along(x, r * scale) + deviation * _along(x, slope) + _along(x, constant)
@@ -139,6 +139,14 @@ normalise.defvjp(_forward, _backward)
 def _sum(x: jax.Array) -> jax.Array:
     """Sum over all axes but the last."""
     return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
+
+
+def _sum_of_products(x: jax.Array) -> jax.Array:
+    """The same, faster where x is computed while it is summed: first over rows of all columns together."""
+    if x.ndim < 3:
+        return _sum(x)
+    columns = x.shape[-2:]
+    return _sum(_sum(x.reshape(-1, math.prod(columns))).reshape(columns))
 
 
 def _count(x: jax.Array) -> int:

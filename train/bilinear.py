@@ -32,7 +32,7 @@ from jax import lax
 Pair = tuple[int, int]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_PARTS = (4, 2)  # In how many the batch is divided.
+_PART_SIZES = range(4, 17)  # How many images of a batch a kernel's gradient is computed of at a time.
 _MOST_TAPS = 25  # Of kernels that are multiplied with patches: each tap is a slice of the program.
 
 
@@ -201,12 +201,26 @@ def _met_by_taps(size: int, window: int, stride: int, dilation: int) -> list[sli
     return [slice(tap * dilation, tap * dilation + count * stride, stride) for tap in range(window)]
 
 
+def part_size(batch: int) -> int:
+    """How many images of a batch to compute the gradient of a kernel of at a time.
+
+    Args:
+        batch: How many there are.
+
+    Returns:
+        The largest even number from 4 to 16 that divides the batch, else the largest such odd one, else
+        all of it.
+    """
+    divisors = [size for size in _PART_SIZES if batch % size == 0 and size < batch]
+    return max(divisors, key=lambda size: (size % 2 == 0, size), default=batch)
+
+
 def _sum_over_parts(function: Callable[..., jax.Array], *batches: jax.Array) -> jax.Array:
     """Sum a function over parts of a batch, in a loop: XLA does not fuse what made the batch into it."""
-    parts = next((parts for parts in _PARTS if batches[0].shape[0] % parts == 0), 1)
-    if parts == 1:
+    count = batches[0].shape[0]
+    size = part_size(count)
+    if size == count:
         return function(*batches)
-    size = batches[0].shape[0] // parts
 
     def of_part(index: Any) -> jax.Array:
         # Sliced out of the batch as it is: what made the batch XLA would compute once more for a reshaped
@@ -215,7 +229,7 @@ def _sum_over_parts(function: Callable[..., jax.Array], *batches: jax.Array) -> 
 
     total = jax.eval_shape(of_part, 0)
     zero = jnp.zeros(total.shape, total.dtype)
-    return lax.fori_loop(0, parts, lambda index, sum: sum + of_part(index), zero)
+    return lax.fori_loop(0, count // size, lambda index, sum: sum + of_part(index), zero)
 
 
 def _dilated_sizes(geometry: Geometry, dy: jax.Array, axis: int) -> tuple[int, int, int]:

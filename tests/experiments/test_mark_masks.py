@@ -149,7 +149,7 @@ def library_synflow(network, seen, sparsity):
 def test_iterative_snip_and_force_are_the_librarys(network, seen):
     """100 rounds; FORCE takes the gradient of the pruned network and the weights of the dense one."""
     entropy = optax.softmax_cross_entropy_with_integer_labels
-    batches = [(seen.images, seen.labels)]
+    batches = [(normalise(seen.images, network.dataset.mean, network.dataset.std), seen.labels)]
 
     def loss(params, batch):
         return entropy(network.model.apply({"params": params}, batch[0]), batch[1]).mean()
@@ -191,6 +191,8 @@ def test_scores_in_batches_are_the_librarys_over_the_same_batches():
     maker = MaskMaker(model, dataset, recipe)
     seen = maker.seen(0, KEY, state, state.params)
     assert len(np.unique(seen.labels[:34])) > 4  # Not class by class.
+    assert seen.images.dtype == jnp.uint8  # Normalised a batch at a time.
+    images = normalise(seen.images, dataset.mean, dataset.std)
     parts = [slice(0, 34), slice(34, 67), slice(67, 100)]
 
     def loss(params, batch, temperature=1):
@@ -202,8 +204,8 @@ def test_scores_in_batches_are_the_librarys_over_the_same_batches():
         snip = pruning.snip_scores(loss, params, batches)
         return snip, pruning.grasp_scores(lambda p, b: loss(p, b, 200), params, batches)
 
-    in_parts = library(state.params, [(seen.images[part], seen.labels[part]) for part in parts])
-    at_once = library(state.params, [(seen.images, seen.labels)])
+    in_parts = library(state.params, [(images[part], seen.labels[part]) for part in parts])
+    at_once = library(state.params, [(images, seen.labels)])
     for method, right, other in zip(("snip", "grasp"), in_parts, at_once, strict=True):
         found = maker.masks(method, seen, 0.9)
         assert agreement(found, pruning.global_masks(right, 0.9)) > 0.999

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.extend import core
 
+from train.bilinear import part_size
 from train.convolution import conv_general_dilated
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -122,16 +123,21 @@ def test_values_and_gradients_are_those_of_lax(case):
         )
 
 
-@pytest.mark.parametrize("images", [1, 3, 6, 8])
+@pytest.mark.parametrize("images", [1, 3, 8, 18, 34])
 @pytest.mark.parametrize("name", ["resnet 3x3 stride 2", "small images"])
 def test_any_number_of_images(name, images):
-    """Gradients of kernels are summed over quarters of the batch, or halves, or not at all."""
+    """Gradients of kernels are summed over parts of the batch, where it has any of a good size."""
     with jax.enable_x64(True):
         x, w = draw(CASES[name], images=images)
         assert_close(
             value_and_gradients(conv_general_dilated, CASES[name], x, w),
             value_and_gradients(PLAIN, CASES[name], x, w),
         )
+
+
+def test_parts_of_a_batch_have_about_sixteen_images():
+    sizes = {1: 1, 4: 4, 8: 4, 16: 8, 34: 34, 45: 15, 60: 12, 64: 16, 100: 10, 101: 101, 128: 16, 512: 16}
+    assert {batch: part_size(batch) for batch in sizes} == sizes
 
 
 def test_small_images_are_convolved_by_one_product():
