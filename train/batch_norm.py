@@ -17,14 +17,17 @@ It is fast because the backward pass is written by hand, with the two sums above
 the last is slow on XLA:CPU, and automatic differentiation takes more of them, through the mean, the
 variance, the scale and the bias. The sums themselves are `jnp.sum`, so they may be over a batch that is
 divided between devices. (As products with ones they are no faster within a network, and they round
-more: a variance over 131,072 entries has an error of 3e-5 then, and here of 5e-6.)
+more: a variance over 131,072 entries has an error of 3e-5 then, and here of 1e-7.) The sums of squares
+and of products are taken over rows first, with all columns side by side: a gradient of ResNet-20 then
+takes 0.92 of the time with jax 0.10.1 and 1.02 with 0.12.0.1 (batch 128, median of 9 pairs). The other
+two sums gain nothing by it.
 
 The statistics are results beside y, with cotangents of their own. So a loss may use them, and the
 backward pass, which is a function of them, has derivatives that are made of the same two passes.
 
 The variance is the mean square of the deviations. flax's default is the difference of mean square and
 squared mean, which is no faster here; over (128, 32, 32) entries of variance 1 in float32 it is wrong by
-7e-2 at a mean of 100 and by 3 at 1000, where this one is wrong by 6e-6.
+7e-2 at a mean of 100 and by 3 at 1000, where this one is wrong by 3e-6.
 
 Measured in November 2026, float32, 32x32x3 images, jax 0.10.1, in a loop; milliseconds of one step,
 median, and in brackets flax's time over this one's in the same round, median and range:
@@ -142,7 +145,7 @@ def _sum(x: jax.Array) -> jax.Array:
 
 
 def _sum_of_products(x: jax.Array) -> jax.Array:
-    """The same, faster where x is computed while it is summed: first over rows of all columns together."""
+    """The same, over rows first: faster where x is computed while it is summed."""
     if x.ndim < 3:
         return _sum(x)
     columns = x.shape[-2:]
