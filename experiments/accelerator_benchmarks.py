@@ -25,7 +25,7 @@ from experiments.accelerator_checks import WRONG, Finding
 from experiments.accelerator_rows import Rows, make_rows
 from experiments.accelerator_sizes import FULL, SMALLEST
 from experiments.benchmark_comparison import Unavailable
-from experiments.options import run_command
+from experiments.options import check_writable, run_command
 from pruning.artifacts import write_atomically
 from train.recipes import lookup
 
@@ -68,6 +68,8 @@ def run(config: AcceleratorBenchmarks) -> None:
     Args:
         config: Which rows, and how long.
     """
+    if config.json is not None:
+        check_writable("--json", config.json)
     start = time.perf_counter()
     rows, findings = config.rows(), {}
     machine = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}

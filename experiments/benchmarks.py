@@ -24,7 +24,7 @@ import jax
 
 from experiments.benchmark_comparison import Measurement, Unavailable, measure, measure_ceilings
 from experiments.benchmark_rows import ROWS
-from experiments.options import run_command
+from experiments.options import check_writable, run_command
 from pruning.artifacts import write_atomically
 from train.recipes import lookup
 
@@ -59,6 +59,8 @@ def run(config: Benchmarks) -> None:
     Args:
         config: Which rows.
     """
+    if config.json is not None:
+        check_writable("--json", config.json)
     ceilings = measure_ceilings()
     print(
         f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {config.repetitions} pairs; ceilings: "

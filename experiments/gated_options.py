@@ -1,5 +1,6 @@
 """The options of experiments with gates beside the weights."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,9 @@ class GatedOptions(TrainingOptions):
         check_different("--starts", self.starts)
         for start in self.starts:
             check_start("--starts", start, self.final_temperature)
+        rate = self.gate_learning_rate
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"expected a finite --gate-learning-rate > 0, got {rate}")
         if not self.penalty >= 0:
             raise ValueError(f"expected --penalty >= 0, got {self.penalty}")
         if self.resolved_recipe().epochs < 2:

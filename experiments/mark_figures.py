@@ -180,7 +180,8 @@ def steps_figure(found: Findings, plan: Plan, title: str) -> Figure:
     steps = [0, *plan.steps]
     for axes, sparsity in zip(panels.flat, plan.step_sparsities, strict=True):
         _dense(axes, found)
-        for method in (m for m in _in_order(plan) if found.accuracy(m, step=plan.steps[0])):
+        at_steps = [method for method in _in_order(plan) if method not in AFTER_TRAINING]
+        for method in (method for method in at_steps if found.accuracy(method, step=plan.steps[0])):
             colour, marker = LOOKS[method]
             groups = [at_sparsity(found.accuracy(method, step=step), sparsity) for step in steps]
             axes.errorbar(
@@ -203,7 +204,7 @@ def steps_figure(found: Findings, plan: Plan, title: str) -> Figure:
         axes.set_ylabel("final test accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(alpha=0.3)
-        axes.set_title(f"sparsity {sparsity:.1%}", fontsize=10)
+        axes.set_title(f"sparsity {100 * sparsity:.4g}%", fontsize=10)
     panels.flat[0].legend(fontsize=7)
     figure.suptitle(title)
     return figure
@@ -244,7 +245,8 @@ def _finish(axes: Axes, sparsities: Sequence[float]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(1.1, min(1 - sparsity for sparsity in sparsities) / 1.1)
     shown = sparsities[:: max(1, len(sparsities) // 7)]
-    axes.set_xticks([1 - sparsity for sparsity in shown], [f"{sparsity:.1%}" for sparsity in shown])
+    labels = [f"{100 * sparsity:.4g}%" for sparsity in shown]
+    axes.set_xticks([1 - sparsity for sparsity in shown], labels)
     axes.minorticks_off()
     axes.tick_params(axis="x", labelsize=7, rotation=30)
     axes.set_xlabel("sparsity (weights removed)")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.gated_options import GatedOptions
-from experiments.methods_plan import METHODS, MethodsPlan
+from experiments.methods_plan import COMBINED, METHODS, PRUNED_LATE, MethodsPlan
 from experiments.options import check_different, check_names
 
 
@@ -50,11 +50,16 @@ class PruningMethods(GatedOptions):
             )
         self.check_positive("seeds", "k", "search_epochs")
         epochs = self.resolved_recipe().epochs
-        if not self.search_epochs < self.resolved_prune_epochs() < epochs:
+        prune_epochs = self.resolved_prune_epochs()
+        if not set(PRUNED_LATE).isdisjoint(self.methods) and not 0 < prune_epochs < epochs:
             raise ValueError(
-                "expected --search-epochs < --prune-epochs < --epochs, got "
-                f"{self.search_epochs}, {self.resolved_prune_epochs()}, {epochs}: weights dissipate "
-                "after a search, and what is pruned late is trained on"
+                f"expected 0 < --prune-epochs < --epochs, got {prune_epochs}, {epochs}: what is pruned "
+                "late is trained on"
+            )
+        if COMBINED in self.methods and not self.search_epochs < prune_epochs:
+            raise ValueError(
+                f"expected --search-epochs < --prune-epochs, got {self.search_epochs}, {prune_epochs}: "
+                "weights dissipate after a search"
             )
 
     def resolved_prune_epochs(self) -> int:

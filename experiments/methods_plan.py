@@ -20,7 +20,8 @@ DISSIPATING, COMBINED = "dissipating-gradients", "k-starts+dissipating-gradients
 CONTINUOUS, SUPERMASK = "continuous-sparsification", "supermask"
 STOCHASTIC = "stochastic-supermask"
 GATED = (CONTINUOUS, SUPERMASK, STOCHASTIC)  # they find their own sparsities
-METHODS = (*AT_START, FINE_TUNED, GRADUAL, DISSIPATING, COMBINED, *GATED)
+PRUNED_LATE = (FINE_TUNED, GRADUAL, DISSIPATING, COMBINED)
+METHODS = (*AT_START, *PRUNED_LATE, *GATED)
 DENSE, SEARCH = "dense", "search"
 
 

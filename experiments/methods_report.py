@@ -120,7 +120,7 @@ def accuracy_figure(final: list[Row], plan: MethodsPlan, title: str) -> Figure:
         )
     axes.set_xscale("log")
     axes.invert_xaxis()
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_formatter(lambda kept, _: f"{100 * kept:.4g}%")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("weights kept")
     axes.set_ylabel("final test accuracy")

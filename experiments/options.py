@@ -1,6 +1,7 @@
 """What the experiments' command lines share: their common options, and a run in its folder."""
 
 import dataclasses
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -201,6 +202,25 @@ def counted(count: int, what: str) -> str:
         what: The noun, in the singular.
     """
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Finds out whether a file can be written, before what takes long.
+
+    Args:
+        option: That names the file.
+        path: The file; its folder is made if need be.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            if path.is_dir():
+                raise IsADirectoryError("it is a folder")
+    except OSError as error:
+        raise ValueError(f"cannot write {path} ({error}): choose another file with {option}") from error
 
 
 def run_command(options: type[Any], run: Callable[[Any], object], description: str | None) -> None:

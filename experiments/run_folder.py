@@ -67,8 +67,14 @@ class RunFolder:
         """All rows of finished members, in the order of the files' names; a member counts once."""
         found: dict[tuple[str, int], Row] = {}
         for part in sorted((self.path / "parts").glob("*.parquet")):
-            for row in pq.read_table(part).to_pylist():
-                found.setdefault((row["member"], row["epoch"]), row)
+            try:
+                for row in pq.read_table(part).to_pylist():
+                    found.setdefault((row["member"], row["epoch"]), row)
+            except (pa.ArrowInvalid, KeyError) as error:
+                raise ValueError(
+                    f"{part} is damaged ({error}): delete it, and the same command trains its networks "
+                    "again"
+                ) from error
         return list(found.values())
 
     def save_part(self, rows: list[Row]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
@@ -94,11 +95,17 @@ def read_snapshot(path: Path, template: MemberState) -> MemberState:
         The state.
 
     Raises:
-        ValueError: If the file is gone, or of another network.
+        ValueError: If the file is gone, damaged, or of another network.
     """
     if not path.exists():
         raise ValueError(f"the snapshot {path} is gone: run its search again with --fresh")
-    arrays, names = load_arrays(path.read_bytes()), _names(template)
+    try:
+        arrays = load_arrays(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(
+            f"the snapshot {path} is damaged ({error}): run its search again with --fresh"
+        ) from error
+    names = _names(template)
     if set(names) != set(arrays):
         raise ValueError(f"the snapshot {path} is of another network")
     return jax.tree.unflatten(jax.tree.structure(template), [arrays[name] for name in names])

@@ -92,7 +92,7 @@ def cost_figure(found: TicketFindings, title: str) -> Figure:
 def _kept_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.invert_xaxis()
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_formatter(lambda kept, _: f"{100 * kept:.4g}%")
     axes.set_xlabel("weights kept")
     axes.grid(alpha=0.3)
 

@@ -143,6 +143,8 @@ def _matching_table(found: TicketFindings) -> Iterator[str]:
         sparsest, cheapest = found.sparsest_matching(method), found.cheapest_matching(method)
         level = found.sparsest_not_below(method)
         last = "none" if level is None else f"{level.label}, {1 - level.sparsity:.2%} kept"
+        if found.plan.seeds < 2:
+            last = "one seed cannot tell"
         if sparsest is None or cheapest is None:
             yield f"| {method} | none |  |  |  |  | {last} |"
             continue

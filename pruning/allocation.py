@@ -144,9 +144,9 @@ def smart_ratios(
 ) -> PyTree:
     r"""Density proportional to :math:`(L - l + 1)^2 + (L - l + 1)` for the l-th of L layers.
 
-    The last layer, the classifier, has a density of its own and does not count among the L; it is
-    raised where the others dense would not be enough. Densities above 1 are set to 1 and the rest is
-    solved again, so that the total sparsity is kept.
+    The last layer, the classifier, counts among the L but has a density of its own; it is raised where
+    the others dense would not be enough. Densities above 1 are set to 1 and the rest is solved again, so
+    that the total sparsity is kept.
 
     Args:
         params: Any pytree of arrays.
@@ -163,7 +163,9 @@ def smart_ratios(
         ValueError: If the sparsity is outside [0, 1) or traced, ``layers`` are not the prunable
             leaves, or the last layer alone keeps more than there is to keep.
 
-    Source: Su et al. 2020 (arXiv 2009.11094), section 4.
+    Source: Su et al. 2020 (arXiv 2009.11094), section 4. Their released code differs in two ways: it
+    divides by :math:`l^2` too for networks that are not residual, and what is above a density of 1 goes
+    to the layers that follow.
     """
     _check_concrete(sparsity)
     tree = prunable_params(params, prunable)
@@ -189,7 +191,7 @@ def smart_ratios(
             f"sparsity {sparsity} leaves nothing to the other layers where {last} keeps {last_density} "
             f"of its {sizes[last]} weights: ask for a lower sparsity or a lower last_density"
         )
-    places = range(len(early), 0, -1)
+    places = range(len(layers), 1, -1)
     densities = _capped(kept, [sizes[path] for path in early], [n * n + n for n in places])
     of_path = dict(zip(layers, [*densities, last_density], strict=True))
     return jax.tree_util.tree_map_with_path(

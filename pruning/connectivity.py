@@ -33,6 +33,10 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
       initially, mean 0 and variance 1, or make them leaves of ``params`` without a mask.
     - A function whose value at 0 is not 0 (a sigmoid, softmax) feeds what follows. ReLU, leaky ReLU,
       tanh, GELU and SiLU do not. Normalising over features (LayerNorm) connects the features.
+    - Nothing passes a function whose derivative is 0 (``sign``, ``round``, whatever gradient is declared
+      for it), and behind ``sort`` and ``top_k`` only the entries that are first are followed.
+    - A weight plus a product of weights, ``x @ (w + a @ b)``, is taken for units with a bias: write
+      ``x @ w + (x @ a) @ b``.
 
     Call it under ``jit`` for networks of many layers; under ``vmap`` for stacked masks.
 
@@ -46,8 +50,8 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
         Masks that keep the effective weights, a subset of those that ``masks`` keeps.
 
     Raises:
-        ValueError: If the masks do not fit the params, no output depends on params, or params enter
-            control flow other than ``jax.lax.scan``.
+        ValueError: If the masks do not fit the params, no floating-point output depends on params, or
+            params enter control flow other than ``jax.lax.scan``.
 
     >>> params = {"a": jnp.ones((1, 2)), "bias": jnp.ones(2), "b": jnp.ones((2, 1))}
     >>> def output_fn(p):

@@ -1,6 +1,7 @@
 """From a sparsity to a whole number of weights, exactly, whether the sparsity is known or traced."""
 
 import math
+import numbers
 from typing import Any
 
 import jax.numpy as jnp
@@ -70,9 +71,16 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
             return max(0, min(math.floor(float(sparsity) * size + TOLERANCE), size - 1))
         count = jnp.floor(sparsity * size + TOLERANCE).astype(jnp.int32)
     else:
-        fraction = (jnp.clip(sparsity.astype(jnp.float32), 0, 1) * 2**25).astype(jnp.uint32)
-        # One unit more is the upper end of what the sparsity may stand for; 256 * 2**16 is a half.
-        count = jnp.minimum(_times(fraction + 1, size, 0), _times(fraction, size, 256))
+        below_one = np.nextafter(np.float32(1), np.float32(0))
+        mantissa, exponent = jnp.frexp(jnp.clip(sparsity.astype(jnp.float32), 0, below_one))
+        # Halves of a unit in the last place: one more is the upper end of what it may stand for.
+        halves = (mantissa * 2**25).astype(jnp.uint32)
+        shift = 25 + jnp.minimum(-exponent, 31).astype(jnp.uint32)
+        highest, nearest = (
+            _shifted_product(halves + 1, size, shift),
+            _shifted_product(halves, size, shift - 1),
+        )
+        count = jnp.minimum(highest, (nearest + 1) >> 1).astype(jnp.int32)
     count = jnp.maximum(jnp.minimum(count, size - 1), 0)
     return count if is_traced(count) else int(count)
 
@@ -96,7 +104,7 @@ def exponential_sparsities(sparsity: Any, rounds: int) -> Any:
     Source: Tanaka et al. 2020 (arXiv 2006.05467), algorithm 1.
     """
     check_sparsity(sparsity)
-    if not isinstance(rounds, int) or rounds < 1:
+    if not isinstance(rounds, numbers.Integral) or rounds < 1:
         raise ValueError(f"expected rounds to be a whole number >= 1, got {rounds}")
     steps = np.arange(1, rounds + 1) / rounds
     if not _is_short(sparsity):
@@ -133,7 +141,7 @@ def cubic_sparsities(sparsity: Any, checks: int, *, initial: float = 0.0) -> Any
     check_sparsity(sparsity)
     check_sparsity(initial, "the initial sparsity")
     known = not is_traced(sparsity) and not is_traced(initial)
-    if not isinstance(checks, int) or checks < 1:
+    if not isinstance(checks, numbers.Integral) or checks < 1:
         raise ValueError(f"expected checks to be a whole number >= 1, got {checks}")
     if known and initial > float(sparsity):
         raise ValueError(
@@ -182,7 +190,8 @@ def check_steps(**steps: tuple[Any, int]) -> None:
     for name, (value, least) in steps.items():
         if is_traced(value):
             continue
-        if not jnp.issubdtype(jnp.result_type(value), jnp.integer) or value < least:
+        scalar = np.asarray(value)
+        if scalar.ndim or not np.issubdtype(scalar.dtype, np.integer) or value < least:
             raise ValueError(f"expected {name} >= {least}, a whole number of steps, got {value!r}")
 
 
@@ -191,9 +200,11 @@ def _is_short(sparsity: Any) -> bool:
     return is_traced(sparsity) or getattr(sparsity, "dtype", jnp.float64) != jnp.float64
 
 
-def _times(fraction: Any, size: Any, offset: int) -> Any:
-    """``(fraction * size + offset * 2**16) >> 25`` in 32-bit integers: float32 has too few digits."""
-    high, low = fraction >> 16, fraction & 0xFFFF
+def _shifted_product(halves: Any, size: Any, shift: Any) -> Any:
+    """``(halves * size) >> shift`` in 32-bit integers, for shifts of 24 to 56 and results below 2**32."""
+    high, low = halves >> 16, halves & 0xFFFF
     size_high, size_low = jnp.uint32(size >> 16), jnp.uint32(size & 0xFFFF)
-    middle = size_high * low + size_low * high + ((size_low * low) >> 16) + offset
-    return ((size_high * high << 7) + (middle >> 9)).astype(jnp.int32)
+    middle = size_high * low + size_low * high + ((size_low * low) >> 16)
+    upper, lower = size_high * high + (middle >> 16), middle & 0xFFFF
+    # The product is upper * 2**32 + lower * 2**16 and less; what is shifted by 32 or more is 0.
+    return jnp.where(shift < 32, (upper << (32 - shift)) | (lower >> (shift - 16)), upper >> (shift - 32))

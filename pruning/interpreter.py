@@ -55,8 +55,8 @@ def propagate(output_fn: OutputFn, params: PyTree, signals: PyTree) -> list[Any]
         their sum with respect to ``signals`` is 0 exactly where a weight is on no path.
 
     Raises:
-        ValueError: If params enter control flow (``cond``, ``while_loop``), or no output depends on
-            them.
+        ValueError: If params enter control flow (``cond``, ``while_loop``), or no floating-point output
+            depends on them.
     """
     outputs = _interpret(output_fn, params, signals, [])
     varying = [value.array for value in outputs if value.kind is not Kind.CONSTANT]
@@ -65,7 +65,13 @@ def propagate(output_fn: OutputFn, params: PyTree, signals: PyTree) -> list[Any]
             "expected output_fn(params) to depend on params, but its output does not: "
             "apply the model to the params that output_fn is given"
         )
-    return [there(array) for array in varying if is_inexact(array)]
+    arrived = [there(array) for array in varying if is_inexact(array)]
+    if not arrived:
+        raise ValueError(
+            "expected output_fn(params) to return floating-point outputs, such as logits, got only "
+            f"{', '.join(str(array.dtype) for array in varying)}"
+        )
+    return arrived
 
 
 def multiply_adds(output_fn: OutputFn, params: PyTree) -> PyTree:

@@ -214,7 +214,12 @@ def sparsity(masks: PyTree) -> Any:
     0.75
     """
     size = count_prunable(masks)
-    return (size - count_kept(masks)) / size
+    removed = size - count_kept(masks)
+    if is_traced(removed):
+        # By a number that it knows XLA divides in a way that may be off in the last digit, and then
+        # ``pruned_count`` would not find the count again.
+        return removed / jax.lax.optimization_barrier(jnp.float32(size))
+    return removed / size
 
 
 class LayerRow(NamedTuple):

@@ -34,7 +34,9 @@ def network_report(output_fn: OutputFn, params: PyTree, masks: PyTree) -> Sequen
     kept. In a convolution :math:`u` is the number of output positions: padding, and zeros between
     the inputs of a transposed one, count like pixels. A leaf that is used twice counts twice; one
     that enters no product or convolution (an embedding that is looked up, weights that are added)
-    counts 0, as biases, activations and pools do.
+    counts 0, as biases, activations and pools do. Of a kernel that is itself a product of weights, or is
+    divided by one (low rank, spectral normalisation), the product that makes it counts, and not the one
+    that it enters.
 
     ``sparse_flops`` are what an ideal sparse kernel needs for the masks as they are; no such kernel
     is used here, and less FLOPs are not less time. ``dense_flops * effective_kept // size`` are

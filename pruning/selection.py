@@ -166,17 +166,23 @@ def check_scores(scores: PyTree, masks: PyTree = None) -> int:
         The number of scores.
 
     Raises:
-        ValueError: If a leaf is not floating point, a concrete score is NaN, there are no scores,
-            or the masks do not match.
+        ValueError: If a leaf is not floating point, the concrete score of a kept weight is NaN, there
+            are no scores, or the masks do not match.
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(scores):
-        where = jax.tree_util.keystr(path)
+    leaves = jax.tree_util.tree_leaves_with_path(scores)
+    for path, leaf in leaves:
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            where = jax.tree_util.keystr(path)
             raise ValueError(f"expected float scores at {where}, got {jnp.result_type(leaf)}")
-        if not is_traced(leaf) and bool(np.any(np.isnan(np.asarray(leaf, np.float64)))):
-            raise ValueError(f"expected scores that can be ranked, got NaN at {where}")
     if masks is not None:
         check_alike(masks, scores)
+    kept = [True] * len(leaves) if masks is None else jax.tree.leaves(masks)
+    for (path, leaf), mask in zip(leaves, kept, strict=True):
+        if is_traced(leaf) or is_traced(mask):
+            continue
+        if np.any(np.isnan(np.asarray(leaf, np.float64)) & np.asarray(mask)):
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"expected scores that can be ranked, got NaN at {where}")
     return count_prunable(scores)
 
 
@@ -194,8 +200,10 @@ def _ranks(scores: jax.Array, mask: jax.Array | None, wide: bool) -> jax.Array:
     scores = scores.astype(jnp.float64 if wide else jnp.float32)
     unsigned = jnp.uint64 if wide else jnp.uint32
     sign = jnp.array(1, unsigned) << (jnp.iinfo(unsigned).bits - 1)
-    # Both zeros are one score: the sign of a zero must not break a tie.
-    bits = jax.lax.bitcast_convert_type(jnp.where(scores == 0, 0, scores), unsigned)
+    bits = jax.lax.bitcast_convert_type(scores, unsigned)
+    # Both zeros are one score: the sign of a zero must not break a tie. (As numbers, subnormal
+    # ones are zero too on CPUs.)
+    bits = jnp.where(bits == sign, 0, bits)
     ranks = jnp.where(bits >= sign, ~bits, bits | sign)
     ranks = jnp.where(jnp.isnan(scores), jnp.array(_NAN, unsigned), ranks)
     return ranks if mask is None else jnp.where(mask, ranks, jnp.array(0, unsigned))

@@ -193,6 +193,8 @@ def _mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[An
     if not batches:
         raise ValueError("expected at least one batch, got an empty sequence")
     if len(batches) == 1:
+        if 0 in _leading_sizes(batches[0]):
+            raise ValueError("expected batches of one or more examples, got one batch without any")
         return derivative(batches[0])
     sizes = [_batch_size(batch, place) for place, batch in enumerate(batches)]
     total = None
@@ -202,8 +204,12 @@ def _mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[An
     return total
 
 
+def _leading_sizes(batch: Any) -> set[int]:
+    return {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)}
+
+
 def _batch_size(batch: Any, place: int) -> int:
-    sizes = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)}
+    sizes = _leading_sizes(batch)
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
             "expected every batch to hold arrays that share a leading axis of one or more examples, got "

@@ -38,7 +38,8 @@ def sampled_masks(key: jax.Array, gates: PyTree) -> PyTree:
         wide = jnp.promote_types(gate.dtype, jnp.float32)
         probability = jax.nn.sigmoid(gate.astype(wide))
         ones = (jax.random.uniform(key, gate.shape, wide) < probability).astype(wide)
-        return (ones + probability - jax.lax.stop_gradient(probability)).astype(gate.dtype)
+        # The difference is 0 exactly; added one by one the terms would round.
+        return (ones + (probability - jax.lax.stop_gradient(probability))).astype(gate.dtype)
 
     return structure.unflatten([draw(key, gate) for key, gate in zip(keys, leaves, strict=True)])
 

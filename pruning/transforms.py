@@ -1,5 +1,6 @@
 """Optax transformations beside the methods: hold masks, accumulate gradients, read masks back."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from pruning.conditions import compute_where
-from pruning.leaves import Prunable, PyTree, is_none, prunable_params
+from pruning.counting import check_steps
+from pruning.leaves import Prunable, PyTree, is_none, is_traced, prunable_params
 from pruning.leaves import prunable as default_prunable
 from pruning.masks import check_masks, map_masks
 
@@ -227,9 +229,9 @@ def own_masks(masks: PyTree, params: PyTree) -> PyTree:
         ValueError: If the masks do not fit.
     """
     if any(leaf is None for leaf in jax.tree.leaves(params, is_leaf=is_none)):
-        hidden = jax.tree.map(is_none, params, is_leaf=is_none)
-        if jax.tree.structure(masks, is_leaf=is_none) == jax.tree.structure(hidden):
-            masks = jax.tree.map(lambda m, h: None if h else m, masks, hidden, is_leaf=is_none)
+        # Hidden may be a leaf or all of a subtree. Masks of another structure are refused below.
+        with contextlib.suppress(ValueError):
+            masks = jax.tree.map(lambda p, m: None if p is None else m, params, masks, is_leaf=is_none)
     check_masks(masks, params)
     return map_masks(jnp.array, masks)
 
@@ -237,10 +239,9 @@ def own_masks(masks: PyTree, params: PyTree) -> PyTree:
 def _accumulate(
     magnitude: Callable[[Any], Any], first: int, last: int | None, prunable: Prunable | None
 ) -> optax.GradientTransformationExtraArgs:
-    if first < 1 or (last is not None and last < first):
-        raise ValueError(
-            f"expected steps 1 <= first <= last (or last=None), got first={first}, last={last}"
-        )
+    check_steps(first=(first, 1))
+    if last is not None:
+        check_steps(last=(last, 1 if is_traced(first) else first))
 
     def init_fn(params: PyTree) -> AccumulateGradientsState:
         predicate = default_prunable if prunable is None else prunable

@@ -128,6 +128,14 @@ def test_the_table_says_what_was_measured_and_what_was_skipped(tmp_path, monkeyp
     assert found["ceilings"] == {"flops": 1e9, "bytes": 1e9}
 
 
+def test_where_the_measurements_cannot_go_nothing_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks, "measure_ceilings", lambda: pytest.fail("measured"))
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "out.json"):
+        with pytest.raises(ValueError, match=r"cannot write .*choose another file with --json"):
+            benchmarks.run(Benchmarks(json=place))
+
+
 def slow(*parameters):
     """Of rows that compile much, one of a kind is quick enough for every run."""
     return pytest.param(*parameters, marks=pytest.mark.slow)

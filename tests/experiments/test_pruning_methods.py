@@ -124,13 +124,19 @@ def test_accuracies_between_points_are_linear_in_the_logarithm():
     assert at_same_kept([], 0.5) is None
 
 
+def test_epochs_bind_only_methods_that_have_them():
+    dataclasses.replace(CONFIG, methods=("snip",), epochs=2, search_epochs=2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"methods": ("snap",)}, "unknown method"),
         ({"sparsities": (1.0,)}, "every one of --sparsities"),
-        ({"prune_epochs": 4}, "--search-epochs < --prune-epochs < --epochs"),
-        ({"search_epochs": 3}, "--search-epochs < --prune-epochs < --epochs"),
+        ({"prune_epochs": 4}, "0 < --prune-epochs < --epochs, got 4, 4"),
+        ({"search_epochs": 3}, "--search-epochs < --prune-epochs, got 3, 3"),
+        ({"gate_learning_rate": -1.0}, "finite --gate-learning-rate > 0, got -1.0"),
+        ({"gate_learning_rate": float("nan")}, "finite --gate-learning-rate > 0, got nan"),
         ({"final_temperature": -1.0}, "--final-temperature > 0"),
         ({"starts": (float("nan"),)}, "--starts of at least"),
         ({"penalty": -1.0}, "--penalty >= 0"),

@@ -19,6 +19,18 @@ def test_rows_come_back(tmp_path):
     assert {row.get("fitness") for row in rows} == {0.5, None}
 
 
+def test_a_damaged_part_is_named_with_what_to_do(tmp_path):
+    folder = RunFolder(tmp_path, {}, fresh=False)
+    folder.save_part([{"member": "a", "epoch": 1}])
+    folder.save_part([{"member": "b", "epoch": 1}])
+    damaged = sorted((tmp_path / "parts").glob("*.parquet"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    with pytest.raises(ValueError, match=f"{damaged.name} is damaged .* delete it"):
+        folder.rows()
+    damaged.unlink()
+    assert len(folder.done()) == 1
+
+
 def test_identity_depends_on_the_settings_alone():
     assert identity({"a": 1, "b": (2,)}) == identity({"b": (2,), "a": 1})
     assert identity({"a": 1}) != identity({"a": 2})

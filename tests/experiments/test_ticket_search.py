@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -154,15 +155,22 @@ def test_tickets_may_be_rewound_to_initialization(tmp_path):
     assert [row["epoch"] for row in found if row["method"] == "imp"] == [1, 2]
 
 
-def test_a_snapshot_that_is_gone_is_an_error_and_no_finding(finished, tmp_path):
+def test_one_seed_does_not_say_which_tickets_are_level(finished):
+    assert "| one seed cannot tell |" in (finished / "summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"), [(Path.unlink, "gone"), (lambda file: file.write_bytes(b"half"), "damaged")]
+)
+def test_a_snapshot_that_is_gone_or_damaged_is_an_error_and_no_finding(finished, tmp_path, damage, what):
     path = tmp_path / "run"
     shutil.copytree(finished, path)
     (path / "summary.md").unlink()
-    (path / "snapshots" / f"imp-round-1-seed-0-step-{2 * EPOCH}.safetensors").unlink()
+    damage(path / "snapshots" / f"imp-round-1-seed-0-step-{2 * EPOCH}.safetensors")
     for part in (path / "parts").iterdir():
         if any(row["round"] == 2 for row in pq.read_table(part).to_pylist()):
             part.unlink()
-    with pytest.raises(ValueError, match=r"imp-round-1-seed-0-step-46.* is gone"):
+    with pytest.raises(ValueError, match=f"imp-round-1-seed-0-step-46.* is {what}"):
         ticket_search.run(dataclasses.replace(CONFIG, out_dir=path))
 
 

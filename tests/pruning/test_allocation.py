@@ -197,16 +197,16 @@ IN_ORDER = [f"['{layer}']['kernel']" for layer in THREE]
 @pytest.mark.parametrize(
     ("layers", "sparsity", "knobs", "expected"),
     [
-        # 44 of 220 are left, 6 to the last: 38 = eps (600 + 200), densities 0.285 and 0.095.
-        ("abc", 0.8, {}, [0.715, 0.905, 0.7]),
-        ("bac", 0.8, {}, [0.905, 0.715, 0.7]),
-        # 24 = eps 800 where the last keeps all of its 20; 43 where it keeps 1.
-        ("abc", 0.8, {"last_density": 1.0}, [0.82, 0.94, 0]),
-        ("abc", 0.8, {"last_density": 0.05}, [1 - 6 * 43 / 800, 1 - 2 * 43 / 800, 0.95]),
-        # a last: 44 - 30 = 14 to b, 100 weights and ratio 6, and c, 20 and ratio 2; eps = 14 / 640.
-        ("bca", 0.8, {}, [0.7, 1 - 6 * 14 / 640, 1 - 2 * 14 / 640]),
-        # 148 = eps 800 would be a density of 1.11 for a: dense, and 48 of 100 are left to b.
-        ("abc", 0.3, {}, [0, 0.52, 0.7]),
+        # Ratios 12 and 6. 44 of 220 are left, 6 to the last: 38 = eps (1200 + 600).
+        ("abc", 0.8, {}, [1 - 12 * 38 / 1800, 1 - 6 * 38 / 1800, 0.7]),
+        ("bac", 0.8, {}, [1 - 6 * 38 / 1800, 1 - 12 * 38 / 1800, 0.7]),
+        # 24 = eps 1800 where the last keeps all of its 20; 43 where it keeps 1.
+        ("abc", 0.8, {"last_density": 1.0}, [0.84, 0.92, 0]),
+        ("abc", 0.8, {"last_density": 0.05}, [1 - 12 * 43 / 1800, 1 - 6 * 43 / 1800, 0.95]),
+        # a last: 44 - 30 = 14 to b, 100 weights and ratio 12, and c, 20 and ratio 6; eps = 14 / 1320.
+        ("bca", 0.8, {}, [0.7, 1 - 12 * 14 / 1320, 1 - 6 * 14 / 1320]),
+        # 159 = eps 1800 would be a density of 1.06 for a: dense, and 59 of 100 are left to b.
+        ("abc", 0.25, {}, [0, 0.41, 0.7]),
     ],
 )
 def test_smart_ratios_by_hand(layers, sparsity, knobs, expected):
@@ -216,11 +216,12 @@ def test_smart_ratios_by_hand(layers, sparsity, knobs, expected):
 
 
 def test_smart_ratios_of_five_layers():
-    # Ratios 20, 12, 6, 2 over layers of 100; 500 * 0.1 - 30 = 20 are left to them: eps = 20 / 4000.
+    # Ratios 30, 20, 12, 6 over layers of 100; 500 * 0.1 - 30 = 20 are left to them: eps = 20 / 6800.
     shapes = dict.fromkeys("abcde", (10, 10))
     order = [f"['{layer}']['kernel']" for layer in shapes]
     found = kernels(pruning.smart_ratios(network(shapes), 0.9, layers=order))
-    np.testing.assert_allclose(found, [0.9, 0.94, 0.97, 0.99, 0.7], rtol=1e-12)
+    expected = [1 - ratio * 20 / 6800 for ratio in (30, 20, 12, 6)]
+    np.testing.assert_allclose(found, [*expected, 0.7], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -254,15 +255,15 @@ def test_what_smart_ratios_cannot_do_is_named(knobs, message):
 
 def test_smart_ratios_up_to_what_the_last_layer_leaves():
     found = kernels(pruning.smart_ratios(network(THREE), 0.97, layers=IN_ORDER))
-    np.testing.assert_allclose(found, [1 - 6 * 0.6 / 800, 1 - 2 * 0.6 / 800, 0.7], rtol=1e-12)
+    np.testing.assert_allclose(found, [1 - 12 * 0.6 / 1800, 1 - 6 * 0.6 / 1800, 0.7], rtol=1e-12)
 
 
 def test_smart_ratios_are_an_allocation():
     params = {layer: jnp.ones(shape) for layer, shape in THREE.items()}
     allocation = functools.partial(pruning.smart_ratios, layers=[f"['{layer}']" for layer in THREE])
     masks = pruning.random_masks(jax.random.key(0), params, 0.8, allocation=allocation)
-    # Of 28.5 and 9.5 weights that are not removed, the whole ones above.
-    assert [int(masks[layer].sum()) for layer in THREE] == [29, 10, 6]
+    # Of 25.3 and 12.7 weights that are not removed, the whole ones above.
+    assert [int(masks[layer].sum()) for layer in THREE] == [26, 13, 6]
 
 
 QUOTAS = [

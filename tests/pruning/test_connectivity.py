@@ -371,6 +371,11 @@ def test_the_effective_sparsity_is_that_of_the_effective_masks():
     assert pruning.sparsity(found) == 9 / 12
 
 
+def test_an_output_of_integers_is_an_error():
+    with pytest.raises(ValueError, match="floating-point outputs, such as logits, got only int32"):
+        pruning.effective_masks(lambda p: mlp(p).argmax(-1), whole(BOTH_CUTS), BOTH_CUTS)
+
+
 def test_an_output_that_ignores_the_params_is_an_error():
     with pytest.raises(ValueError, match="to depend on params"):
         pruning.effective_masks(lambda p: jnp.ones(1), whole(BOTH_CUTS), BOTH_CUTS)

@@ -12,6 +12,7 @@ import pruning
 
 SIZES = (1, 2, 3, 7, 10, 99, 100, 1000, 266_200, 10**7)
 traced_counts = jax.jit(lambda sparsity: jnp.stack([pruning.pruned_count(sparsity, n) for n in SIZES]))
+traced_count = jax.jit(pruning.pruned_count)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,33 @@ def test_no_size_overflows(size):
     for eighths in range(8):
         # Above 2**24 weights a float32 sparsity does not say which of two counts is meant.
         assert abs(int(count(eighths / 8)) - pruning.pruned_count(eighths / 8, size)) <= (size > 2**24)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1, exclude_max=True, width=32), st.integers(1, 2**31 - 1))
+def test_a_float32_counts_the_number_nearest_to_it_that_it_may_stand_for(sparsity, size):
+    half_a_unit = Fraction(float(np.spacing(np.float32(sparsity)))) / 2
+    upper = math.floor((Fraction(sparsity) + half_a_unit) * size)
+    nearest = math.floor(Fraction(sparsity) * size + Fraction(1, 2))
+    if sparsity < 2**-31:  # Less than one weight in all; of subnormal numbers XLA makes zero.
+        upper = nearest = 0
+    assert int(traced_count(sparsity, size)) == min(upper, nearest, size - 1)
+
+
+@pytest.mark.parametrize("size", [25, 400, 800, 10_164, 48_000, 1_638_400])
+def test_the_sparsity_of_traced_masks_counts_as_they_do(size):
+    @jax.jit
+    def counted(kept):
+        return pruning.pruned_count(pruning.sparsity({"w": jnp.arange(size) < kept}), size)
+
+    removed = np.random.default_rng(0).integers(0, size, 20)
+    assert [int(counted(size - count)) for count in removed] == removed.tolist()
+
+
+@pytest.mark.parametrize("number", [np.int64(3), np.int32(3)])
+def test_numbers_of_rounds_may_be_numpys(number):
+    assert pruning.exponential_sparsities(0.5, number).shape == (3,)
+    assert pruning.cubic_sparsities(0.5, number).shape == (3,)
 
 
 def test_exponential_sparsities_remove_the_same_fraction_each_round():

@@ -16,9 +16,9 @@ import pruning
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles" / "jaxpruner_lenet300.npz"
 
-# Many ties, both zeros, infinities. Subnormal numbers are zero on XLA's CPU and left out.
+# Many ties, both zeros, infinities.
 NUMBERS = st.sampled_from([0.0, -0.0, 1.0, 1.0, -1.0, 2.0, 0.5, np.inf, -np.inf]) | st.floats(
-    width=32, allow_nan=False, allow_subnormal=False
+    width=32, allow_nan=False
 )
 WITH_NAN = NUMBERS | st.just(np.nan)
 SHAPES = {"a": (2, 3), "b": (1, 4)}
@@ -80,7 +80,7 @@ def test_global_selection_with_concrete_sparsity(scores, sparsity):
 
 @settings(deadline=None)
 @given(
-    hnp.arrays(np.float64, (2, 4), elements=st.floats(allow_nan=True, allow_subnormal=False)),
+    hnp.arrays(np.float64, (2, 4), elements=st.floats(allow_nan=True)),
     st.integers(0, 7),
 )
 def test_float64_scores_are_ranked_in_float64(scores, eighths):
@@ -203,6 +203,12 @@ NAN = {"a": jnp.array([[1.0, 2.0]]), "b": jnp.array([[jnp.nan, 1.0]])}
 def test_scores_that_cannot_be_ranked_are_named(select, scores, message):
     with pytest.raises(ValueError, match=message):
         select(scores)
+
+
+def test_scores_of_weights_that_are_pruned_already_may_be_nan():
+    masks = {"a": jnp.array([[True, True]]), "b": jnp.array([[False, True]])}
+    found = pruning.global_masks(NAN, 0.5, masks=masks)
+    assert [found["a"].tolist(), found["b"].tolist()] == [[[True, True]], [[False, False]]]
 
 
 def test_no_scores_is_an_error():

@@ -325,6 +325,7 @@ def test_a_single_batch_needs_no_size(method):
     ("data", "message"),
     [
         ([], "at least one batch, got an empty sequence"),
+        ([(X[:0], Y[:0])], "batches of one or more examples, got one batch without any"),
         ([(X, Y), (X[:0], Y[:0])], r"one or more examples, got leading sizes \[0\] in batch 1"),
         ([(X, Y), (X, Y[:1])], r"share a leading axis .* got leading sizes \[1, 2\] in batch 1"),
         ([(X, Y), ()], r"got leading sizes \[\] in batch 1"),

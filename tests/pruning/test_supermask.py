@@ -20,6 +20,12 @@ def test_a_mask_is_open_as_often_as_its_gate_says(dtype, gate):
     assert abs(drawn.mean() - probability) < spread + (2**-9 if dtype == jnp.bfloat16 else 0)
 
 
+def test_whatever_the_gates_masks_are_zeros_and_ones():
+    gates = {"w": jax.random.normal(jax.random.key(1), (300, 300))}
+    for draw in (pruning.sampled_masks, jax.jit(pruning.sampled_masks)):
+        assert np.unique(draw(jax.random.key(0), gates)["w"]).tolist() == [0, 1]
+
+
 def test_the_gradient_is_that_of_the_probability():
     gates = {"w": jnp.array([[-1.0, 0.0, 2.0]])}
     found = jax.grad(lambda g: jnp.sum(pruning.sampled_masks(jax.random.key(1), g)["w"]))(gates)

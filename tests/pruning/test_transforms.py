@@ -7,6 +7,7 @@ import pytest
 import pruning
 
 PARAMS = {"w": jnp.ones((1, 2)), "b": jnp.ones(2)}
+HALF = jnp.array([[True, False]])
 MASKS = {"w": jnp.array([[True, False]]), "b": None}
 GRADIENTS = [{"w": jnp.array([[g, -2 * g]]), "b": jnp.ones(2)} for g in (1.0, -10.0, 100.0, -1000.0)]
 
@@ -69,8 +70,16 @@ def test_each_member_has_its_own_sum():
 @pytest.mark.parametrize("form", [pruning.accumulate_gradients, pruning.accumulate_signed_gradients])
 @pytest.mark.parametrize("window", [{"first": 0}, {"first": -1}, {"first": 3, "last": 2}, {"last": 0}])
 def test_a_window_that_is_empty_is_an_error(form, window):
-    with pytest.raises(ValueError, match="1 <= first <= last"):
+    with pytest.raises(ValueError, match=r"expected (first|last) >= [13], a whole number of steps"):
         form(**window)
+
+
+def test_accumulating_over_a_window_that_is_a_hyperparameter():
+    tx = optax.inject_hyperparams(pruning.accumulate_gradients)(first=2)
+    state = tx.init(PARAMS)
+    for _ in range(3):
+        _, state = jax.jit(tx.update)({"w": jnp.ones((1, 2)), "b": jnp.ones(2)}, state)
+    assert optax.tree.get(state, "gradient_sums")["w"].tolist() == [[2, 2]]
 
 
 def test_accumulating_needs_a_prunable_leaf():
@@ -167,3 +176,19 @@ def test_accumulated_gradients_of_a_callers_own_prunable_leaves():
         fitness = pruning.gradient_fitness(stack(params), stack(sums), stack(masks))
         np.testing.assert_allclose(fitness, [1.0])
     assert optax.tree.get(pruning.accumulate_gradients().init(params), "gradient_sums")["b"] is None
+
+
+def dissipating(masks):
+    return pruning.dissipate(0.0, check_every=9, stop_after=9, masks=masks)
+
+
+@pytest.mark.parametrize("form", [pruning.hold_masks, dissipating])
+def test_masks_of_what_a_wrapper_hides_whole_are_left_out(form):
+    """``optax.masked`` takes one word for all of a subtree."""
+    params = {"encoder": {"w": jnp.ones((1, 2))}, "head": {"w": jnp.ones((1, 2)), "b": jnp.ones(2)}}
+    masks = {"encoder": {"w": jnp.array([[True, False]])}, "head": {"w": HALF, "b": None}}
+    tx = optax.masked(form(masks), {"encoder": True, "head": False})
+    updates, state = tx.update(params, tx.init(params), params)
+    assert updates["encoder"]["w"].tolist() == [[1, -1]]
+    assert updates["head"]["w"].tolist() == [[1, 1]]
+    assert pruning.get_masks(state)["encoder"]["w"].tolist() == [[True, False]]
