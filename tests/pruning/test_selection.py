@@ -157,6 +157,12 @@ def test_the_largest_of_a_real_network_as_in_jaxpruner(sparsity):
     assert differing <= 1
 
 
+def test_subnormal_scores_are_not_zero():
+    scores = np.array([[1e-40, 3e-40, 2e-40, 0.0]], np.float32)
+    for select in (pruning.global_masks, jax.jit(pruning.global_masks)):
+        assert select({"w": scores}, 0.5)["w"].tolist() == [[False, True, True, False]]
+
+
 def test_both_zeros_are_one_score():
     kept = pruning.global_masks({"w": jnp.array([[-0.0, 0.0, -0.0, 0.0]])}, 0.5)["w"]
     assert kept.tolist() == [[True, True, False, False]]
