@@ -70,10 +70,10 @@ class RunFolder:
             try:
                 for row in pq.read_table(part).to_pylist():
                     found.setdefault((row["member"], row["epoch"]), row)
-            except (pa.ArrowInvalid, KeyError) as error:
+            except (pa.ArrowInvalid, OSError, KeyError) as error:
                 raise ValueError(
-                    f"{part} is damaged ({error}): delete it, and the same command trains its networks "
-                    "again"
+                    f"{part} cannot be read ({error}): if it is damaged, delete it, and the same command "
+                    "trains its networks again"
                 ) from error
         return list(found.values())
 

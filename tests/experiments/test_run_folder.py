@@ -25,7 +25,7 @@ def test_a_damaged_part_is_named_with_what_to_do(tmp_path):
     folder.save_part([{"member": "b", "epoch": 1}])
     damaged = sorted((tmp_path / "parts").glob("*.parquet"))[0]
     damaged.write_bytes(damaged.read_bytes()[:20])
-    with pytest.raises(ValueError, match=f"{damaged.name} is damaged .* delete it"):
+    with pytest.raises(ValueError, match=f"{damaged.name} cannot be read .* delete it"):
         folder.rows()
     damaged.unlink()
     assert len(folder.done()) == 1
