@@ -7,6 +7,7 @@ from experiments.compare_figures import accuracy_figure, fitness_figure, sparsit
 from experiments.compare_plan import Plan
 from experiments.compare_search import FITNESSES, fitted, winner
 from experiments.figures import save_figures
+from experiments.options import counted
 from experiments.paired import at_sparsity, finite_max, finite_mean, percent_cell
 from experiments.processes import by_first
 from experiments.run_folder import Row, RunFolder, parquet
@@ -25,7 +26,7 @@ def write_results(dataset: str, model: str, plan: Plan, folder: RunFolder) -> No
     rows = tidy(dataset, model, folder.rows(), plan.search_epochs)
     folder.write("results.parquet", parquet(rows))
     findings = Findings(rows, epochs=plan.recipe.epochs)
-    title = f"{model} on {dataset}, {plan.seeds} seeds, {plan.recipe.epochs} epochs"
+    title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {counted(plan.recipe.epochs, 'epoch')}"
     figures = {
         "accuracy": accuracy_figure(findings, f"{title}\n(mean, standard deviation over seeds)"),
         "sparsity": sparsity_figure(findings, title),
@@ -78,7 +79,7 @@ def _summary(title: str, plan: Plan, findings: Findings) -> str:
     lines = [
         f"# compare: {title}",
         "",
-        f"Final test accuracy in percent, mean ± standard deviation over {plan.seeds} seeds; "
+        f"Final test accuracy in percent, mean ± standard deviation over {counted(plan.seeds, 'seed')}; "
         f"K-starts with k = {plan.k}, chosen after {plan.search_epochs} epochs; weights dissipate in "
         f"the first {plan.dissipate_epochs} epochs.",
         "",

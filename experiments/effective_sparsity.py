@@ -169,6 +169,8 @@ def compression_figure(rows: list[Row], methods: tuple[str, ...], title: str) ->
                 for group in groups
             ],
             color=colour,
+            marker=marker,
+            markersize=4,
             linewidth=1.2,
             label=method,
         )

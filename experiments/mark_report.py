@@ -44,7 +44,7 @@ def write_results(
     rows = tidy_rows(folder.rows(), head, ORDER)
     folder.write("results.parquet", parquet(rows))
     found = Findings([row for row in rows if row["method"] != "search"], epochs=plan.recipe.epochs)
-    title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {plan.recipe.epochs} epochs"
+    title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {counted(plan.recipe.epochs, 'epoch')}"
     spread = "\n(mean, standard deviation over seeds)"
     if len(plan.sparsities) == 1:
         figures = {"accuracy": seeds_figure(found, plan, title + "\n(every seed, and their mean)")}
@@ -99,6 +99,7 @@ def _summary(
         cells = [percent_cell(at_sparsity(found.accuracy(method), sparsity)) for method in methods]
         lines.append(f"| {sparsity:g} | " + " | ".join(cells) + " |")
     first_system = list(of_the_first_system(found))
+    the_papers = list(of_the_paper(found, plan))
     lines += [
         "",
         "## The paper's findings, in this run",
@@ -107,7 +108,7 @@ def _summary(
         "averaged over the sparsities of a band, with 95 % intervals over seeds, not corrected for their "
         f'number. "Hardly hurts" means by less than {100 * MARGIN:g} points, for the whole interval.',
         "",
-        *findings_table(of_the_paper(found, plan), plan),
+        *(findings_table(the_papers, plan) if the_papers else ["No method here takes part in any."]),
     ]
     if first_system:
         lines += ["", "## K-starts and dissipating gradients on the same grid", ""]

@@ -67,7 +67,7 @@ def write_results(dataset: str, model: str, plan: MethodsPlan, folder: RunFolder
     )
     folder.write("results.parquet", parquet(rows))
     final = [row for row in rows if row["method"] != SEARCH and row["epoch"] == plan.recipe.epochs]
-    title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {plan.recipe.epochs} epochs"
+    title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {counted(plan.recipe.epochs, 'epoch')}"
     save_figures(folder, {"accuracy": accuracy_figure(final, plan, title)})
     folder.write("summary.md", "\n".join(_summary(title, final, plan)) + "\n")
 

@@ -37,7 +37,7 @@ def write_results(dataset: str, model: str, plan: TicketPlan, folder: RunFolder)
     rows = tidy_rows(folder.rows(), head, ("method", "round", "start", "seed", "epoch"))
     folder.write("results.parquet", parquet(rows))
     found = TicketFindings(rows, plan)
-    title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {plan.recipe.epochs} epochs"
+    title = f"{model} on {dataset}, {counted(plan.seeds, 'seed')}, {counted(plan.recipe.epochs, 'epoch')}"
     save_figures(folder, {"tickets": tickets_figure(found, title), "cost": cost_figure(found, title)})
     folder.write("summary.md", "\n".join(_summary(title, found)) + "\n")
 
