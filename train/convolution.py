@@ -51,7 +51,7 @@ Measured in November 2026 on 2 CPU cores, float32, batch 128, best of several ru
       batch 64, jax 0.10.1                   16: 100     8: 100     4: 109
       batch 60, jax 0.10.1        20: 103    15: 105    12:  98    10: 100
 
-(LeNet-5, Conv-2 and VGG-11 do not care: within 3 % in parts of 8 to 32.)
+(LeNet-5 and Conv-2 do not care, within 4 % in parts of 8, 16 and 32, nor does VGG-11 in 16 and 32.)
 """
 
 import functools

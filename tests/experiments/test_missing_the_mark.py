@@ -11,7 +11,7 @@ import pytest
 import pruning
 from experiments import missing_the_mark
 from experiments.mark_claims import Findings
-from experiments.mark_figures import seeds_figure
+from experiments.mark_figures import seeds_figure, steps_figure
 from experiments.mark_options import GRID, MissingTheMark
 from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, mark_keys
 from experiments.run_folder import RunFolder
@@ -176,6 +176,16 @@ def test_the_results_are_complete(finished, rows):
     summary = (finished / "summary.md").read_text()
     assert "| snip beats random |" in summary
     assert "is empty at sparsity" in summary  # inverted SynFlow empties the last layer
+
+
+def test_a_baseline_rewound_to_a_pruning_step_is_drawn_once(rows):
+    """Its networks are pruned at that step too, but it is no method that prunes there."""
+    plan = dataclasses.replace(CONFIG, rewind_step=5).plan(EPOCH)
+    moved = [row | {"pruned_at_step": 5} if row["pruned_at_step"] == 3 else row for row in rows]
+    axes, *_ = steps_figure(Findings(moved, epochs=2), plan, "").axes
+    _, names = axes.get_legend_handles_labels()
+    assert names.count("lottery-ticket-rewinding") == 1
+    assert "snip" in names
 
 
 def test_the_figure_of_one_sparsity_shows_every_seed(rows):
