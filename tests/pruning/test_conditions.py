@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
 
 from pruning.conditions import compute_where
 
@@ -25,6 +27,38 @@ def test_members_still_branch():
     """Under vmap a plain ``cond`` on a batched condition would have become a ``select``."""
     program = str(jax.make_jaxpr(jax.vmap(choose))(jnp.array([True, False])))
     assert "cond[" in program
+
+
+def scalar_conditions(jaxpr):
+    """The shapes of the predicates of all ``cond``s in a program, however deep."""
+    found = [e.invars[0].aval.shape for e in jaxpr.eqns if e.primitive.name == "cond"]
+    for equation in jaxpr.eqns:
+        for inner in jaxprs_in_params(equation.params):
+            found += scalar_conditions(inner)
+    return found
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_members_of_nested_ensembles_still_branch(depth):
+    conditions = np.arange(2**depth).reshape((2,) * depth) == 1
+    function = choose
+    for _ in range(depth):
+        function = jax.vmap(function)
+    program = jax.make_jaxpr(function)(conditions)
+    assert scalar_conditions(program.jaxpr) == [()]
+    np.testing.assert_array_equal(jax.jit(function)(conditions), conditions)
+
+
+def test_some_axes_may_not_be_batched():
+    """The condition differs over the outer members only, what is computed over the inner ones."""
+
+    def member(condition, x):
+        return compute_where(condition, lambda: x + 1, x)
+
+    function = jax.vmap(jax.vmap(member, in_axes=(None, 0)), in_axes=(0, None))
+    arguments = jnp.array([True, False, True]), jnp.arange(2.0)
+    assert scalar_conditions(jax.make_jaxpr(function)(*arguments).jaxpr) == [()]
+    np.testing.assert_array_equal(function(*arguments), [[1, 2], [0, 1], [1, 2]])
 
 
 def test_gradients_pass():
