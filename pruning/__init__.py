@@ -58,6 +58,7 @@ from pruning.masks import (
     sparsity,
 )
 from pruning.network_report import NetworkRow, network_report
+from pruning.reading_masks import get_masks
 from pruning.scores import (
     displacement_scores,
     magnitude_increase_scores,
@@ -75,7 +76,6 @@ from pruning.transforms import (
     HoldMasksState,
     accumulate_gradients,
     accumulate_signed_gradients,
-    get_masks,
     hold_masks,
 )
 

@@ -32,13 +32,16 @@ import optax
 from pruning.conditions import compute_where
 from pruning.counting import check_rising, check_steps, pruned_count
 from pruning.leaves import Prunable, PyTree, Scalar, is_traced
-from pruning.leaves import prunable as default_prunable
-from pruning.masks import count_prunable, full_masks, map_masks
+from pruning.masks import count_prunable, map_masks
+from pruning.placement import flat_places, zero_count
+from pruning.precision import at_least_float32, check_precise
+from pruning.reading_masks import as_bool
 from pruning.scores import relative_displacement
 from pruning.selection import keep_highest
 from pruning.transforms import (
+    after_update,
+    first_masks,
     is_placeholder,
-    own_masks,
     require_params,
     without_hidden,
     zero_pruned,
@@ -50,8 +53,8 @@ class DissipateState(NamedTuple):
 
     Attributes:
         count: Steps seen, an int32 scalar.
-        initial: The prunable weights at the start, NaN where a weight has left its band for good
-            (``dissipate_settled``).
+        initial: The prunable weights at the start; the lowest number of their dtype where a weight has
+            left its band for good (``dissipate_settled``).
         masks: What is kept.
     """
 
@@ -123,7 +126,8 @@ def dissipate_settled(
 
     A weight is removed at a check at step t if :math:`|w_\tau - w_0| \le \textit{fraction} \cdot
     |w_0|` for every :math:`\tau \le t`. Each step up to ``stop_after`` pays one pass over the
-    weights to see who leaves; ``dissipate`` pays at checks only. State: the same size.
+    weights to see who leaves; ``dissipate`` pays at checks only. State: the same size. (A weight that
+    begins at the lowest number of its dtype counts as one that has left.)
 
     Args:
         fraction: Half-width of the band, as a fraction of the initial weight, >= 0; may be traced.
@@ -142,11 +146,14 @@ def dissipate_settled(
     the first couple of epochs".
     """
     check_steps(check_every=(check_every, 1), stop_after=(stop_after, 0))
-    inside = _band(fraction)
+    in_band = _band(fraction)
+
+    def inside(weight: Any, initial: Any) -> Any:
+        return in_band(weight, initial) & (initial != _left(initial))
 
     def track(weight: Any, initial: Any) -> Any:
-        # A weight that left needs its initial value no more: NaN means "outside, for ever".
-        return jnp.where(inside(weight, initial), initial, jnp.nan)
+        # A weight that left needs its initial value no more.
+        return jnp.where(inside(weight, initial), initial, _left(initial))
 
     prune = _prune_inside(inside)
     return _transformation("dissipate_settled", track, prune, check_every, stop_after, masks, prunable)
@@ -184,6 +191,7 @@ def dissipate_to(
     al. 2019 (arXiv 1905.01067), which is absolute, per layer and applied once, after training.
     """
     check_steps(check_every=(check_every, 1))
+    check_precise(sparsities=sparsities)
     check_rising(sparsities)
     checks = len(sparsities)
 
@@ -206,13 +214,23 @@ def _band(fraction: Any) -> Callable[[Any, Any], Any]:
         valid = False
     if not valid or isinstance(fraction, str):
         raise ValueError(f"expected fraction >= 0 (of the initial weight), got {fraction!r}")
+    check_precise(fraction=fraction)
 
     def inside(weight: Any, initial: Any) -> Any:
-        dtype = jnp.promote_types(weight.dtype, jnp.float32)
+        dtype = at_least_float32(weight.dtype)
         weight, initial = weight.astype(dtype), initial.astype(dtype)
-        return jnp.abs(weight - initial) <= fraction * jnp.abs(initial)
+        return jnp.abs(weight - initial) <= jnp.asarray(fraction, dtype) * jnp.abs(initial)
 
     return inside
+
+
+def _left(initial: Any) -> Any:
+    """What takes the place of the initial value of a weight that has left its band for good.
+
+    A finite number: it raises no alarm (``jax_debug_nans``, ``jax_debug_infs``) and a wrapper that
+    multiplies what it does not want by zero gets zero.
+    """
+    return jnp.finfo(initial.dtype).min.astype(initial.dtype)
 
 
 def _prune_inside(inside: Callable[[Any, Any], Any]) -> Callable[[DissipateState, PyTree], PyTree]:
@@ -239,28 +257,22 @@ def _transformation(
     """
 
     def init_fn(params: PyTree) -> DissipateState:
-        count = jnp.zeros([], jnp.int32)
+        count = zero_count(params)
         if is_placeholder(params):
             return DissipateState(count, params, params)
-        params = without_hidden(params)
-        chosen = default_prunable if prunable is None else prunable
-        start = full_masks(params, prunable=chosen) if masks is None else own_masks(masks, params)
+        start = first_masks(masks, params, prunable)
         # A copy: the caller may donate the params' buffers to the step.
-        return DissipateState(count, map_masks(lambda _, p: jnp.array(p), start, params), start)
+        initial = map_masks(lambda _, p: jnp.array(p), start, without_hidden(params))
+        return DissipateState(count, initial, start)
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         require_params(params, name)
         count = optax.safe_increment(state.count)
-        state = state._replace(count=count)
+        state = state._replace(count=count, masks=as_bool(state.masks))
 
         def weights() -> PyTree:
-            return map_masks(
-                lambda _, weight, update: (weight + update).astype(weight.dtype),
-                state.masks,
-                params,
-                updates,
-            )
+            return after_update(params, updates, state.masks)
 
         if track is not None:
             renew = track
@@ -286,8 +298,10 @@ def _displacement(mask: Any, weight: Any, initial: Any) -> Any:
 def _most_displaced(mask: Any, weight: Any, initial: Any) -> Any:
     """A mask of the one kept weight that has moved the most; nothing if none is kept."""
     displacement = _displacement(mask, weight, initial)
-    index = jnp.arange(mask.size).reshape(mask.shape)
-    return mask & (index == jnp.argmax(displacement))
+    # By hand what argmax does, NaN first: it would make one axis of an array that is divided along several.
+    most = (displacement == jnp.max(displacement)) | jnp.isnan(displacement)
+    index = flat_places(mask)
+    return mask & (index == jnp.min(jnp.where(most, index, mask.size)))
 
 
 def _spare_most_displaced(mask: Any, weight: Any, initial: Any) -> Any:

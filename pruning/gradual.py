@@ -12,15 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pruning.apportioning import apportioned, quotas
 from pruning.conditions import compute_where
 from pruning.counting import check_rising, check_steps, pruned_count
 from pruning.leaves import Prunable, PyTree
 from pruning.leaves import prunable as default_prunable
-from pruning.masks import count_prunable, full_masks, map_masks
+from pruning.masks import count_prunable, map_masks
+from pruning.placement import zero_count
+from pruning.precision import check_precise
+from pruning.reading_masks import as_bool
 from pruning.selection import keep_highest
 from pruning.transforms import (
+    after_update,
+    first_masks,
     is_placeholder,
-    own_masks,
     require_params,
     without_hidden,
     zero_pruned,
@@ -52,7 +57,9 @@ def gradual_magnitude(
 
     At step ``start_after + i * check_every``, after its update, the weights of the smallest
     :math:`|w_t|` are removed until the sparsity is exactly ``sparsities[i - 1]``; ties are kept by the
-    lower index. What is removed stays so.
+    lower index. What is removed stays so. With an allocation too the network loses exactly
+    :math:`\lfloor s n + 10^{-6} \rfloor` weights: each layer its share rounded down, and those of the
+    largest remainders one more. (``random_masks`` and ``layerwise_masks`` round down in every layer.)
 
     Args:
         sparsities: Sparsity after each check, non-decreasing, in [0, 1), shape (checks,); may be
@@ -61,6 +68,8 @@ def gradual_magnitude(
         start_after: Steps before the first interval begins, >= 0.
         allocation: ``allocation(params, sparsity, prunable=...)`` gives each layer its sparsity
             (``pruning.uniform`` is Zhu and Gupta's); None ranks all weights of the network together.
+            One whose sparsities do not add up to that of the network, by more than rounding, is
+            followed layer by layer, rounded down.
         masks: Where to begin; its removed weights count. None for the dense network.
         prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
 
@@ -69,7 +78,9 @@ def gradual_magnitude(
         with ``pruning.get_masks``.
 
     Raises:
-        ValueError: If the sparsities are empty, out of range or decreasing, check_every < 1 or
+        ValueError: If the sparsities are empty, out of range, decreasing or shorter than float32
+            (``optax.inject_hyperparams`` casts arrays to the params' dtype; a list it leaves alone;
+            functions need ``static_args=("allocation", "prunable")`` there), check_every < 1 or
             start_after < 0; from ``init`` if nothing is prunable or the masks do not fit; from
             ``update`` without params, or where an allocation needs a concrete sparsity.
 
@@ -82,6 +93,7 @@ def gradual_magnitude(
     >>> optax.apply_updates(params, updates)["w"]
     Array([[3., 0., 2., 4.]], dtype=float32)
     """
+    check_precise(sparsities=sparsities)
     check_rising(sparsities)
     check_steps(check_every=(check_every, 1), start_after=(start_after, 0))
     checks = len(sparsities)
@@ -90,22 +102,24 @@ def gradual_magnitude(
     def prune(check: jax.Array, masks: PyTree, params: PyTree, weights: PyTree) -> PyTree:
         scores = map_masks(lambda _, weight: jnp.abs(weight), masks, weights)
         if allocation is None:
-            counts = _counts(sparsities, count_prunable(masks))
+            size = count_prunable(masks)
+            counts = jnp.stack([jnp.asarray(pruned_count(s, size)) for s in sparsities])
             return keep_highest(scores, counts[check], masks=masks)
-        by_check = [allocation(params, sparsity, prunable=chosen) for sparsity in sparsities]
-
-        def keep(mask: jax.Array, score: jax.Array, *layer: Any) -> jax.Array:
-            return keep_highest(score, _counts(layer, mask.size)[check], masks=mask)
-
-        return map_masks(keep, masks, scores, *by_check)
+        leaves, structure = jax.tree.flatten(masks)
+        sizes = [leaf.size for leaf in leaves]
+        asked = [
+            quotas(s, jax.tree.leaves(allocation(params, s, prunable=chosen)), sizes) for s in sparsities
+        ]
+        removed = jnp.stack([jnp.sum(~leaf, dtype=jnp.int32) for leaf in leaves])
+        now = jax.tree.map(lambda *checks: jnp.stack(checks)[check], *asked)
+        counts = structure.unflatten(list(apportioned(now, sizes, removed)))
+        return map_masks(lambda m, s, n: keep_highest(s, n, masks=m), masks, scores, counts)
 
     def init_fn(params: PyTree) -> GradualMagnitudeState:
-        count = jnp.zeros([], jnp.int32)
+        count = zero_count(params)
         if is_placeholder(params):
             return GradualMagnitudeState(count, params)
-        params = without_hidden(params)
-        start = full_masks(params, prunable=chosen) if masks is None else own_masks(masks, params)
-        return GradualMagnitudeState(count, start)
+        return GradualMagnitudeState(count, first_masks(masks, params, prunable))
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
@@ -114,20 +128,14 @@ def gradual_magnitude(
         since = count - start_after
         is_check = (since > 0) & (since % check_every == 0) & (since <= checks * check_every)
 
-        def pruned() -> PyTree:
-            weights = map_masks(
-                lambda _, weight, update: (weight + update).astype(weight.dtype),
-                state.masks,
-                params,
-                updates,
-            )
-            return prune(since // check_every - 1, state.masks, without_hidden(params), weights)
+        before = as_bool(state.masks)
 
-        kept = compute_where(is_check, pruned, state.masks)
+        def pruned() -> PyTree:
+            weights = after_update(params, updates, before)
+            return prune(since // check_every - 1, before, without_hidden(params), weights)
+
+        kept = compute_where(is_check, pruned, before)
         return zero_pruned(updates, params, kept), GradualMagnitudeState(count, kept)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
-
-def _counts(sparsities: Any, size: int) -> jax.Array:
-    return jnp.stack([jnp.asarray(pruned_count(sparsity, size)) for sparsity in sparsities])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from pruning.allocation import uniform
 from pruning.leaves import Prunable, PyTree, Scalar, prunable, prunable_pair, prunable_params
+from pruning.precision import at_least_float32
 from pruning.selection import layerwise_masks
 
 
@@ -139,9 +140,10 @@ def relative_displacement(weights: jax.Array, initial: jax.Array) -> jax.Array:
     """
     if weights.shape != initial.shape:
         raise ValueError(f"expected weights of shape {initial.shape}, got {weights.shape}")
-    dtype = jnp.promote_types(weights.dtype, jnp.float32)
+    dtype = at_least_float32(weights.dtype)
     moved = jnp.abs(weights.astype(dtype) - initial.astype(dtype))
-    return jnp.where(moved == 0, 0, moved / jnp.abs(initial.astype(dtype)))
+    # Nothing is divided by 0 that has not moved: 0 / 0 is an alarm under jax_debug_nans.
+    return moved / jnp.where(moved == 0, 1, jnp.abs(initial.astype(dtype)))
 
 
 def random_masks(

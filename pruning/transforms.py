@@ -1,4 +1,7 @@
-"""Optax transformations beside the methods: hold masks, accumulate gradients, read masks back."""
+"""Optax transformations beside the methods, hold masks and accumulate gradients, and what all share.
+
+Where each goes in a chain, and around or inside which wrapper, is in docs/optimizers.md.
+"""
 
 import contextlib
 from collections.abc import Callable
@@ -13,6 +16,9 @@ from pruning.counting import check_steps
 from pruning.leaves import Prunable, PyTree, is_none, is_traced, prunable_params
 from pruning.leaves import prunable as default_prunable
 from pruning.masks import check_masks, map_masks
+from pruning.placement import placed_as, zero_count
+from pruning.precision import at_least_float32, wider
+from pruning.reading_masks import as_bool, fit_masks
 
 
 class HoldMasksState(NamedTuple):
@@ -27,8 +33,15 @@ def hold_masks(masks: PyTree) -> optax.GradientTransformationExtraArgs:
     The update of a pruned weight becomes :math:`-w`, so that :math:`w + u = 0` exactly: momentum,
     Adam's moments and weight decay cannot revive it, and it need not be zero beforehand.
 
+    A wrapper that computes with the updates afterwards (``optax.lookahead``, ``optax.contrib.sam``,
+    ...) undoes it: it goes outside, see docs/optimizers.md. An optimizer that keeps gradients from
+    one step to the next (L-BFGS, a line search) must see those of
+    ``loss(apply_masks(params, masks))``.
+
     Args:
-        masks: A tree of masks; they may be traced, so one program serves all masks.
+        masks: A tree of masks; they may be traced, so one program serves all masks. (Under
+            ``optax.inject_hyperparams`` a tree that can be called, as an Equinox module can, would be
+            taken for a schedule: pass ``static_args="masks"``.)
 
     Returns:
         A transformation for the end of a chain. It needs ``params`` in ``update``.
@@ -51,6 +64,7 @@ def hold_masks(masks: PyTree) -> optax.GradientTransformationExtraArgs:
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         require_params(params, "hold_masks")
+        state = HoldMasksState(as_bool(state.masks))
         return zero_pruned(updates, params, state.masks), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -112,42 +126,6 @@ def accumulate_signed_gradients(
     return _accumulate(lambda gradient: gradient, first, last, prunable)
 
 
-def get_masks(opt_state: Any) -> PyTree:
-    """Finds the masks in an optimizer's state, however deep wrappers and chains have nested them.
-
-    Args:
-        opt_state: The state of a chain with ``hold_masks``, ``dissipate`` or any transformation
-            whose NamedTuple state has a field ``masks``.
-
-    Returns:
-        The masks.
-
-    Raises:
-        ValueError: If there are none, or several.
-
-    >>> tx = optax.chain(optax.sgd(0.1), hold_masks({"w": jnp.array([[True]])}))
-    >>> get_masks(tx.init({"w": jnp.ones((1, 1))}))
-    {'w': Array([[ True]], dtype=bool)}
-    """
-
-    def has_masks(state: Any) -> bool:
-        return "masks" in getattr(state, "_fields", ())
-
-    found = [s for s in jax.tree.leaves(opt_state, is_leaf=has_masks) if has_masks(s)]
-    if len(found) != 1:
-        names = ", ".join(type(state).__name__ for state in found) or "none"
-        raise ValueError(
-            f"expected one transformation that holds masks in this optimizer state, got {names}; "
-            + (
-                "give dissipate(..., masks=...) the masks instead of chaining hold_masks before it, "
-                "or look at the state of one branch at a time"
-                if found
-                else "add pruning.hold_masks or pruning.dissipate at the end of the chain"
-            )
-        )
-    return found[0].masks
-
-
 def zero_pruned(updates: PyTree, params: PyTree, masks: PyTree) -> PyTree:
     """Replaces the updates of pruned weights by what takes them to zero.
 
@@ -161,14 +139,34 @@ def zero_pruned(updates: PyTree, params: PyTree, masks: PyTree) -> PyTree:
         in a shorter dtype than the weights cannot both keep it and be exact; a wrapper that
         branches on dtypes, such as ``optax.apply_if_finite``, refuses that combination.)
     """
-    return jax.tree.map(
+
+    def zeroed(mask: Any, update: Any, weight: Any) -> Any:
+        if mask is None:
+            return update
         # Promoted, not cast: -w rounded to a shorter dtype would not take w to zero.
-        lambda mask, update, weight: update if mask is None else jnp.where(mask, update, -weight),
-        masks,
-        updates,
-        params,
-        is_leaf=is_none,
-    )
+        dtype = wider(update.dtype, weight.dtype)
+        return jnp.where(mask, update.astype(dtype), -weight.astype(dtype))
+
+    return jax.tree.map(zeroed, masks, updates, params, is_leaf=is_none)
+
+
+def after_update(params: PyTree, updates: PyTree, masks: PyTree) -> PyTree:
+    """The weights as the optimizer's update alone would leave them.
+
+    Args:
+        params: The params.
+        updates: The updates of all params.
+        masks: A tree of masks; only leaves that have one are computed.
+
+    Returns:
+        A tree like masks, in the params' dtypes.
+    """
+
+    def added(_: Any, weight: Any, update: Any) -> Any:
+        dtype = wider(update.dtype, weight.dtype)
+        return (weight.astype(dtype) + update.astype(dtype)).astype(weight.dtype)
+
+    return map_masks(added, masks, params, updates)
 
 
 def require_params(params: PyTree, name: str) -> None:
@@ -213,8 +211,53 @@ def without_hidden(params: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: None if is_hidden(leaf) else leaf, params, is_leaf=is_hidden)
 
 
+def first_masks(masks: PyTree, params: PyTree, prunable: Prunable | None) -> PyTree:
+    """The masks with which a transformation's state begins.
+
+    Args:
+        masks: The caller's, or None for those of the dense network.
+        params: What ``init`` was given.
+        prunable: The caller's predicate, or None for ``pruning.prunable``.
+
+    Returns:
+        Masks that lie on devices as the params do and share no buffer with the caller's.
+
+    Raises:
+        ValueError: If they do not fit, or nothing is prunable.
+    """
+    if masks is not None:
+        return own_masks(masks, without_hidden(params))
+    chosen = own_prunable(params, prunable)
+    return jax.tree.map(lambda leaf: jnp.ones_like(leaf, dtype=bool), chosen)
+
+
+def own_prunable(params: PyTree, prunable: Prunable | None) -> PyTree:
+    """The prunable leaves of what ``init`` was given.
+
+    Args:
+        params: What ``init`` was given.
+        prunable: The caller's predicate, or None for ``pruning.prunable``.
+
+    Returns:
+        A tree like masks.
+
+    Raises:
+        ValueError: If nothing is prunable, or a leaf's dtype has no zero.
+    """
+    params = without_hidden(params)
+    try:
+        chosen = prunable_params(params, default_prunable if prunable is None else prunable)
+    except ValueError as error:
+        raise ValueError(_flat_message(params)) if _is_flat(params) else error from None
+    for path, leaf in jax.tree_util.tree_leaves_with_path(chosen):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).min >= 0:
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"expected a dtype with a zero at {where}, for pruned weights, got {leaf.dtype}")
+    return chosen
+
+
 def own_masks(masks: PyTree, params: PyTree) -> PyTree:
-    """The caller's masks for a transformation's state: checked, and copied.
+    """The caller's masks for a transformation's state: checked, copied, and placed as the params are.
 
     Copied, because a step that donates the state would otherwise delete the caller's masks.
 
@@ -228,12 +271,27 @@ def own_masks(masks: PyTree, params: PyTree) -> PyTree:
     Raises:
         ValueError: If the masks do not fit.
     """
+    if _is_flat(params) and getattr(masks, "shape", None) != params.shape:
+        raise ValueError(_flat_message(params))
     if any(leaf is None for leaf in jax.tree.leaves(params, is_leaf=is_none)):
         # Hidden may be a leaf or all of a subtree. Masks of another structure are refused below.
         with contextlib.suppress(ValueError):
             masks = jax.tree.map(lambda p, m: None if p is None else m, params, masks, is_leaf=is_none)
+    masks = fit_masks(masks, params)
     check_masks(masks, params)
-    return map_masks(jnp.array, masks)
+    return map_masks(placed_as, masks, params)
+
+
+def _is_flat(params: PyTree) -> bool:
+    return getattr(params, "ndim", 0) == 1
+
+
+def _flat_message(params: PyTree) -> str:
+    return (
+        f"expected a tree of params, got one flat array of shape {params.shape}: if that is optax.flatten's, "
+        "put the pruning transformation around it, optax.chain(optax.flatten(optimizer), ...), where it sees "
+        "the layers"
+    )
 
 
 def _accumulate(
@@ -244,14 +302,11 @@ def _accumulate(
         check_steps(last=(last, 1 if is_traced(first) else first))
 
     def init_fn(params: PyTree) -> AccumulateGradientsState:
-        predicate = default_prunable if prunable is None else prunable
-        chosen = params
-        if not is_placeholder(params):
-            chosen = prunable_params(without_hidden(params), predicate)
+        chosen = params if is_placeholder(params) else own_prunable(params, prunable)
         return AccumulateGradientsState(
-            count=jnp.zeros([], jnp.int32),
+            count=zero_count(params),
             gradient_sums=jax.tree.map(
-                lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), chosen
+                lambda p: jnp.zeros_like(p, dtype=at_least_float32(p.dtype)), chosen
             ),
         )
 

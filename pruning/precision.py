@@ -1,0 +1,61 @@
+"""Dtypes: in which to compute, and which are too short to say what is meant.
+
+JAX promotes neither float8 to float32 nor, where ``jax_numpy_dtype_promotion`` is "strict", anything to
+anything; here the dtype is always chosen by hand.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """The dtype in which what is short is computed and summed.
+
+    Args:
+        dtype: Of an array.
+
+    Returns:
+        The dtype itself, or float32 where it is shorter or no float.
+    """
+    short = not jnp.issubdtype(dtype, jnp.inexact) or jnp.dtype(dtype).itemsize < 4
+    return jnp.dtype(jnp.float32) if short else jnp.dtype(dtype)
+
+
+def wider(first: Any, second: Any) -> Any:
+    """A dtype that holds every value of two dtypes.
+
+    Args:
+        first: The dtype of a weight.
+        second: The dtype of its update.
+
+    Returns:
+        The one that both are, or their promotion.
+    """
+    if jnp.dtype(first) == jnp.dtype(second):
+        return jnp.dtype(first)
+    # What has a byte is promoted by nothing, and holds no number that a bfloat16 does not.
+    both = [jnp.dtype(jnp.bfloat16 if jnp.dtype(d).itemsize == 1 else d) for d in (first, second)]
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(*both)
+
+
+def check_precise(**numbers: Any) -> None:
+    """Checks that hyperparameters have not been rounded to a short dtype.
+
+    Args:
+        **numbers: Fractions by name: numbers, or arrays of them.
+
+    Raises:
+        ValueError: If one is a bfloat16, a float16 or shorter, traced or not.
+    """
+    for name, value in numbers.items():
+        for part in value if isinstance(value, list | tuple) else [value]:
+            dtype = getattr(part, "dtype", None)
+            if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
+                raise ValueError(
+                    f"expected {name} as Python numbers, float32 or longer, got {dtype}, which rounds them "
+                    "(0.99 is 0.988 in bfloat16): optax.inject_hyperparams casts arrays and floats to the "
+                    "params' dtype unless it is given hyperparam_dtype=jnp.float32"
+                )
