@@ -58,6 +58,7 @@ from pruning.masks import (
     sparsity,
 )
 from pruning.network_report import NetworkRow, network_report
+from pruning.outermost import hold_outside
 from pruning.reading_masks import get_masks
 from pruning.scores import (
     displacement_scores,
@@ -122,6 +123,7 @@ __all__ = [
     "grasp_absolute_scores",
     "grasp_scores",
     "hold_masks",
+    "hold_outside",
     "ideal_gas_quotas",
     "initial_gates",
     "intersect_masks",

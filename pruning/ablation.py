@@ -66,7 +66,7 @@ def reinitialise(key: jax.Array, init_fn: Callable[[jax.Array], PyTree], masks: 
         masks: Masks of those params.
 
     Returns:
-        The masked params of the new draw.
+        The masked params of the new draw, without any array that ``init_fn`` holds on to.
 
     Raises:
         ValueError: If the masks do not fit the params.

@@ -52,7 +52,8 @@ def apportioned(asked: Quotas, sizes: Sequence[int], removed: jax.Array) -> jax.
     remainders, one weight each, ties to the first. A weight that went this way at an earlier check stays
     away; where that is one too many, the layers of the smallest remainders lose one less. Where the
     layers' sparsities add up to another than the network's by more than rounding (an allocation that
-    spares some layers) each keeps its own number.
+    spares some layers) each keeps its own number. No layer loses its last weight, if need be at the
+    cost of the total.
 
     Args:
         asked: From ``quotas``.
@@ -64,13 +65,13 @@ def apportioned(asked: Quotas, sizes: Sequence[int], removed: jax.Array) -> jax.
 
     Source: the method of largest remainders (Hamilton), with counts that do not fall.
     """
-    # A layer never loses its last weight, nor one more where rounding alone made a remainder.
-    may_more = (asked.remainders > 2 * TOLERANCE) & (asked.floors < jnp.array(sizes, jnp.int32) - 1)
     missing = asked.total - jnp.sum(asked.floors, dtype=jnp.int32)
-    by_rounding = (missing >= 0) & (missing <= jnp.sum(may_more, dtype=jnp.int32))
+    cut_off = asked.remainders > 2 * TOLERANCE
+    by_rounding = (missing >= 0) & (missing <= jnp.sum(cut_off, dtype=jnp.int32))
     has_more = removed == asked.floors + 1
     missing = jnp.where(by_rounding, missing - jnp.sum(has_more, dtype=jnp.int32), 0)
-    more = may_more & (removed <= asked.floors)
+    may_more = asked.floors < jnp.array(sizes, jnp.int32) - 1
+    more = cut_off & may_more & (removed <= asked.floors)
     more &= _rank(jnp.where(more, -asked.remainders, jnp.inf)) < missing
     fewer = asked.floors > removed
     fewer &= _rank(jnp.where(fewer, asked.remainders, jnp.inf)) < -missing

@@ -32,6 +32,7 @@ import numpy as np
 
 from pruning.leaves import Prunable, PyTree, Scalar, is_none, is_traced, prunable, prunable_params
 from pruning.masks import check_masks
+from pruning.placement import copied
 
 LOWEST_INITIAL = -80.0
 # Below this, gates that do not move close to less than 1 / 5000 while the temperature rises to 10.
@@ -103,7 +104,8 @@ def apply_soft_masks(params: PyTree, soft: PyTree) -> PyTree:
         soft: From ``soft_masks``.
 
     Returns:
-        The params with which the network computes.
+        The params with which the network computes; as ``apply_masks`` does, without any array of
+        ``params``.
 
     Raises:
         ValueError: If the trees or their shapes do not match.
@@ -118,7 +120,7 @@ def apply_soft_masks(params: PyTree, soft: PyTree) -> PyTree:
             f"expected soft masks of gates from pruning.initial_gates of these params: {error}"
         ) from error
     return jax.tree.map(
-        lambda factor, leaf: leaf if factor is None else leaf * factor.astype(leaf.dtype),
+        lambda factor, leaf: copied(leaf) if factor is None else leaf * factor.astype(leaf.dtype),
         soft,
         params,
         is_leaf=is_none,

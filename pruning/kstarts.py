@@ -5,20 +5,29 @@ sum (of absolute or of signed gradients: ``accumulate_gradients``, ``accumulate_
 and the search. The search here is the paper's; ``elimination.py`` drops candidates on the way and
 ``evolution.py`` breeds new ones.
 
-Shapes: K candidates on the leading axis of every stacked tree.
+Shapes: K candidates on the leading axis of every stacked tree. What is no array (the functions of a
+whole Equinox model) is the same for all and is passed on as it is.
+
+Batch statistics and other states of a network are leaves of the params that have no mask: give the
+search all of the variables, ``{"params": ..., "batch_stats": ...}`` or an ``nnx.State``, let
+``train_fn`` return them all as its training left them, and the winner's come back with its weights.
+The default predicate leaves statistics out; sums of gradients may be missing where there is no mask.
 
 Source: Haroon 2022, "What to Prune and What Not to Prune at Initialization" (arXiv 2209.02201).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pruning.allocation import uniform
-from pruning.leaves import Prunable, PyTree, Scalar, is_none, prunable
+from pruning.leaves import Prunable, PyTree, Scalar, prunable
 from pruning.masks import apply_masks
+from pruning.precision import at_least_float32
+from pruning.reading_masks import plain_path
 from pruning.scores import random_masks
 
 Train = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
@@ -97,7 +106,9 @@ def k_starts(
         train_fn: ``train_fn(params, masks) -> (params, gradient_sums)`` trains one candidate for the
             search's epochs. It gets masked params, holds the masks while it trains (``hold_masks``)
             and returns the sums that ``accumulate_gradients`` kept. It is mapped over the
-            candidates, so it must be traceable; what it closes over (batches, keys) is shared.
+            candidates, so it must be traceable; what it closes over (batches, keys) is shared. Batch
+            statistics travel within ``params``:
+            ``train_fn(variables, masks) -> (variables, {"params": sums})``.
         k: Number of candidates, at least 1.
         sparsity: Fraction of prunable weights to remove, in [0, 1).
         fitness: ``fitness(params, gradient_sums, masks) -> (k,)`` over the stacked trees, the
@@ -111,7 +122,8 @@ def k_starts(
         The winner and the fitness of all.
 
     Raises:
-        ValueError: If k or chunk_size < 1, the sparsity is outside [0, 1), or no leaf is prunable.
+        ValueError: If k or chunk_size < 1, the sparsity is outside [0, 1), no leaf is prunable, or
+            ``train_fn`` returns something else.
 
     Source: Haroon 2022 (arXiv 2209.02201). The paper is silent on the allocation (here: uniform,
     exact counts in each layer) and on whether the candidates share weights (here: they do).
@@ -151,11 +163,18 @@ def train_candidates(
         The stacked trained params and gradient sums.
 
     Raises:
-        ValueError: If chunk_size < 1.
+        ValueError: If chunk_size < 1, or ``train_fn`` does not return a pair.
     """
 
     def train(candidate: PyTree) -> tuple[PyTree, PyTree]:
-        return train_fn(apply_masks(params, candidate), candidate)
+        found = train_fn(apply_masks(params, candidate), candidate)
+        if not isinstance(found, tuple) or len(found) != 2:
+            got = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
+            raise ValueError(
+                f"expected train_fn to return (params, gradient_sums), got {got}; batch statistics belong "
+                'into the params, as leaves without a mask: {"params": params, "batch_stats": statistics}'
+            )
+        return found
 
     return _map_in_chunks(train, masks, chunk_size)
 
@@ -180,7 +199,7 @@ def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
     if jnp.shape(fitness) != (k,):
         raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
     winner = jnp.argmax(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf))
-    take = lambda leaf: leaf[winner]  # noqa: E731
+    take = lambda leaf: leaf[winner] if _is_array(leaf) else leaf  # noqa: E731
     return KStarts(jax.tree.map(take, masks), jax.tree.map(take, params), winner, fitness)
 
 
@@ -263,26 +282,45 @@ def add_standardised(first: jax.Array, second: jax.Array) -> jax.Array:
 def _map_in_chunks(
     function: Callable[[PyTree], PyTree], stacked: PyTree, chunk_size: int | None
 ) -> PyTree:
-    """A function of each of the K, all at once or in chunks."""
+    """A function of each of the K, all at once or in chunks; what is no array stays as it is."""
+    constant: list[Any] = []
+
+    def arrays_of(one: PyTree) -> list[Any]:
+        leaves, structure = jax.tree.flatten(function(one))
+        # Traced once or twice, with the same functions each time.
+        constant[:] = [structure, [None if _is_array(leaf) else leaf for leaf in leaves]]
+        return [leaf if _is_array(leaf) else None for leaf in leaves]
+
     if chunk_size is None:
-        return jax.vmap(function)(stacked)
-    if chunk_size < 1:
+        arrays = jax.vmap(arrays_of)(stacked)
+    elif chunk_size < 1:
         raise ValueError(f"expected chunk_size >= 1, got {chunk_size}")
-    return jax.lax.map(function, stacked, batch_size=chunk_size)
+    else:
+        arrays = jax.lax.map(arrays_of, stacked, batch_size=chunk_size)
+    structure, others = constant
+    return structure.unflatten(
+        [other if array is None else array for array, other in zip(arrays, others, strict=True)]
+    )
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
 
 
 def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
     """Mean of ``|value|`` over the kept weights of each candidate, shape (K,)."""
+    of_path = {plain_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(values)}
     total = count = jnp.float32(0)
-    for mask, value in zip(
-        jax.tree.leaves(masks),
-        jax.tree.leaves(
-            jax.tree.map(lambda m, v: None if m is None else v, masks, values, is_leaf=is_none)
-        ),
-        strict=True,
-    ):
+    for path, mask in jax.tree_util.tree_leaves_with_path(masks):
+        value = of_path.get(plain_path(path))
+        if jnp.shape(value) != mask.shape:
+            got = f"{', '.join(list(of_path)[:4])}, ..." if value is None else f"shape {jnp.shape(value)}"
+            raise ValueError(
+                f"expected values of shape {mask.shape} at {plain_path(path)}, where the masks are, got {got}; "
+                "train_fn returns params, and gradient sums, shaped like the params that the search was given"
+            )
         axes = tuple(range(1, mask.ndim))
-        size = jnp.abs(value.astype(jnp.promote_types(value.dtype, jnp.float32)))
+        size = jnp.abs(value.astype(at_least_float32(value.dtype)))
         total = total + jnp.sum(jnp.where(mask, size, 0), axis=axes)
         count = count + jnp.sum(mask, axis=axes)
     return total / count

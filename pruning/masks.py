@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.leaves import Prunable, PyTree, is_none, is_traced, prunable, prunable_params
+from pruning.placement import copied
+from pruning.reading_masks import fit_masks
 
 
 def map_masks(function: Callable[..., Any], masks: PyTree, *trees: PyTree) -> PyTree:
@@ -129,7 +131,8 @@ def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
         masks: Masks of that tree.
 
     Returns:
-        The masked params; leaves without a mask are returned as they are.
+        The masked params. No array in them is one of ``params``, so a step that donates them leaves
+        ``params`` to be masked, and rewound to, again; leaves that are no arrays are passed on.
 
     Raises:
         ValueError: If the masks do not fit the params (``check_masks``).
@@ -137,9 +140,10 @@ def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
     >>> apply_masks({"w": jnp.array([[1.0, 2.0]])}, {"w": jnp.array([[True, False]])})
     {'w': Array([[1., 0.]], dtype=float32)}
     """
+    masks = fit_masks(masks, params)
     check_masks(masks, params)
     return jax.tree.map(
-        lambda mask, leaf: leaf if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf)),
+        lambda mask, leaf: copied(leaf) if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf)),
         masks,
         params,
         is_leaf=is_none,
@@ -245,6 +249,7 @@ def layer_report(params: PyTree, masks: PyTree) -> Sequence[LayerRow]:
     Raises:
         ValueError: If the masks do not fit the params, or are traced.
     """
+    masks = fit_masks(masks, params)
     check_masks(masks, params)
     rows = []
     for path, mask in jax.tree_util.tree_leaves_with_path(masks):

@@ -35,6 +35,19 @@ def placed_as(mask: Any, leaf: Any) -> jax.Array:
     return jnp.logical_or(mask, jnp.zeros_like(leaf, dtype=bool))
 
 
+def copied(leaf: Any) -> Any:
+    """A leaf that shares no buffer with the one given, so that either may be donated.
+
+    Args:
+        leaf: Any leaf of params.
+
+    Returns:
+        A copy of a concrete JAX array, where it was; anything else as it is (inside ``jit`` buffers are
+        XLA's).
+    """
+    return jnp.array(leaf) if isinstance(leaf, jax.Array) and not is_traced(leaf) else leaf
+
+
 def zero_count(params: PyTree) -> jax.Array:
     """A counter of steps at 0, on all devices on which the params lie.
 

@@ -107,7 +107,8 @@ def fit_masks(masks: PyTree, params: PyTree) -> PyTree:
     Returns:
         Masks with the structure of the params; the same masks where that cannot be had.
     """
-    if jax.tree.structure(masks, is_leaf=is_none) == jax.tree.structure(params, is_leaf=is_none):
+    alike = jax.tree.structure(masks, is_leaf=is_none) == jax.tree.structure(params, is_leaf=is_none)
+    if masks is None or alike:
         return masks
 
     def boxed(mask: Any, part: Any) -> Any:

@@ -56,14 +56,90 @@ def test_an_allocation_ranks_each_layer_by_itself():
 
 
 def test_an_allocation_that_counts_shapes_serves_too():
+    """Of 520 weights 0.8 are 416: each layer's share rounded down is 413 and 2, and 2.9 has the larger rest."""
     params = {"a": jnp.ones((50, 10)), "b": jnp.ones((10, 2))}
     tx = pruning.gradual_magnitude([0.5, 0.8], check_every=1, allocation=pruning.erdos_renyi_kernel)
     (_, masks) = trained(tx, params, 2)[-1]
     expected = pruning.erdos_renyi_kernel(params, 0.8)
-    assert removed(masks) == [
+    floors = [
         pruning.pruned_count(expected["a"], 500),
         pruning.pruned_count(expected["b"], 20),
     ]
+    assert floors == [413, 2]
+    assert removed(masks) == [413, 3]
+
+
+# Layers whose shares are seldom whole numbers.
+UNEVEN = {name: jnp.ones((1, size)) for name, size in zip("abcdef", (1, 7, 13, 31, 64, 148), strict=True)}
+RISING = [0.1, 0.15, 0.16, 0.17, 0.4, 0.41, 0.93]
+
+
+def counts_of_layers(sparsities, allocation, traced=False):
+    """How many weights each layer has lost after each check, shape (checks, layers)."""
+
+    def counts(sparsities):
+        tx = pruning.gradual_magnitude(sparsities, check_every=1, allocation=allocation)
+
+        def step(state, _):
+            _, state = tx.update(UNEVEN, state, UNEVEN)
+            return state, jnp.stack([jnp.sum(~mask) for mask in state.masks.values()])
+
+        return jax.lax.scan(step, tx.init(UNEVEN), length=len(sparsities))[1]
+
+    return jax.jit(counts)(jnp.array(sparsities)) if traced else jax.jit(lambda: counts(sparsities))()
+
+
+def test_no_layer_is_emptied_for_the_total():
+    found = counts_of_layers([0.99], pruning.uniform)
+    assert found.tolist() == [[leaf.size - 1 for leaf in UNEVEN.values()]]
+
+
+@pytest.mark.parametrize(
+    ("allocation", "traced"),
+    [
+        (pruning.uniform, False),
+        (pruning.uniform, True),
+        (pruning.erdos_renyi, False),
+        (pruning.ideal_gas_quotas, False),
+    ],
+)
+def test_with_an_allocation_the_network_loses_exactly_the_sparsity(allocation, traced):
+    found = counts_of_layers(RISING, allocation, traced)
+    assert found.sum(axis=1).tolist() == [pruning.pruned_count(s, 264) for s in RISING]
+    for sparsity, check in zip(RISING, np.asarray(found), strict=True):
+        layers = allocation(UNEVEN, sparsity).values()
+        asked = np.array([s * leaf.size for s, leaf in zip(layers, UNEVEN.values(), strict=True)])
+        assert (np.abs(check - asked) < 1 + 1e-6).all()
+    assert (np.diff(found, axis=0) >= 0).all()
+
+
+def test_an_allocation_that_spares_layers_on_purpose_is_followed():
+    def first_alone(params, sparsity, *, prunable):
+        return {name: sparsity if name == "a" else 0.0 for name in params}
+
+    params = {"a": jnp.ones((1, 9)), "b": jnp.ones((1, 9)), "c": jnp.ones((1, 9))}
+    tx = pruning.gradual_magnitude([0.5], check_every=1, allocation=first_alone)
+    assert removed(trained(tx, params, 1)[-1][1]) == [4, 0, 0]
+
+
+def test_masks_that_prune_one_layer_already_leave_the_others_their_share():
+    masks = {"a": jnp.arange(10)[None] < 2, "b": jnp.ones((1, 11), bool), "c": jnp.ones((1, 12), bool)}
+    params = jax.tree.map(lambda mask: jnp.ones(mask.shape), masks)
+    tx = pruning.gradual_magnitude([0.4], check_every=1, allocation=pruning.uniform, masks=masks)
+    assert removed(trained(tx, params, 1)[-1][1]) == [8, 4, 5]
+
+
+def injected(sparsities, **knobs):
+    tx = optax.inject_hyperparams(pruning.gradual_magnitude, **knobs)(sparsities, check_every=1)
+    params = {"w": jnp.ones((40, 50), jnp.bfloat16)}
+    return removed(pruning.get_masks(tx.update(params, tx.init(params), params)[1]))
+
+
+def test_sparsities_that_were_rounded_to_the_dtype_of_the_params_are_refused():
+    with pytest.raises(ValueError, match=r"got bfloat16.*hyperparam_dtype=jnp\.float32"):
+        injected(np.array([0.99]))
+    assert injected(np.array([0.99]), hyperparam_dtype=jnp.float32) == [1980]
+    assert injected([0.99]) == [1980]
 
 
 def test_sparsities_are_data_under_vmap():

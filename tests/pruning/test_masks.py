@@ -47,7 +47,33 @@ def test_the_caller_says_what_is_prunable():
 def test_apply_zeroes_what_is_pruned_and_nothing_else():
     applied = pruning.apply_masks(PARAMS, MASKS)
     assert applied["dense"]["kernel"].tolist() == [[1, 0, 3], [0, 0, -6]]
-    assert applied["dense"]["bias"] is PARAMS["dense"]["bias"]
+    np.testing.assert_array_equal(applied["dense"]["bias"], PARAMS["dense"]["bias"])
+
+
+DONATED = {
+    "apply_masks": lambda params: pruning.apply_masks(params, MASKS),
+    "apply_soft_masks": lambda params: pruning.apply_soft_masks(
+        params, pruning.soft_masks(pruning.initial_gates(params, 0.0), 1.0)
+    ),
+    "reinitialise": lambda params: pruning.reinitialise(jax.random.key(0), lambda key: params, MASKS),
+}
+
+
+@pytest.mark.parametrize("masked", DONATED.values(), ids=DONATED)
+def test_a_step_that_donates_masked_params_leaves_the_params_to_rewind_to(masked):
+    step = jax.jit(lambda params: jax.tree.map(lambda leaf: leaf + 1, params), donate_argnums=0)
+    params = jax.tree.map(jnp.copy, PARAMS)
+    step(masked(params))
+    for leaf, before in zip(jax.tree.leaves(params), jax.tree.leaves(PARAMS), strict=True):
+        assert not leaf.is_deleted()
+        np.testing.assert_array_equal(leaf, before)
+
+
+def test_leaves_that_are_no_arrays_pass_through_a_mask():
+    params = {"w": jnp.ones((1, 2)), "activation": jax.nn.relu, "shape": np.ones(2), "rate": 0.5}
+    masks = {"w": jnp.array([[True, False]]), "activation": None, "shape": None, "rate": None}
+    applied = pruning.apply_masks(params, masks)
+    assert all(applied[name] is params[name] for name in ("activation", "shape", "rate"))
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf, -np.inf, -0.0, -3.0])
