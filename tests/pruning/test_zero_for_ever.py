@@ -1,5 +1,8 @@
 """A pruned weight is exactly zero at every step after its removal, whatever is around the method."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 import pruning
 
-from .wrappers import WRAPPERS, trajectory
+from .wrappers import OTHERS, WRAPPERS, training, trajectory
 
 STEPS = 12
 PARAMS = {"w": jnp.array(np.random.default_rng(0).normal(size=(4, 6)), jnp.float32), "b": jnp.ones(6)}
@@ -92,6 +95,127 @@ def test_masks_read_from_a_part_of_the_tree_fit_the_params(wrapper):
     masks = pruning.get_masks(state)
     pruning.check_masks(masks, PARAMS)
     assert masks["b"] is None
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "optimizers.md"
+HELD = {
+    "hold_masks": lambda: pruning.hold_masks(START),
+    "dissipate_to": lambda: pruning.dissipate_to([0.25, 0.5], check_every=2),
+    "gradual_magnitude": lambda: pruning.gradual_magnitude([0.25, 0.5], check_every=2),
+}
+INPUTS = jnp.array(np.random.default_rng(2).normal(size=(16, 4)), jnp.float32)
+TARGETS = jnp.array(np.random.default_rng(3).normal(size=(16, 6)), jnp.float32)
+
+
+def squares(params):
+    return jnp.mean((INPUTS @ params["w"] + params["b"][None] - TARGETS) ** 2)
+
+
+def train(row, method, steps=8):
+    params = pruning.apply_masks(PARAMS, START) if method == "hold_masks" else PARAMS
+    run = jax.jit(lambda params: training(OTHERS[row], HELD[method](), params, squares, steps))
+    return run(params)
+
+
+@pytest.mark.parametrize("row", OTHERS)
+@pytest.mark.parametrize("method", HELD)
+@pytest.mark.usefixtures("quick_compilation")
+def test_every_row_of_the_table_of_optimizers(row, method):
+    networks, masks, losses = train(row, method)
+    leaves = zip(*(jax.tree.leaves(network["w"]) for network in networks), strict=True)
+    for kept, copies in zip(jax.tree.leaves(masks), leaves, strict=True):
+        kept = np.asarray(kept)
+        assert kept.dtype == bool
+        assert not (kept[1:] & ~kept[:-1]).any()
+        assert 0 < kept[-1].sum() < kept[-1].size
+        for weights in copies:
+            assert (np.asarray(weights)[~kept] == 0).all()
+            assert np.isfinite(weights).all()
+    assert np.isfinite(losses).all()
+
+
+def test_the_table_in_the_docs_has_the_rows_that_are_tested():
+    names = {row.removeprefix("inside ").removeprefix("opaque ") for row in OTHERS}
+    assert [name for name in sorted(names) if f"{name}`" not in PAGE.read_text()] == []
+
+
+def test_the_code_in_the_docs_holds_both_copies():
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    names = {}
+    exec(compile(block, PAGE.name, "exec"), names)
+    masks = pruning.get_masks(names["state"])
+    assert all((network["w"][~masks["w"]] == 0).all() for network in names["both"])
+
+
+def test_lbfgs_converges_on_the_masked_loss():
+    """With the cached gradients of the unmasked loss it goes astray."""
+    tx = optax.chain(optax.lbfgs(), pruning.hold_masks(START))
+    params = pruning.apply_masks(PARAMS, START)
+
+    def masked_loss(params):
+        return squares(pruning.apply_masks(params, START))
+
+    def step(carry, _):
+        params, state = carry
+        value, gradient = optax.value_and_grad_from_state(masked_loss)(params, state=state)
+        updates, state = tx.update(
+            gradient, state, params, value=value, grad=gradient, value_fn=masked_loss
+        )
+        params = optax.apply_updates(params, updates)
+        return (params, state), params
+
+    def run(params):
+        return jax.lax.scan(step, (params, tx.init(params)), length=25)[1]
+
+    found = jax.jit(run)(params)
+    assert (np.asarray(found["w"])[:, ~START["w"]] == 0).all()
+    last = jax.tree.map(lambda leaf: leaf[-1], found)
+    assert optax.tree.norm(jax.grad(masked_loss)(last)) < 1e-3
+
+
+def test_what_schedule_free_evaluates_is_masked_by_the_caller():
+    tx = optax.chain(optax.contrib.schedule_free(optax.sgd(0.1), 0.1), HELD["dissipate_to"]())
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(4):
+        updates, state = tx.update(jax.grad(squares)(params), state, params)
+        params = optax.apply_updates(params, updates)
+    averaged = optax.contrib.schedule_free_eval_params(state[0], params)
+    masks = pruning.get_masks(state)
+    assert (averaged["w"][~masks["w"]] != 0).any()
+    assert (pruning.apply_masks(averaged, masks)["w"][~masks["w"]] == 0).all()
+
+
+def test_an_average_of_the_params_is_masked_by_the_caller():
+    average = optax.incremental_update({"w": jnp.zeros((1, 2))}, {"w": jnp.ones((1, 2))}, 0.1)
+    masks = {"w": jnp.array([[True, False]])}
+    assert average["w"].tolist() != [[1, 0]]
+    assert pruning.apply_masks(average, masks)["w"][0, 1] == 0
+
+
+def test_lookahead_that_resets_its_state_begins_the_pruning_anew():
+    """So docs/optimizers.md says: held masks alone go with it."""
+
+    def kept(last):
+        wrapped = optax.lookahead(optax.chain(optax.sgd(0.1), last), 2, 0.5, reset_state=True)
+        tx = pruning.hold_outside(wrapped)
+        params = optax.LookaheadParams.init_synced(PARAMS)
+        state, counts = tx.init(params), []
+        for _ in range(2):
+            updates, state = tx.update(PARAMS, state, params)
+            params = optax.apply_updates(params, updates)
+            counts.append(int(pruning.count_kept(pruning.get_masks(state))))
+        return counts
+
+    assert kept(pruning.gradual_magnitude([0.5], check_every=1)) == [12, 24]
+    assert kept(pruning.hold_masks(START)) == [int(START["w"].sum())] * 2
+
+
+def test_hold_outside_needs_masks_inside_and_params_that_they_fit():
+    with pytest.raises(ValueError, match="expected a transformation that holds masks"):
+        pruning.hold_outside(optax.adam(0.1)).init(PARAMS)
+    tx = pruning.hold_outside(optax.chain(optax.sgd(0.1), pruning.hold_masks(START)))
+    with pytest.raises(ValueError, match="hold_outside needs the params"):
+        tx.update(PARAMS, tx.init(PARAMS))
 
 
 def test_without_the_transformation_warm_moments_revive_pruned_weights():
