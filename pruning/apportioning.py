@@ -1,4 +1,4 @@
-"""From the sparsities of layers to whole numbers of weights that add up to the sparsity of the network."""
+"""From the sparsities of layers to whole numbers of weights that add up to the network's sparsity."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from pruning.leaves import is_traced
 
 
 class Quotas(NamedTuple):
-    """What an allocation asks for, before it is made whole numbers.
+    r"""What an allocation asks for, before it is made whole numbers.
 
     Attributes:
-        total: :math:`\\lfloor s n \\rfloor`, how many weights the network loses, an int32 scalar.
-        floors: :math:`\\lfloor s_l n_l \\rfloor` of each of the L layers, int32, shape (L,).
+        total: :math:`\lfloor s n \rfloor`, how many weights the network loses, an int32 scalar.
+        floors: :math:`\lfloor s_l n_l \rfloor` of each of the L layers, int32, shape (L,).
         remainders: What is cut off from :math:`s_l n_l`, float32, shape (L,).
     """
 

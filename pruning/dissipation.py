@@ -298,7 +298,7 @@ def _displacement(mask: Any, weight: Any, initial: Any) -> Any:
 def _most_displaced(mask: Any, weight: Any, initial: Any) -> Any:
     """A mask of the one kept weight that has moved the most; nothing if none is kept."""
     displacement = _displacement(mask, weight, initial)
-    # By hand what argmax does, NaN first: it would make one axis of an array that is divided along several.
+    # What argmax does, NaN first; it would make one axis of an array that is divided along several.
     most = (displacement == jnp.max(displacement)) | jnp.isnan(displacement)
     index = flat_places(mask)
     return mask & (index == jnp.min(jnp.where(most, index, mask.size)))

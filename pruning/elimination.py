@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
+from pruning.candidates import map_candidates, take_candidates
 from pruning.kstarts import Fitness, KStarts, candidate_masks, fittest
 from pruning.leaves import Prunable, PyTree, Scalar, prunable
 from pruning.masks import apply_masks
@@ -53,11 +54,11 @@ def successive_elimination(
     applied to the candidates of Haroon 2022 (arXiv 2209.02201).
     """
     masks = candidate_masks(key, params, k=k, sparsity=sparsity, allocation=allocation, prunable=prunable)
-    trained = jax.vmap(lambda candidate: apply_masks(params, candidate))(masks)
+    trained = map_candidates(lambda candidate: apply_masks(params, candidate), masks)
     survivors, last = jnp.arange(k), None
     epoch, alive = 0, k
     while True:
-        trained, sums = jax.vmap(lambda p, m, epoch=epoch: train_fn(p, m, epoch))(trained, masks)
+        trained, sums = map_candidates(lambda both, epoch=epoch: train_fn(*both, epoch), (trained, masks))
         current = fitness(trained, sums, masks)
         last = current if last is None else last.at[survivors].set(current)
         epoch, alive = epoch + 1, -(-alive // 2)
@@ -66,6 +67,4 @@ def successive_elimination(
             return best._replace(winner=survivors[best.winner], fitness=last)
         order = jnp.argsort(jnp.where(jnp.isfinite(current), -current, jnp.inf), stable=True)
         chosen = jnp.sort(order[:alive])
-        trained, masks, survivors = jax.tree.map(
-            lambda leaf, chosen=chosen: leaf[chosen], (trained, masks, survivors)
-        )
+        trained, masks, survivors = take_candidates((trained, masks, survivors), chosen)

@@ -5,7 +5,7 @@ chain, judges the weights after that step's update, and holds what it removed at
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,8 @@ def gradual_magnitude(
     :math:`|w_t|` are removed until the sparsity is exactly ``sparsities[i - 1]``; ties are kept by the
     lower index. What is removed stays so. With an allocation too the network loses exactly
     :math:`\lfloor s n + 10^{-6} \rfloor` weights: each layer its share rounded down, and those of the
-    largest remainders one more, as far as that empties no layer. (``random_masks`` and ``layerwise_masks`` round down in every layer.)
+    largest remainders one more, as far as that empties no layer. (``random_masks`` and
+    ``layerwise_masks`` round down in every layer.)
 
     Args:
         sparsities: Sparsity after each check, non-decreasing, in [0, 1), shape (checks,); may be
@@ -138,4 +139,3 @@ def gradual_magnitude(
         return zero_pruned(updates, params, kept), GradualMagnitudeState(count, kept)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-

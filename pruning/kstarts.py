@@ -17,13 +17,13 @@ Source: Haroon 2022, "What to Prune and What Not to Prune at Initialization" (ar
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from pruning.allocation import uniform
+from pruning.candidates import map_candidates, take_candidates
 from pruning.leaves import Prunable, PyTree, Scalar, prunable
 from pruning.masks import apply_masks
 from pruning.precision import at_least_float32
@@ -83,7 +83,7 @@ def candidate_masks(
     def draw(key: jax.Array) -> PyTree:
         return random_masks(key, params, sparsity, allocation=allocation, prunable=prunable)
 
-    return _map_in_chunks(draw, jax.random.split(key, k), chunk_size)
+    return map_candidates(draw, jax.random.split(key, k), chunk_size)
 
 
 def k_starts(
@@ -171,12 +171,13 @@ def train_candidates(
         if not isinstance(found, tuple) or len(found) != 2:
             got = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
             raise ValueError(
-                f"expected train_fn to return (params, gradient_sums), got {got}; batch statistics belong "
-                'into the params, as leaves without a mask: {"params": params, "batch_stats": statistics}'
+                f"expected train_fn to return (params, gradient_sums), got {got}; batch statistics "
+                "belong into the params, as leaves without a mask: "
+                '{"params": params, "batch_stats": statistics}'
             )
         return found
 
-    return _map_in_chunks(train, masks, chunk_size)
+    return map_candidates(train, masks, chunk_size)
 
 
 def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
@@ -199,8 +200,7 @@ def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
     if jnp.shape(fitness) != (k,):
         raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
     winner = jnp.argmax(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf))
-    take = lambda leaf: leaf[winner] if _is_array(leaf) else leaf  # noqa: E731
-    return KStarts(jax.tree.map(take, masks), jax.tree.map(take, params), winner, fitness)
+    return KStarts(take_candidates(masks, winner), take_candidates(params, winner), winner, fitness)
 
 
 def weight_fitness(params: PyTree, gradient_sums: PyTree, masks: PyTree) -> jax.Array:
@@ -279,45 +279,18 @@ def add_standardised(first: jax.Array, second: jax.Array) -> jax.Array:
     return _standardised(first) + _standardised(second)
 
 
-def _map_in_chunks(
-    function: Callable[[PyTree], PyTree], stacked: PyTree, chunk_size: int | None
-) -> PyTree:
-    """A function of each of the K, all at once or in chunks; what is no array stays as it is."""
-    constant: list[Any] = []
-
-    def arrays_of(one: PyTree) -> list[Any]:
-        leaves, structure = jax.tree.flatten(function(one))
-        # Traced once or twice, with the same functions each time.
-        constant[:] = [structure, [None if _is_array(leaf) else leaf for leaf in leaves]]
-        return [leaf if _is_array(leaf) else None for leaf in leaves]
-
-    if chunk_size is None:
-        arrays = jax.vmap(arrays_of)(stacked)
-    elif chunk_size < 1:
-        raise ValueError(f"expected chunk_size >= 1, got {chunk_size}")
-    else:
-        arrays = jax.lax.map(arrays_of, stacked, batch_size=chunk_size)
-    structure, others = constant
-    return structure.unflatten(
-        [other if array is None else array for array, other in zip(arrays, others, strict=True)]
-    )
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
-
-
 def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
     """Mean of ``|value|`` over the kept weights of each candidate, shape (K,)."""
     of_path = {plain_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(values)}
     total = count = jnp.float32(0)
     for path, mask in jax.tree_util.tree_leaves_with_path(masks):
         value = of_path.get(plain_path(path))
-        if jnp.shape(value) != mask.shape:
+        if value is None or jnp.shape(value) != mask.shape:
             got = f"{', '.join(list(of_path)[:4])}, ..." if value is None else f"shape {jnp.shape(value)}"
             raise ValueError(
-                f"expected values of shape {mask.shape} at {plain_path(path)}, where the masks are, got {got}; "
-                "train_fn returns params, and gradient sums, shaped like the params that the search was given"
+                f"expected values of shape {mask.shape} at {plain_path(path)}, where the masks are, got "
+                f"{got}; train_fn returns params, and gradient sums, shaped like the params that the "
+                "search was given"
             )
         axes = tuple(range(1, mask.ndim))
         size = jnp.abs(value.astype(at_least_float32(value.dtype)))

@@ -62,8 +62,8 @@ def hold_outside(optimizer: optax.GradientTransformation) -> optax.GradientTrans
 
 
 def _of_its_kind(old: Any, new: Any) -> Any:
-    is_mask = jnp.result_type(old) == bool and jnp.result_type(new) != bool
-    return new != 0 if is_mask else new
+    was_mask = jnp.result_type(old) == jnp.bool_
+    return new != 0 if was_mask and jnp.result_type(new) != jnp.bool_ else new
 
 
 def _zero_in_copies(updates: PyTree, params: PyTree, masks: PyTree) -> PyTree:
@@ -73,7 +73,10 @@ def _zero_in_copies(updates: PyTree, params: PyTree, masks: PyTree) -> PyTree:
     def fits(part: PyTree) -> bool:
         try:
             alike = jax.tree.map(
-                lambda mask, leaf: mask is None or mask.shape == jnp.shape(leaf), masks, part, is_leaf=is_none
+                lambda mask, leaf: mask is None or mask.shape == jnp.shape(leaf),
+                masks,
+                part,
+                is_leaf=is_none,
             )
         except (ValueError, TypeError):
             return False

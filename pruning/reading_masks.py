@@ -70,7 +70,7 @@ def as_bool(masks: PyTree) -> PyTree:
     Returns:
         The same tree, of bool arrays.
     """
-    return jax.tree.map(lambda mask: mask if mask.dtype == bool else mask != 0, masks)
+    return jax.tree.map(lambda mask: mask if mask.dtype == jnp.bool_ else mask != 0, masks)
 
 
 def without_boxes(tree: PyTree) -> PyTree:
@@ -154,7 +154,7 @@ def plain_path(path: Any) -> str:
 def _are_masks(tree: Any) -> bool:
     leaves = jax.tree.leaves(tree)
     dtypes = [getattr(leaf, "dtype", None) for leaf in leaves]
-    countable = all(d is not None and (d == bool or jnp.issubdtype(d, jnp.integer)) for d in dtypes)
+    countable = all(d is not None and (d == jnp.bool_ or jnp.issubdtype(d, jnp.integer)) for d in dtypes)
     return countable and any(jnp.ndim(leaf) for leaf in leaves)
 
 
@@ -167,10 +167,10 @@ def _joined(first: Any, last: Any, path: tuple[Any, ...], names: str) -> Any:
         if jnp.shape(first) != jnp.shape(last) or _revives(first, last):
             where = jax.tree_util.keystr(path)
             raise ValueError(
-                f"expected transformations whose masks agree, got {names}, of which the last keeps weights "
-                f"{f'at {where} ' if where else ''}that an earlier one prunes: give the last one the masks "
-                "to begin with (dissipate(..., masks=masks), not hold_masks before it), or read one part "
-                "of the state at a time, get_masks(opt_state[0])"
+                f"expected transformations whose masks agree, got {names}, of which the last keeps "
+                f"weights {f'at {where} ' if where else ''}that an earlier one prunes: give the last one "
+                "the masks to begin with (dissipate(..., masks=masks), not hold_masks before it), or "
+                "read one part of the state at a time, get_masks(opt_state[0])"
             )
         return last
     keys = [key for (key, *_), _ in jax.tree_util.tree_flatten_with_path(first, _is_child_of(first))[0]]
@@ -200,8 +200,8 @@ def _no_masks(opt_state: Any) -> str:
 
     if any(map(is_restored, jax.tree.leaves(opt_state, is_leaf=is_restored))):
         return (
-            "expected an optimizer state with a transformation that holds masks, got one restored without "
-            "its types, where a dict holds the masks: restore it with a target, tx.init(params)"
+            "expected an optimizer state with a transformation that holds masks, got one restored "
+            "without its types, where a dict holds the masks: restore it with a target, tx.init(params)"
         )
     return (
         "expected a transformation that holds masks in this optimizer state, got none; add "

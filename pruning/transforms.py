@@ -242,17 +242,14 @@ def own_prunable(params: PyTree, prunable: Prunable | None) -> PyTree:
         A tree like masks.
 
     Raises:
-        ValueError: If nothing is prunable, or a leaf's dtype has no zero.
+        ValueError: If nothing is prunable, or the dtype of a weight has no zero.
     """
     params = without_hidden(params)
     try:
         chosen = prunable_params(params, default_prunable if prunable is None else prunable)
     except ValueError as error:
         raise ValueError(_flat_message(params)) if _is_flat(params) else error from None
-    for path, leaf in jax.tree_util.tree_leaves_with_path(chosen):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.finfo(leaf.dtype).min >= 0:
-            where = jax.tree_util.keystr(path)
-            raise ValueError(f"expected a dtype with a zero at {where}, for pruned weights, got {leaf.dtype}")
+    jax.tree_util.tree_map_with_path(_check_zero, chosen)
     return chosen
 
 
@@ -279,7 +276,17 @@ def own_masks(masks: PyTree, params: PyTree) -> PyTree:
             masks = jax.tree.map(lambda p, m: None if p is None else m, params, masks, is_leaf=is_none)
     masks = fit_masks(masks, params)
     check_masks(masks, params)
+    jax.tree_util.tree_map_with_path(_check_zero, map_masks(lambda _, leaf: leaf, masks, params))
     return map_masks(placed_as, masks, params)
+
+
+def _check_zero(path: Any, leaf: Any) -> None:
+    # As a Python float: compared as it is, the 0 would become what the dtype has in its place.
+    if jnp.issubdtype(leaf.dtype, jnp.floating) and float(jnp.finfo(leaf.dtype).min) >= 0:
+        where = jax.tree_util.keystr(path)
+        raise ValueError(
+            f"expected weights of a dtype that has a zero, for pruned ones, at {where}, got {leaf.dtype}"
+        )
 
 
 def _is_flat(params: PyTree) -> bool:
@@ -288,9 +295,9 @@ def _is_flat(params: PyTree) -> bool:
 
 def _flat_message(params: PyTree) -> str:
     return (
-        f"expected a tree of params, got one flat array of shape {params.shape}: if that is optax.flatten's, "
-        "put the pruning transformation around it, optax.chain(optax.flatten(optimizer), ...), where it sees "
-        "the layers"
+        f"expected a tree of params, got one flat array of shape {params.shape}: if that is "
+        "optax.flatten's, put the pruning transformation around it, optax.chain(optax.flatten("
+        "optimizer), ...), where it sees the layers"
     )
 
 

@@ -455,6 +455,16 @@ ROWS = {
         run=pruned_by(lambda params: pruning.hold_masks(every_other(params))),
         check=checks.trained_to(0.5),
     ),
+    "hold_outside": Row(
+        run=pruned_by(
+            lambda params: pruning.hold_outside(
+                optax.contrib.sam(
+                    optax.chain(optax.sgd(0.25), pruning.hold_masks(every_other(params))), optax.sgd(-0.1)
+                )
+            )
+        ),
+        check=checks.trained_to(0.5),
+    ),
     "accumulate_gradients": Row(run=sums_of(pruning.accumulate_gradients), check=checks.sums(3, np.abs)),
     "accumulate_signed_gradients": Row(
         run=sums_of(pruning.accumulate_signed_gradients), check=checks.sums(-3, np.asarray)

@@ -79,3 +79,16 @@ def test_nan_goes_first():
 def test_bad_knobs(knobs, message):
     with pytest.raises(ValueError, match=message):
         search(**knobs)
+
+
+def test_functions_among_the_leaves_come_back_with_the_winner():
+    params = {"w": jnp.arange(1.0, 9).reshape(2, 4), "activation": jax.nn.relu}
+
+    def grow(params, masks, epoch):
+        return {**params, "w": params["w"] * 2}, {"w": params["w"]}
+
+    found = pruning.successive_elimination(
+        jax.random.key(0), params, grow, k=4, sparsity=0.5, fitness=pruning.weight_fitness
+    )
+    assert found.params["activation"] is jax.nn.relu
+    assert found.params["w"].shape == (2, 4)

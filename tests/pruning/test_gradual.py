@@ -56,7 +56,7 @@ def test_an_allocation_ranks_each_layer_by_itself():
 
 
 def test_an_allocation_that_counts_shapes_serves_too():
-    """Of 520 weights 0.8 are 416: each layer's share rounded down is 413 and 2, and 2.9 has the larger rest."""
+    """Of 520 weights 0.8 are 416: rounded down 413 and 2 go, and the second has the larger rest."""
     params = {"a": jnp.ones((50, 10)), "b": jnp.ones((10, 2))}
     tx = pruning.gradual_magnitude([0.5, 0.8], check_every=1, allocation=pruning.erdos_renyi_kernel)
     (_, masks) = trained(tx, params, 2)[-1]

@@ -1,6 +1,9 @@
+import equinox as eqx
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import pruning
@@ -213,3 +216,86 @@ def test_a_fitness_of_another_shape_is_an_error(fitness):
     masks = {"w": jnp.ones((3, 1, 1), bool)}
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         pruning.fittest(masks, masks, fitness)
+
+
+def test_a_whole_equinox_model_is_searched():
+    """Its functions are the same for all candidates, and come back with the winner."""
+    model = eqx.nn.MLP(2, 2, 4, 1, key=KEY)
+
+    def train_fn(model, masks):
+        arrays = eqx.filter(model, eqx.is_array)
+        tx = optax.chain(pruning.accumulate_gradients(), optax.sgd(0.1), pruning.hold_masks(masks))
+        gradients = eqx.filter_grad(lambda model: jnp.sum(model(jnp.ones(2)) ** 2))(model)
+        updates, state = tx.update(gradients, tx.init(arrays), arrays)
+        return eqx.apply_updates(model, updates), optax.tree.get(state, "gradient_sums")
+
+    knobs = {"k": 3, "sparsity": 0.5, "fitness": pruning.combined_fitness}
+    found = pruning.k_starts(KEY, model, train_fn, **knobs)
+    assert found.params.activation is model.activation
+    assert found.params(jnp.ones(2)).shape == (2,)
+    weight, mask = (np.asarray(tree.layers[0].weight) for tree in (found.params, found.masks))
+    assert mask.sum() == 4
+    assert (weight[~mask] == 0).all()
+    chunked = pruning.k_starts(KEY, model, train_fn, chunk_size=2, **knobs)
+    np.testing.assert_allclose(chunked.fitness, found.fitness, rtol=1e-6)
+    assert chunked.params.activation is model.activation
+
+
+class Normalised(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(nn.BatchNorm(use_running_average=False)(nn.Dense(3)(x)))
+
+
+def test_batch_statistics_travel_in_the_params():
+    network, inputs = Normalised(), jax.random.normal(KEY, (8, 2))
+    variables = network.init(KEY, inputs)
+
+    def train_fn(variables, masks):
+        tx = optax.chain(
+            pruning.accumulate_gradients(), optax.sgd(0.1), pruning.hold_masks(masks["params"])
+        )
+
+        def loss(params, statistics):
+            outputs, after = network.apply(
+                {"params": params, "batch_stats": statistics}, inputs, mutable=["batch_stats"]
+            )
+            return jnp.mean(outputs**2), after["batch_stats"]
+
+        gradients, statistics = jax.grad(loss, has_aux=True)(
+            variables["params"], variables["batch_stats"]
+        )
+        updates, state = tx.update(gradients, tx.init(variables["params"]), variables["params"])
+        trained = {"params": optax.apply_updates(variables["params"], updates), "batch_stats": statistics}
+        return trained, {"params": optax.tree.get(state, "gradient_sums")}
+
+    found = pruning.k_starts(
+        KEY, variables, train_fn, k=3, sparsity=0.5, fitness=pruning.combined_fitness
+    )
+    alone, _ = train_fn(pruning.apply_masks(variables, found.masks), found.masks)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found.params, alone)
+    mean = found.params["batch_stats"]["BatchNorm_0"]["mean"]
+    assert (mean != variables["batch_stats"]["BatchNorm_0"]["mean"]).any()
+    assert set(jax.tree.leaves(found.masks, is_leaf=lambda m: m is None)[:2]) == {None}
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            lambda params: (params, params, params),
+            "got 3 values; batch statistics belong into the params",
+        ),
+        (lambda params: params, "got dict"),
+        (lambda params: ((params, params), params), r"at \['w'\], where the masks are, got \[0\]\['b'\]"),
+        (
+            lambda params: ({"w": params["w"][:1]}, params),
+            r"shape \(6, 2, 4\) at \['w'\].*shape \(6, 1, 4\)",
+        ),
+    ],
+)
+def test_a_train_fn_that_returns_something_else_is_told_what_to_return(returned, message):
+    with pytest.raises(ValueError, match=message) as error:
+        search(lambda params, masks: returned(params))
+    assert len(str(error.value)) < 400
+    assert "\n" not in str(error.value)

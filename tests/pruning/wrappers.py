@@ -137,7 +137,9 @@ OTHERS = {
     "apply_every": _after(optax.chain(optax.adam(0.1), optax.apply_every(2))),
     "keep_params_nonnegative": _after(optax.chain(optax.adam(0.1), optax.keep_params_nonnegative())),
     "differentially_private_aggregate": _after(
-        optax.chain(contrib.differentially_private_aggregate(1.0, 0.1, jax.random.key(0)), optax.sgd(0.1)),
+        optax.chain(
+            contrib.differentially_private_aggregate(1.0, 0.1, jax.random.key(0)), optax.sgd(0.1)
+        ),
         gradient=_per_example,
     ),
     "flatten": _after(optax.flatten(optax.adam(0.1))),
