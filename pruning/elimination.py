@@ -58,7 +58,9 @@ def successive_elimination(
     survivors, last = jnp.arange(k), None
     epoch, alive = 0, k
     while True:
-        trained, sums = map_candidates(lambda both, epoch=epoch: train_fn(*both, epoch), (trained, masks))
+        trained, sums = map_candidates(
+            lambda both, epoch=epoch: train_fn(both[0], both[1], epoch), (trained, masks)
+        )
         current = fitness(trained, sums, masks)
         last = current if last is None else last.at[survivors].set(current)
         epoch, alive = epoch + 1, -(-alive // 2)

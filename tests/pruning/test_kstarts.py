@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -5,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import pruning
 
@@ -277,6 +281,20 @@ def test_batch_statistics_travel_in_the_params():
     mean = found.params["batch_stats"]["BatchNorm_0"]["mean"]
     assert (mean != variables["batch_stats"]["BatchNorm_0"]["mean"]).any()
     assert set(jax.tree.leaves(found.masks, is_leaf=lambda m: m is None)[:2]) == {None}
+
+
+def test_the_recipe_for_nnx_with_statistics_and_dropout():
+    page = Path(__file__).parents[2] / "docs" / "nnx_k_starts.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    names = {}
+    exec(compile(block, page.name, "exec"), names)
+    winner, found = names["winner"], names["found"]
+    assert (winner.norm.mean[...] != 0).any()
+    kernel, mask = (
+        np.asarray(nnx.as_pure(tree)["first"]["kernel"]) for tree in (found.params, found.masks)
+    )
+    assert mask.sum() == 64
+    assert (kernel[~mask] == 0).all()
 
 
 @pytest.mark.parametrize(
