@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
+import pruning
 from pruning.conditions import compute_where
 
 
@@ -47,6 +48,25 @@ def test_members_of_nested_ensembles_still_branch(depth):
     program = jax.make_jaxpr(function)(conditions)
     assert scalar_conditions(program.jaxpr) == [()]
     np.testing.assert_array_equal(jax.jit(function)(conditions), conditions)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        pruning.dissipate(0.1, check_every=3, stop_after=9),
+        pruning.dissipate_settled(0.1, check_every=3, stop_after=9),
+        pruning.gradual_magnitude([0.5], check_every=3),
+        pruning.accumulate_gradients(first=2),
+    ],
+)
+def test_steps_of_ensembles_of_ensembles_still_branch(tx):
+    params = {"w": jnp.ones((2, 3, 4, 5))}
+    state = jax.vmap(jax.vmap(tx.init))(params)
+    state = state._replace(count=jnp.arange(6, dtype=jnp.int32).reshape(2, 3))
+    program = jax.make_jaxpr(jax.vmap(jax.vmap(tx.update)))(params, state, params)
+    conditions = scalar_conditions(program.jaxpr)
+    assert conditions
+    assert set(conditions) == {()}
 
 
 def test_some_axes_may_not_be_batched():
