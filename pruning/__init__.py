@@ -44,7 +44,7 @@ from pruning.kstarts import (
     train_candidates,
     weight_fitness,
 )
-from pruning.leaves import prunable
+from pruning.leaves import prunable, prunable_by_shape, prunable_except, prunable_under
 from pruning.lottery import prune_remaining, prune_remaining_by_layer
 from pruning.masks import (
     LayerRow,
@@ -143,6 +143,9 @@ __all__ = [
     "next_round",
     "next_round_as_released",
     "prunable",
+    "prunable_by_shape",
+    "prunable_except",
+    "prunable_under",
     "prune_remaining",
     "prune_remaining_by_layer",
     "pruned_count",

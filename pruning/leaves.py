@@ -7,6 +7,8 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
+from pruning.naming import is_auxiliary, leaf_paths, names_along
+
 PyTree = Any
 Path = tuple[Any, ...]
 Prunable = Callable[[Path, Any], bool]
@@ -24,21 +26,108 @@ def is_traced(value: Any) -> bool:
 
 
 def prunable(path: Path, leaf: Any) -> bool:
-    """The default predicate: floating-point leaves of at least two dimensions.
+    """The default predicate: the kernels of a network, by shape and by name.
 
-    This takes in the kernels of dense and convolutional layers and leaves out biases, the scales of
-    normalisation layers, counters and keys. Write your own with the same signature to choose
-    otherwise.
+    Floating-point leaves of at least two dimensions whose name is not that of a bias, the scale of a
+    normalisation layer, a class token or a position embedding. The names are those of Flax, Equinox,
+    Haiku, Keras and PyTorch (``pruning.naming`` lists them); a leaf called ``b`` is a bias only beside a
+    ``w``. The embeddings of words are kernels.
+
+    Others to pass as ``prunable=`` wherever there is one: ``prunable_by_shape``, ``prunable_under`` and
+    ``prunable_except`` of names, or any function with this signature.
 
     Args:
-        path: The leaf's key path, as ``jax.tree_util.tree_map_with_path`` gives it.
+        path: The leaf's key path, as ``jax.tree_util.tree_map_with_path`` gives it. The functions of this
+            library pass one that also knows the names beside it, without which ``b`` is a kernel.
         leaf: An array, or anything with ``ndim`` and ``dtype``.
 
     Returns:
         Whether the leaf may be pruned.
+
+    >>> attention = {"kernel": jnp.ones((16, 4, 4)), "bias": jnp.ones((4, 4))}
+    >>> jax.tree_util.tree_map_with_path(prunable, attention)
+    {'bias': False, 'kernel': True}
+    """
+    return prunable_by_shape(path, leaf) and not is_auxiliary(path)
+
+
+def prunable_by_shape(path: Path, leaf: Any) -> bool:
+    """A predicate that no name matters to: all floating-point leaves of at least two dimensions.
+
+    Args:
+        path: Not used.
+        leaf: An array, or anything with ``ndim`` and ``dtype``.
+
+    Returns:
+        Whether the leaf may be pruned.
+
+    >>> prunable_by_shape((), jnp.ones((1, 4)))
+    True
     """
     del path
     return getattr(leaf, "ndim", 0) >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def prunable_under(*names: str) -> Prunable:
+    """A predicate for parts of a network: what ``prunable`` takes, at or below the given names.
+
+    Args:
+        *names: Of modules or leaves, as they stand in the path: ``"encoder"``, ``"kernel"``.
+
+    Returns:
+        A predicate.
+
+    Raises:
+        ValueError: If there is no name.
+
+    >>> params = {"encoder": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 2))}}
+    >>> jax.tree_util.tree_map_with_path(prunable_under("encoder"), params)
+    {'encoder': {'kernel': True}, 'head': {'kernel': False}}
+    """
+    _check_names(names)
+    return lambda path, leaf: prunable(path, leaf) and bool(set(names) & set(names_along(path)))
+
+
+def prunable_except(*names: str) -> Prunable:
+    """A predicate that leaves parts of a network dense: what ``prunable`` takes, elsewhere.
+
+    Args:
+        *names: Of modules or leaves, as they stand in the path: ``"head"``, ``"embedding"``.
+
+    Returns:
+        A predicate.
+
+    Raises:
+        ValueError: If there is no name.
+
+    >>> params = {"encoder": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 2))}}
+    >>> jax.tree_util.tree_map_with_path(prunable_except("head"), params)
+    {'encoder': {'kernel': True}, 'head': {'kernel': False}}
+    """
+    _check_names(names)
+    return lambda path, leaf: prunable(path, leaf) and not set(names) & set(names_along(path))
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f'expected names of modules or leaves, such as "head", got {names}')
+
+
+def map_with_leaf_path(function: Callable[..., Any], tree: PyTree, *others: PyTree) -> PyTree:
+    """As ``jax.tree_util.tree_map_with_path``, with paths that know what stands beside the leaf.
+
+    Args:
+        function: ``function(path, leaf, *leaves)``.
+        tree: Any pytree.
+        *others: Trees that have the same structure.
+
+    Returns:
+        The tree of the results.
+    """
+    found, structure = jax.tree_util.tree_flatten_with_path(tree)
+    paths = leaf_paths([path for path, _ in found])
+    columns = [[leaf for _, leaf in found], *(structure.flatten_up_to(other) for other in others)]
+    return structure.unflatten([function(*row) for row in zip(paths, *columns, strict=True)])
 
 
 def prunable_params(params: PyTree, prunable: Prunable = prunable) -> PyTree:
@@ -54,13 +143,14 @@ def prunable_params(params: PyTree, prunable: Prunable = prunable) -> PyTree:
     Raises:
         ValueError: If no leaf is prunable.
     """
-    chosen = jax.tree_util.tree_map_with_path(
+    chosen = map_with_leaf_path(
         lambda path, leaf: leaf if prunable(path, leaf) and leaf.size else None, params
     )
     if not jax.tree.leaves(chosen):
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         raise ValueError(
-            "expected params with at least one prunable leaf (by default: floating point, ndim >= 2), "
+            "expected params with at least one prunable leaf (by default: a kernel, that is "
+            "floating point, ndim >= 2, and no bias, scale or position embedding by its name), "
             + (f"but none of {', '.join(paths[:8])} is one" if paths else "got a tree without leaves")
             + "; pass the params collection itself, or your own prunable(path, leaf)"
         )

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import DictKey
 
 import pruning
 
@@ -186,6 +187,20 @@ ROWS = {
         check=lambda result, params: checks.equal([leaf.ndim >= 2 for leaf in jax.tree.leaves(params)])(
             result, params
         ),
+    ),
+    "prunable_by_shape": Row(
+        run=lambda key, params: [pruning.prunable_by_shape((), leaf) for leaf in jax.tree.leaves(params)],
+        check=lambda result, params: checks.equal([leaf.ndim >= 2 for leaf in jax.tree.leaves(params)])(
+            result, params
+        ),
+    ),
+    "prunable_under": Row(
+        run=lambda key, params: pruning.prunable_under("head")((DictKey("head"),), jnp.ones((2, 2))),
+        check=checks.equal(True),
+    ),
+    "prunable_except": Row(
+        run=lambda key, params: pruning.prunable_except("head")((DictKey("head"),), jnp.ones((2, 2))),
+        check=checks.equal(False),
     ),
     # Counting and allocations
     "pruned_count": Row(
