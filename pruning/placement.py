@@ -67,20 +67,21 @@ def zero_count(params: PyTree) -> jax.Array:
     return zero
 
 
-def flat_places(leaf: jax.Array) -> jax.Array:
+def flat_places(leaf: jax.Array, start: Any = 0) -> jax.Array:
     """The flat index of every entry of an array, as int32 that lie as the array does.
 
     Args:
         leaf: An array.
+        start: The first entry's, an int32.
 
     Returns:
-        ``jnp.arange(leaf.size).reshape(leaf.shape)``, without the reshape.
+        ``start + jnp.arange(leaf.size).reshape(leaf.shape)``, without the reshape.
     """
-    sharding = _explicit_sharding(leaf)
-    places = jnp.zeros_like(leaf, dtype=jnp.int32)
+    places = jnp.zeros_like(leaf, dtype=jnp.int32) + start
     for axis in range(leaf.ndim):
-        along = jax.lax.broadcasted_iota(jnp.int32, leaf.shape, axis, out_sharding=sharding)
-        places = places + along * math.prod(leaf.shape[axis + 1 :])
+        # Multiplied while it is short: what does not change in a loop XLA computes before it, in memory.
+        along = jax.lax.iota(jnp.int32, leaf.shape[axis]) * math.prod(leaf.shape[axis + 1 :])
+        places = places + jnp.expand_dims(along, [other for other in range(leaf.ndim) if other != axis])
     return places
 
 

@@ -15,11 +15,8 @@ import numpy as np
 
 from pruning.counting import check_sparsity, pruned_count
 from pruning.leaves import PyTree, Scalar, is_traced
-from pruning.masks import check_alike, count_kept, count_prunable, map_masks
-from pruning.threshold import lowest
-
-_NAN = 1
-"""The rank of NaN; minus infinity has a higher one."""
+from pruning.masks import check_alike, count_kept, count_prunable
+from pruning.threshold import without_lowest
 
 
 def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> PyTree:
@@ -148,11 +145,9 @@ def keep_highest_and_check(
     """
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, scores))
     before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
-    wide = any(leaf.dtype == jnp.float64 for leaf in leaves)
-    ranks = [_ranks(leaf, mask, wide) for leaf, mask in zip(leaves, before, strict=True)]
-    kept = structure.unflatten([~low for low in lowest(ranks, jnp.asarray(pruned, jnp.int32))])
-    nan = jnp.any(jnp.stack([jnp.any(leaf == _NAN) for leaf in ranks]))
-    return kept if masks is None else map_masks(jnp.logical_and, kept, masks), nan
+    kept = without_lowest(leaves, before, jnp.asarray(pruned, jnp.int32))
+    nan = [_any_nan(leaf, mask) for leaf, mask in zip(leaves, before, strict=True)]
+    return structure.unflatten(kept), jnp.any(jnp.stack(nan))
 
 
 def check_scores(scores: PyTree, masks: PyTree = None) -> int:
@@ -195,15 +190,6 @@ def _check_reachable(masks: PyTree, pruned: Any, what: str) -> None:
         )
 
 
-def _ranks(scores: jax.Array, mask: jax.Array | None, wide: bool) -> jax.Array:
-    """Unsigned integers in the order of the scores; 0 where pruned already, ``_NAN`` for NaN."""
-    scores = scores.astype(jnp.float64 if wide else jnp.float32)
-    unsigned = jnp.uint64 if wide else jnp.uint32
-    sign = jnp.array(1, unsigned) << (jnp.iinfo(unsigned).bits - 1)
-    bits = jax.lax.bitcast_convert_type(scores, unsigned)
-    # Both zeros are one score: the sign of a zero must not break a tie. (As numbers, subnormal
-    # ones are zero too on CPUs.)
-    bits = jnp.where(bits == sign, 0, bits)
-    ranks = jnp.where(bits >= sign, ~bits, bits | sign)
-    ranks = jnp.where(jnp.isnan(scores), jnp.array(_NAN, unsigned), ranks)
-    return ranks if mask is None else jnp.where(mask, ranks, jnp.array(0, unsigned))
+def _any_nan(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
+    nan = jnp.isnan(scores)
+    return jnp.any(nan if mask is None else nan & mask)

@@ -1,28 +1,40 @@
 """Where a count is reached: the search under every selection.
 
-Keys are unsigned integers in a list of arrays. Each pass over them counts, for seven probes at once,
-how many lie below. The first probes are quantiles of a sample; then they stand around the place where
-the threshold is if keys are spread evenly between two probes, and once that has not helped (ties, gaps)
-they divide the interval evenly. The search ends as soon as the count is met. So a threshold among
-millions of scores takes three to six passes, sorts nothing but the sample, and copies nothing.
+Keys are unsigned integers in a list of arrays, ordered as the scores are. Each pass over them counts,
+for three probes at once, how many lie below. The probes stand around the place where the threshold is if
+keys are spread evenly between the two ends of what is left, in a window that narrows as fast as that
+guess proves right; where it has failed (ties, gaps) they divide what is left. The search ends as soon as
+the count is met. Where many keys are equal the search goes on once more, among their places. So a
+threshold among millions of scores takes about ten passes over them, sorts nothing and copies nothing.
 
-The steps are module-level functions and the keys travel in the loop's state, so that JAX knows the
+Nothing but counts passes between leaves, or between the devices on which they lie: three numbers a leaf
+and pass. A pass is one loop a leaf in the compiled program, and there is one search in it whether or not
+scores are tied: the time to compile grows with the number of leaves, so what is there for each must be
+little (``docs/decisions.md``, "Selection").
+
+The steps are module-level functions and the scores travel in the loop's state, so that JAX knows the
 loop again and calls outside ``jit`` compile once.
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from pruning.conditions import for_any_member
+from pruning.placement import flat_places
 
-PROBES = 7
-SAMPLE = 2**14
+NAN = 1
+"""The key of NaN; minus infinity has a higher one, what is pruned already has 0."""
 
-Keys = list[jax.Array]
+# Half of the widest window, as a fraction of what is left: probes that divide it.
+_WIDEST = 0.25
+# A guess that was right to within a fraction of what was left is so again, twice as roughly.
+_CAUTION = 2.0
+# How many layers' counts are added up in one kernel.
+_PART = 16
 
 
 class Search(NamedTuple):
@@ -33,12 +45,10 @@ class Search(NamedTuple):
         high: More do, or it is larger than every key.
         below: How many lie below ``low``.
         above: How many lie below ``high``.
-        probes: The thresholds to try next, none above ``high``.
+        probes: The thresholds to try next, three strictly between the two where there is room.
+        window: Half of the window in which the threshold is looked for, as a fraction of what is left.
         number: The count looked for.
         keys: What is counted.
-        uneven: Whether keys have been found not to be spread evenly.
-        tied: The key whose holders alone count, by their place from the end; None while the keys
-            themselves are searched.
     """
 
     low: jax.Array
@@ -46,48 +56,134 @@ class Search(NamedTuple):
     below: jax.Array
     above: jax.Array
     probes: jax.Array
+    window: jax.Array
     number: jax.Array
-    keys: Keys
-    uneven: jax.Array
-    tied: jax.Array | None = None
+    keys: list[jax.Array]
 
 
-def lowest(keys: Keys, number: jax.Array) -> list[jax.Array]:
-    """Marks the lowest keys; of equal ones the last (in the list, and in flat order in an array).
+class Selection(NamedTuple):
+    """The state of a selection: a search among the scores, then one among equal ones if need be.
+
+    Attributes:
+        kept: Which entries are not among the lowest.
+        exact: Whether as many are left out as are to be.
+        ranked: Whether the search among the scores is done, so that ``tied`` holds.
+        tied: The key at which the count lies; only some of its holders are to be left out.
+        number: How many to leave out.
+        behind: For each of the scores how many entries there are from its first one to the end.
+        scores: The scores, floats.
+        masks: Weights that are pruned already (False), or None, for each of the scores.
+    """
+
+    kept: list[jax.Array]
+    exact: jax.Array
+    ranked: jax.Array
+    tied: jax.Array
+    number: jax.Array
+    behind: list[jax.Array]
+    scores: list[jax.Array]
+    masks: list[jax.Array | None]
+
+
+def without_lowest(
+    scores: list[jax.Array], masks: list[jax.Array | None], number: jax.Array
+) -> list[jax.Array]:
+    """Keeps all but the lowest scores; of equal ones those that come first.
 
     Args:
-        keys: Arrays of one unsigned dtype, all smaller than its largest value.
-        number: How many to mark, an int32 scalar from 0 to the number of keys.
+        scores: Float arrays. An entry comes before those of later arrays, and of its own in flat order.
+        masks: For each a bool array of its shape, or None: what is False ranks below all else, and is
+            not kept in any case.
+        number: How many to leave out, an int32 scalar from 0 to the number of scores.
 
     Returns:
-        Bool arrays of the same shapes with exactly ``number`` entries True.
+        Bool arrays of the same shapes; all but ``number`` entries are True where no more are masked.
     """
-    zero, size = jnp.zeros((), keys[0].dtype), sum(leaf.size for leaf in keys)
-    largest = jnp.full((), jnp.iinfo(zero.dtype).max, zero.dtype)
-    probes = _sample_quantiles(keys, number)
-    start = Search(zero, largest, jnp.int32(0), jnp.int32(size), probes, number, keys, jnp.bool(False))
-    found = jax.lax.while_loop(_is_open, _narrow, start)
-    # Not always: XLA would compute the places before it knows that the loop has nothing to do.
-    last = jax.lax.cond(for_any_member(found.below < number), _end_of_ties, _no_ties, found)
-    return [
-        (key < found.low) | ((key == found.low) & near_end(last).reshape(key.shape))
-        for key, near_end in zip(keys, _nearer_the_end(keys), strict=True)
-    ]
+    unsigned = _unsigned(scores)
+    zero = _zero([number, *scores, *(mask for mask in masks if mask is not None)])
+    behind = np.cumsum([leaf.size for leaf in scores][::-1], dtype=np.int32)[::-1]
+    start = Selection(
+        kept=[jnp.zeros_like(leaf, dtype=bool) | (zero > 0) for leaf in scores],
+        exact=zero > 0,
+        ranked=zero > 0,
+        tied=lax.convert_element_type(zero, unsigned),
+        number=number + zero,
+        behind=[zero + size for size in behind],
+        scores=scores,
+        masks=masks,
+    )
+    if _is_manual():
+        start = start._replace(
+            scores=[jnp.where(zero > 0, jnp.zeros_like(leaf), leaf) for leaf in scores],
+            masks=[None if mask is None else mask | (zero > 0) for mask in masks],
+        )
+    return lax.while_loop(_is_inexact, _select, start).kept
 
 
-def _end_of_ties(found: Search) -> jax.Array:
-    """The place, counted from the end, below which a key equal to ``found.low`` is marked."""
-    zero, size = jnp.uint32(0), jnp.uint32(sum(leaf.size for leaf in found.keys) + 1)
-    ties, number = found.above - found.below, found.number - found.below
-    probes = _equally_spaced(zero, size)
-    uneven = jnp.bool(False)
-    start = Search(zero, size, jnp.int32(0), ties, probes, number, found.keys, uneven, found.low)
-    return jax.lax.while_loop(_is_open, _narrow, start).low
+def keys_of(scores: jax.Array, mask: jax.Array | None, unsigned: Any) -> jax.Array:
+    """Unsigned integers in the order of the scores; 0 where pruned already, ``NAN`` for NaN.
+
+    Args:
+        scores: A float array.
+        mask: What is not pruned already, or None.
+        unsigned: ``uint32``, or ``uint64`` where some scores are float64.
+
+    Returns:
+        An array of that dtype.
+    """
+    signed, top = np.dtype(f"i{unsigned.itemsize}"), np.iinfo(unsigned).bits - 1
+    sign = np.array(np.iinfo(signed).min, signed)
+    scores = lax.convert_element_type(scores, np.dtype(f"f{unsigned.itemsize}"))
+    bits = lax.bitcast_convert_type(scores, signed)
+    # Both zeros are one score: the sign of a zero must not break a tie. (As numbers, subnormal
+    # ones are zero too on CPUs.)
+    bits = jnp.where(bits == sign, np.array(0, signed), bits)
+    # Negative numbers are turned round, and all are brought above 0.
+    keys = bits ^ (lax.shift_right_arithmetic(bits, np.array(top, signed)) | sign)
+    keys = lax.bitcast_convert_type(keys, unsigned)
+    keys = jnp.where(scores != scores, np.array(NAN, unsigned), keys)
+    return keys if mask is None else jnp.where(mask, keys, np.array(0, unsigned))
 
 
-def _no_ties(found: Search) -> jax.Array:
-    del found
-    return jnp.uint32(0)
+def _is_inexact(selection: Selection) -> jax.Array:
+    return ~selection.exact
+
+
+def _select(selection: Selection) -> Selection:
+    """One search: among the scores first, then among the places of equal ones."""
+    # XLA would compute what is the same in both searches before the first, in memory.
+    scores, masks, behind, ranked = lax.optimization_barrier(
+        (selection.scores, selection.masks, selection.behind, selection.ranked)
+    )
+    tied, unsigned = selection.tied, selection.tied.dtype
+    last, keys = _largest(unsigned) - np.array(1, unsigned), []
+    for leaf, mask, size in zip(scores, masks, behind, strict=True):
+        key = keys_of(leaf, mask, unsigned)
+        # Those that come first are the furthest from the end, and are left out last.
+        place = lax.convert_element_type(-flat_places(leaf, -size), unsigned)
+        beside = jnp.where(key < tied, np.array(0, unsigned), last)
+        keys.append(jnp.where(ranked, jnp.where(key == tied, place, beside), key))
+    number, nothing = selection.number, tied * 0
+    size = sum(leaf.size for leaf in scores)
+    among_places = np.array([1, size // 3 + 2, 2 * size // 3 + 3], unsigned)
+    start = Search(
+        low=nothing,
+        high=nothing + _largest(unsigned),
+        below=number * 0,
+        above=number * 0 + size,
+        probes=jnp.where(ranked, among_places, _first_probes(unsigned)),
+        window=_float(number * 0) + np.float32(_WIDEST),
+        number=number,
+        keys=keys,
+    )
+    found = lax.while_loop(_is_open, _narrow, start)
+    kept = [key >= found.low for key in keys]
+    return selection._replace(
+        kept=[bits if mask is None else bits & mask for bits, mask in zip(kept, masks, strict=True)],
+        exact=ranked | (found.below == found.number),
+        ranked=ranked | True,
+        tied=found.low,
+    )
 
 
 def _is_open(search: Search) -> jax.Array:
@@ -96,81 +192,77 @@ def _is_open(search: Search) -> jax.Array:
 
 def _narrow(search: Search) -> Search:
     """Moves both ends to the nearest probes and sets the next probes between them."""
-    counts = _counts_below(search)
-    fits = counts <= search.number
-    low = jnp.max(jnp.where(fits, search.probes, search.low))
-    high = jnp.min(jnp.where(fits, search.high, search.probes))
+    number, probes, before = search.number, search.probes, search.high - search.low
+    counts = _counts_below(search.keys, probes)
+    fits = counts <= number
+    low = jnp.max(jnp.where(fits, probes, search.low))
+    high = jnp.min(jnp.where(fits, search.high, probes))
     below = jnp.max(jnp.where(fits, counts, search.below))
     above = jnp.min(jnp.where(fits, search.above, counts))
-    uneven = search.uneven | (high - low > (search.high - search.low) // PROBES)
-    evenly = uneven | (above - below <= 2 * PROBES)
-    place = (search.number - below) / (above - below)
-    probes = jnp.where(evenly, _equally_spaced(low, high), _interpolated(low, high, place, above - below))
-    # Where many are tied the threshold is next to the lower end.
-    probes = probes.at[0].set(low + 1)
-    return search._replace(low=low, high=high, below=below, above=above, probes=probes, uneven=uneven)
-
-
-def _equally_spaced(low: jax.Array, high: jax.Array) -> jax.Array:
-    """Probes that divide the interval evenly, the first one aside."""
-    width = high - low
-    places = jnp.arange(PROBES, dtype=width.dtype)
-    return low + width // PROBES * places + width % PROBES * places // PROBES
-
-
-def _interpolated(low: jax.Array, high: jax.Array, place: jax.Array, between: jax.Array) -> jax.Array:
-    """Probes around a place in the interval, the first one aside.
-
-    That is where the threshold is if the keys between are spread evenly, give or take its standard
-    deviation.
-    """
-    width = high - low
+    left = high - low
+    width, between = _float(left), _float(above - below)
+    shrunk, place = width / _float(before), _float(number - below) / between
     deviation = jnp.sqrt(place * (1 - place) / between) + 1 / between
-    places = place + deviation * jnp.float32([0, -3, -1, -0.3, 0.3, 1, 3])
-    ahead = jnp.clip(places, 0, 1) * width.astype(jnp.float32)
-    # Clipped again as integers: a float32 near 2**32 may lie above it.
-    ahead = jnp.clip(ahead, 1, jnp.float32(2) ** (jnp.iinfo(width.dtype).bits - 1)).astype(width.dtype)
-    return low + jnp.clip(ahead, 1, jnp.maximum(width, 2) - 1)
+    window = jnp.maximum(_CAUTION * search.window * shrunk, 2 * deviation)
+    window = jnp.where((shrunk > 0.55) | (window > _WIDEST), np.float32(_WIDEST), window)
+    around = place + window * np.array([-1, 0, 1], np.float32)
+    # Where many are tied the threshold is next to the lower end.
+    places = jnp.where(window < _WIDEST, around, np.array([0, 0.36, 0.68], np.float32))
+    # A float32 near 2**32 may lie above the largest integer.
+    largest = np.float32(2.0) ** np.iinfo(left.dtype).bits * np.float32(1 - 2**-24)
+    ahead = lax.convert_element_type(jnp.clip(jnp.clip(places, 0, 1) * width, 1, largest), left.dtype)
+    probes = low + jnp.minimum(ahead, jnp.maximum(left, 2) - 1)
+    return search._replace(low=low, high=high, below=below, above=above, probes=probes, window=window)
 
 
-def _counts_below(search: Search) -> jax.Array:
-    """How many keys lie below each probe, in one pass: a reduction with seven results is one loop."""
-    if search.tied is None:
-        below = [[key < probe for probe in search.probes] for key in search.keys]
-    else:
-        below = [
-            [(key.ravel() == search.tied) & near_end(probe) for probe in search.probes]
-            for key, near_end in zip(search.keys, _nearer_the_end(search.keys), strict=True)
-        ]
-    counts = [_sums([bits.astype(jnp.int32) for bits in of_leaf]) for of_leaf in below]
-    return jnp.stack([sum(of_probe, start=jnp.int32(0)) for of_probe in zip(*counts, strict=True)])
+def _counts_below(keys: list[jax.Array], probes: jax.Array) -> jax.Array:
+    """How many keys lie below each probe, in one pass: a reduction with three results is one loop."""
+    each, sums = [probes[index] for index in range(3)], []
+    for leaf in keys:
+        below = tuple(lax.convert_element_type(leaf < probe, jnp.int32) for probe in each)
+        sums.append(lax.reduce(below, (np.int32(0),) * 3, _add, range(leaf.ndim)))
+    while len(sums) > 1:
+        # In parts: one sum of hundreds would be one large kernel, and those take long to compile.
+        parts = [functools.reduce(_add, sums[at : at + _PART]) for at in range(0, len(sums), _PART)]
+        sums = [lax.optimization_barrier(part) for part in parts]
+    return jnp.stack(sums[0])
 
 
-def _sums(leaves: list[jax.Array]) -> list[jax.Array]:
-    def add(left: tuple, right: tuple) -> tuple:
-        return tuple(a + b for a, b in zip(left, right, strict=True))
-
-    zeros = (jnp.int32(0),) * len(leaves)
-    return jax.lax.reduce(tuple(leaves), zeros, add, range(leaves[0].ndim))
+def _add(left: tuple, right: tuple) -> tuple:
+    return tuple(one + other for one, other in zip(left, right, strict=True))
 
 
-def _nearer_the_end(keys: Keys) -> list[Callable[[jax.Array], jax.Array]]:
-    """For each array, flat: behind which keys fewer than a given number stand, in it and after it."""
-
-    def nearer(number: jax.Array, left: int, leaf: jax.Array) -> jax.Array:
-        # The number is added first, and to a flat count: XLA would compute places that do not depend on
-        # it before a loop over numbers, in memory.
-        return jnp.arange(leaf.size, dtype=jnp.uint32) + number >= jnp.uint32(left)
-
-    sizes = [leaf.size for leaf in keys]
-    return [partial(nearer, left=sum(sizes[place:]), leaf=leaf) for place, leaf in enumerate(keys)]
+def _float(value: jax.Array) -> jax.Array:
+    return lax.convert_element_type(value, jnp.float32)
 
 
-def _sample_quantiles(keys: Keys, number: jax.Array) -> jax.Array:
-    """Probes around where a sample puts the threshold: three standard deviations to either side."""
-    size = sum(leaf.size for leaf in keys)
-    sample = jnp.sort(jnp.concatenate([leaf.ravel()[:: max(1, size // SAMPLE)] for leaf in keys]))
-    fraction = number / jnp.float32(size)
-    spread = 3 * jnp.sqrt(sample.size * fraction * (1 - fraction)) + 1
-    places = sample.size * fraction + spread * jnp.linspace(-1, 1, PROBES)
-    return sample[jnp.clip(places, 0, sample.size - 1).astype(jnp.int32)]
+def _unsigned(scores: list[jax.Array]) -> Any:
+    return np.dtype("u8" if any(leaf.dtype == jnp.float64 for leaf in scores) else "u4")
+
+
+def _largest(unsigned: Any) -> np.ndarray:
+    return np.array(np.iinfo(unsigned).max, unsigned)
+
+
+def _first_probes(unsigned: Any) -> np.ndarray:
+    """Scores are rarely below 0, and rarely as many below 2**-12 as above."""
+    floats = np.array([0.0, 2.0**-12, 1.0], f"f{unsigned.itemsize}")
+    return floats.view(unsigned) | (
+        np.array(1, unsigned) << np.array(np.iinfo(unsigned).bits - 1, unsigned)
+    )
+
+
+def _zero(arrays: list[jax.Array]) -> jax.Array:
+    """An int32 zero that varies over a mesh (inside ``shard_map``) as all the arrays together do."""
+    # So that XLA does not know it: kernels for arrays of one shape are compiled once, if no number tells
+    # them apart.
+    zero = lax.optimization_barrier(jnp.int32(0))
+    if _is_manual():
+        for array in arrays:
+            zero = zero + jnp.zeros_like(array, shape=(), dtype=jnp.int32)
+    return zero
+
+
+def _is_manual() -> bool:
+    """Whether this is traced inside ``shard_map``, where values vary over a mesh or do not."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
