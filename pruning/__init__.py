@@ -58,6 +58,7 @@ from pruning.masks import (
     sparsity,
 )
 from pruning.network_report import NetworkRow, network_report
+from pruning.rankable import check_rankable
 from pruning.scores import (
     displacement_scores,
     magnitude_increase_scores,
@@ -95,6 +96,7 @@ __all__ = [
     "apply_soft_masks",
     "candidate_masks",
     "check_masks",
+    "check_rankable",
     "collapsed_layers",
     "combined_fitness",
     "count_kept",
