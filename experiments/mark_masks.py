@@ -103,9 +103,8 @@ class MaskMaker:
             found = self._rounds(name, invert)(seen, counts)
             for first, what in ((found.failed, "NaN"), (found.unranked, "all 0, or not finite,")):
                 if first < method.rounds:
-                    raise ValueError(
-                        f"the scores of {name} are {what} in round {int(first) + 1} of {method.rounds}: {_MEND}"
-                    )
+                    where = f"in round {int(first) + 1} of {method.rounds}"
+                    raise ValueError(f"the scores of {name} are {what} {where}: {_MEND}")
             return found.masks
 
     def _allocated(self, allocation: Allocation, seen: Seen, sparsity: float) -> PyTree:

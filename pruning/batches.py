@@ -43,7 +43,8 @@ def _check_sequence(batches: Any) -> None:
     name = type(batches).__name__
     if isinstance(batches, tuple) and (hasattr(batches, "_fields") or any(map(_is_array, batches))):
         raise ValueError(
-            f"expected a sequence of batches, got a {name} of arrays; a single batch goes in a list: [batch]"
+            f"expected a sequence of batches, got a {name} of arrays; a single batch goes in a list: "
+            "[batch]"
         )
     if isinstance(batches, list | tuple):
         if not batches:

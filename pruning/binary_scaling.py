@@ -52,7 +52,7 @@ def is_narrow(dtype: jnp.dtype) -> bool:
 
 
 def exponent(tree: PyTree) -> jax.Array:
-    """The exponent of the largest magnitude x of a tree: :math:`x < 2^e`, and :math:`x \\ge 2^{e-1}`.
+    r"""The exponent of the largest magnitude x of a tree: :math:`2^{e-1} \le x < 2^e`.
 
     Args:
         tree: Float arrays.
@@ -89,7 +89,7 @@ def power_of_two(shift: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 
 def times_power(tree: PyTree, shift: jax.Array) -> PyTree:
-    """:math:`x \\cdot 2^k`, exact where the dtype holds it.
+    r""":math:`x \cdot 2^k`, exact where the dtype holds it.
 
     Args:
         tree: Float arrays.

@@ -52,15 +52,16 @@ _CALLS = {
     "custom_vmap_call": "call",
 }
 # The result has the degree of the first operand; the others, if any, are indices.
-_FOLLOWS = frozenset(
-    "reshape transpose broadcast_in_dim squeeze expand_dims slice rev reduce_sum reduce_max reduce_min "
-    "reduce_window_sum reduce_window_max reduce_window_min cumsum copy copy_p convert_element_type neg abs "
-    "dynamic_slice gather split reduce_precision sharding_constraint pvary pcast real".split()
-)
+_FOLLOWS = {
+    "abs", "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "cumsum", "dynamic_slice",
+    "expand_dims", "gather", "neg", "pcast", "pvary", "real", "reduce_max", "reduce_min",
+    "reduce_precision", "reduce_sum", "reduce_window_max", "reduce_window_min", "reduce_window_sum",
+    "reshape", "rev", "sharding_constraint", "slice", "split", "squeeze", "transpose",
+}  # fmt: skip
 # All operands have one degree; constants are zero, or infinite.
-_JOINS = frozenset("add add_any sub max min concatenate pad".split())
-_COMPARES = frozenset("gt lt ge le eq ne".split())
-_PRODUCTS = frozenset("mul dot_general conv_general_dilated".split())
+_JOINS = {"add", "add_any", "concatenate", "max", "min", "pad", "sub"}
+_COMPARES = {"eq", "ge", "gt", "le", "lt", "ne"}
+_PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
 _POWERS = {"square": 2, "integer_pow": 1, "sqrt": 0.5, "rsqrt": -0.5}
 _LONGEST_SCAN = 1024
 

@@ -159,7 +159,8 @@ def prune_in_rounds(
 
 
 _UNRANKED = (
-    "expected scores that rank the weights, got nothing but 0 before any weight was pruned, or nothing finite,"
+    "expected scores that rank the weights, got nothing but 0 before any weight was pruned, "
+    "or nothing finite,"
 )
 
 
@@ -182,6 +183,6 @@ def check_rounds(failed: int, unranked: int, rounds: int) -> None:
         )
     if unranked < rounds:
         raise ValueError(
-            f"{_UNRANKED} in round {unranked + 1} of {rounds}: a layer of params is zero everywhere (give it "
-            f"small random values and score those), or score_fn underflows or overflows: {mend}"
+            f"{_UNRANKED} in round {unranked + 1} of {rounds}: a layer of params is zero everywhere "
+            f"(give it small random values and score those), or score_fn underflows or overflows: {mend}"
         )

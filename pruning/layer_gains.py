@@ -9,7 +9,6 @@ import numpy as np
 
 from pruning.binary_scaling import at_least_float32, power_of_two
 
-
 # Added before rounding, in turn, so that what rounding leaves does not add up with depth. Few, so that
 # XLA compiles the same program for most layers of one shape.
 _DITHER = (-0.375, 0.125, -0.125, 0.375)
@@ -35,7 +34,7 @@ def balance(leaves: Sequence[jax.Array], degree: Sequence[int], holds: jax.Array
     balanced = [
         leaf * power_of_two(shift, leaf.dtype) for leaf, shift in zip(leaves, shifts, strict=True)
     ]
-    return balanced, jnp.sum(jnp.stack(shifts) * np.int32(degree), dtype=jnp.int32)
+    return balanced, jnp.sum(jnp.stack(shifts) * np.asarray(degree, np.int32), dtype=jnp.int32)
 
 
 def _shift(leaf: jax.Array, times: int, dither: float) -> jax.Array:

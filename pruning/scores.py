@@ -122,9 +122,7 @@ def magnitude_increase_scores(
     Source: Zhou et al. 2019 (arXiv 1905.01067), criterion "magnitude increase".
     """
     now, initial = prunable_pair(params, initial_params, "initial_params", prunable)
-    return jax.tree.map(
-        lambda w, w0: jnp.abs(_wide_enough(w)) - jnp.abs(_wide_enough(w0)), now, initial
-    )
+    return jax.tree.map(lambda w, w0: jnp.abs(_wide_enough(w)) - jnp.abs(_wide_enough(w0)), now, initial)
 
 
 def _wide_enough(leaf: jax.Array) -> jax.Array:

@@ -133,7 +133,9 @@ def _check_total(total: jax.Array, leaves: list[jax.Array]) -> None:
 def _check_scores(scores: PyTree, weights: PyTree, flow: Callable[[list[jax.Array]], jax.Array]) -> None:
     """Refuses zeros where no pruning has made them."""
     zeros, leaves = zero_leaves(weights), jax.tree.leaves(weights)
-    silent = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(scores) if not jnp.any(leaf)]
+    silent = [
+        (path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(scores) if not jnp.any(leaf)
+    ]
     if zeros is None or not silent:
         return
     if zeros and len(silent) == len(leaves):
