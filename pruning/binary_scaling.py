@@ -27,7 +27,7 @@ def score_dtype(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 8 else jnp.dtype(jnp.float32)
 
 
-def at_least_float32(leaf: jax.Array) -> jax.Array:
+def widened(leaf: jax.Array) -> jax.Array:
     """An array in a dtype to compute in.
 
     Args:
@@ -60,7 +60,7 @@ def exponent(tree: PyTree) -> jax.Array:
     Returns:
         An int32 scalar; ``NOTHING`` for zeros alone, 0 where a value is not finite.
     """
-    leaves = [at_least_float32(leaf) for leaf in jax.tree.leaves(tree)]
+    leaves = [widened(leaf) for leaf in jax.tree.leaves(tree)]
     widest = max((leaf.dtype for leaf in leaves), key=lambda dtype: jnp.finfo(dtype).bits)
     # Once for all leaves: in each it would take longer to compile than the score itself.
     each = jnp.stack([jnp.max(jnp.abs(leaf)).astype(widest) for leaf in leaves])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.binary_scaling import at_least_float32, power_of_two
+from pruning.binary_scaling import power_of_two, widened
 
 # Added before rounding, in turn, so that what rounding leaves does not add up with depth. Few, so that
 # XLA compiles the same program for most layers of one shape.
@@ -49,7 +49,7 @@ def _log2_gain(leaf: jax.Array, times: int) -> jax.Array:
 
     So of whichever axis is the input, and of one path or a diagonal as of a dense layer.
     """
-    leaf = at_least_float32(leaf).astype(jnp.float32)
+    leaf = widened(leaf).astype(jnp.float32)
     largest = jnp.max(leaf)
     scaled = leaf / jnp.where(largest > 0, largest, jnp.ones_like(largest))
     stacked = times == leaf.shape[0] > 1 and leaf.ndim > 2
@@ -72,4 +72,5 @@ def _to_matrix(kernel: jax.Array) -> jax.Array:
 
 def _weighted_mean(sums: jax.Array) -> jax.Array:
     """The mean of sums along an axis, weighted by themselves: what most of the flow sees."""
-    return jnp.sum(sums * sums) / jnp.sum(sums)
+    total = jnp.sum(sums)
+    return jnp.sum(sums * sums) / jnp.where(total == 0, jnp.ones_like(total), total)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
-from pruning.binary_scaling import at_least_float32, score_dtype
+from pruning.binary_scaling import score_dtype, widened
 from pruning.leaves import Prunable, PyTree, Scalar, prunable, prunable_pair, prunable_params
 from pruning.selection import layerwise_masks
 
@@ -145,9 +145,10 @@ def relative_displacement(weights: jax.Array, initial: jax.Array) -> jax.Array:
     """
     if weights.shape != initial.shape:
         raise ValueError(f"expected weights of shape {initial.shape}, got {weights.shape}")
-    weights, initial = at_least_float32(weights), at_least_float32(initial)
+    weights, initial = widened(weights), widened(initial)
     moved = jnp.abs(weights - initial)
-    return jnp.where(moved == 0, jnp.zeros_like(moved), moved / jnp.abs(initial))
+    # Nothing is divided by 0 that has not moved: 0 / 0 is an alarm under jax_debug_nans.
+    return moved / jnp.where(moved == 0, 1, jnp.abs(initial))
 
 
 def random_masks(

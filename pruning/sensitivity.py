@@ -21,11 +21,11 @@ from jax.experimental import checkify
 
 from pruning.batches import mean_over_batches
 from pruning.binary_scaling import (
-    at_least_float32,
     exponent,
     is_narrow,
     power_of_two,
     score_dtype,
+    widened,
     within_range,
 )
 from pruning.leaves import Prunable, PyTree, is_traced, prunable, prunable_pair, split_prunable
@@ -249,7 +249,7 @@ def _gradient(
             )
         if shift is None:
             return value
-        value = at_least_float32(value)
+        value = widened(value)
         return value * power_of_two(shift, value.dtype)
 
     return jax.grad(loss)
@@ -257,7 +257,7 @@ def _gradient(
 
 def _times(weight: jax.Array, derivative: jax.Array) -> jax.Array:
     """In float32 at least: the product of two small numbers is smaller."""
-    return at_least_float32(weight) * at_least_float32(derivative)
+    return widened(weight) * widened(derivative)
 
 
 def _in_score_dtype(products: PyTree, weights: PyTree, shift: Any) -> PyTree:
@@ -281,7 +281,7 @@ def _unit(gradients: PyTree) -> jax.Array:
 
 def _dot(left: PyTree, right: PyTree) -> jax.Array:
     products = [
-        jnp.sum(at_least_float32(a * b))
+        jnp.sum(widened(a * b))
         for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
     ]
     widest = max((each.dtype for each in products), key=lambda dtype: jnp.finfo(dtype).bits)

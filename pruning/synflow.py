@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import checkify
 from jax.extend import core
 
-from pruning.binary_scaling import at_least_float32, power_of_two, score_dtype
+from pruning.binary_scaling import power_of_two, score_dtype, widened
 from pruning.homogeneity import homogeneous
 from pruning.layer_gains import balance
 from pruning.leaves import Prunable, PyTree, is_traced, prunable, split_prunable
@@ -78,7 +78,7 @@ def synflow_scores(
     else:
         _check_total(total, leaves)
         _check_scores(structure.unflatten(scores), weights, _call(program))
-    scores = [jnp.where(jnp.isfinite(total), score, jnp.full_like(score, jnp.nan)) for score in scores]
+    scores = [jnp.where(jnp.isfinite(total), score, jnp.nan) for score in scores]
     return structure.unflatten(scores)
 
 
@@ -90,7 +90,7 @@ def _sum_of_floats(outputs: PyTree) -> jax.Array:
             "expected output_fn(params) to return the network's output, one or more arrays of "
             f"floats, got {[str(array.dtype) for array in arrays] or 'nothing'}"
         )
-    sums = [jnp.sum(at_least_float32(array)) for array in floats]
+    sums = [jnp.sum(widened(array)) for array in floats]
     widest = max((each.dtype for each in sums), key=lambda dtype: jnp.finfo(dtype).bits)
     return functools.reduce(jnp.add, [each.astype(widest) for each in sums])
 
@@ -110,7 +110,7 @@ def _undoing(total: jax.Array, shift: jax.Array, leaves: list[jax.Array]) -> jax
 
 
 def _score(weight: jax.Array, gradient: jax.Array) -> jax.Array:
-    product = jnp.abs(at_least_float32(weight) * at_least_float32(gradient))
+    product = jnp.abs(widened(weight) * widened(gradient))
     # Not 0 * infinity: a pruned weight between large ones scores 0.
     return jnp.where(weight == 0, jnp.zeros_like(product), product).astype(score_dtype(weight.dtype))
 

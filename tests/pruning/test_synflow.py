@@ -239,6 +239,17 @@ def test_float16_ranks_a_deep_network():
     assert all(leaf.dtype == jnp.float16 and (leaf > 0).all() for leaf in jax.tree.leaves(scores))
 
 
+def test_a_layer_of_zeros_is_no_alarm():
+    params = random_layers(3, 0.3) | {
+        "001": jnp.zeros((8, 8)).at[0, 0].set(1),
+        "beside": jnp.zeros((2, 2)),
+    }
+    with jax.debug_nans(True):
+        scores = jax.jit(lambda p: pruning.synflow_scores(perceptron, p))(params)
+        assert int((scores["001"] > 0).sum()) == 1
+        assert not jnp.any(pruning.displacement_scores(params, params)["beside"])
+
+
 def test_functions_among_the_leaves_are_left_alone():
     """As a whole Equinox model has them."""
     params = {**PARAMS, "activation": jax.nn.relu, "name": None, "rate": 0.5}
