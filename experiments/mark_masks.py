@@ -100,12 +100,12 @@ class MaskMaker:
                 return self._keep_highest(scores, jnp.int32(pruning.pruned_count(sparsity, size)))
             counts = pruned_counts(sparsity, method.rounds, size)
             seen = _cast(seen, in_float64=method.in_float64)
-            masks, failed = self._rounds(name, invert)(seen, counts)
-            if failed < method.rounds:
-                raise ValueError(
-                    f"the scores of {name} are NaN in round {int(failed) + 1} of {method.rounds}: {_MEND}"
-                )
-            return masks
+            found = self._rounds(name, invert)(seen, counts)
+            for first, what in ((found.failed, "NaN"), (found.unranked, "all 0, or not finite,")):
+                if first < method.rounds:
+                    where = f"in round {int(first) + 1} of {method.rounds}"
+                    raise ValueError(f"the scores of {name} are {what} {where}: {_MEND}")
+            return found.masks
 
     def _allocated(self, allocation: Allocation, seen: Seen, sparsity: float) -> PyTree:
         """Random masks with an exact count in each layer."""

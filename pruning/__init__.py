@@ -59,6 +59,7 @@ from pruning.masks import (
 )
 from pruning.network_report import NetworkRow, network_report
 from pruning.outermost import hold_outside
+from pruning.rankable import check_rankable
 from pruning.reading_masks import get_masks
 from pruning.scores import (
     displacement_scores,
@@ -96,6 +97,7 @@ __all__ = [
     "apply_soft_masks",
     "candidate_masks",
     "check_masks",
+    "check_rankable",
     "collapsed_layers",
     "combined_fitness",
     "count_kept",

@@ -6,18 +6,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import checkify
 
 from pruning.counting import exponential_sparsities, pruned_count
 from pruning.leaves import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
-from pruning.masks import apply_masks, count_prunable, full_masks
-from pruning.selection import check_scores, keep_highest_and_check
+from pruning.masks import apply_masks, count_prunable, full_masks, map_masks
+from pruning.rankable import ranking
+from pruning.selection import check_scores, keep_highest
 
 
 class Rounds(NamedTuple):
-    """What the rounds leave: the masks, and the first round (from 0) whose scores had a NaN."""
+    """What the rounds leave.
+
+    Attributes:
+        masks: The masks.
+        failed: The first round, from 0, whose scores had a NaN; else the number of rounds.
+        unranked: The first one whose scores ranked nothing: all of them not finite, or all 0 before any
+            weight was pruned; else the number of rounds.
+    """
 
     masks: PyTree
     failed: jax.Array
+    unranked: jax.Array
 
 
 def iterative_masks(
@@ -34,9 +44,22 @@ def iterative_masks(
     .. math:: d_i = (1 - s)^{i / n}, \quad i = 1, \dots, n
 
     Round i scores the params under the masks of round i - 1 and keeps a density of d_i, over all
-    layers together, with exact counts. One loop, so one compilation whatever the number of rounds and
-    (where it is traced) the sparsity. SynFlow is 100 rounds of ``synflow_scores``, iterative SNIP is
+    layers together, with exact counts. SynFlow is 100 rounds of ``synflow_scores``, iterative SNIP is
     rounds of ``snip_scores``, and FORCE is rounds of ``force_scores`` with ``may_return=True``.
+
+    It is one loop, which compiles for about a second *each time that this is called outside* ``jit``. For
+    several sparsities or networks compile once, with a traced sparsity, whatever the number of rounds::
+
+        prune = jax.jit(lambda params, s: iterative_masks(score_fn, params, s, rounds=100))
+        masks = [prune(params, s) for s in (0.9, 0.95, 0.98)]
+
+    Scores may rank nothing (a head that is zero, a product that underflows; ``check_rankable`` has the
+    rule). Called outside ``jit`` this is an error that names the round. Inside, where no value can be
+    read, the masks then keep *no weight at all*, as no ranking would, and
+    ``jax.experimental.checkify`` makes an error of it::
+
+        error, masks = jax.jit(checkify.checkify(prune))(params, 0.9)
+        error.throw()
 
     Args:
         score_fn: ``score_fn(masked_params) -> scores``; traced once.
@@ -54,7 +77,9 @@ def iterative_masks(
 
     Raises:
         ValueError: If the sparsity is outside [0, 1), rounds is below 1, the scores do not fit the
-            params, or a round's scores are NaN (when nothing is traced; else NaN ranks lowest).
+            params, or a round's scores are NaN or rank nothing (when nothing is traced; else some NaN
+            among other scores ranks lowest). In a network that pruning has cut, 0 for all the weights
+            that are left is right and no error.
 
     Source: Tanaka et al. 2020 (arXiv 2006.05467), algorithm 1; de Jorge et al. 2021
     (arXiv 2006.09081), iterative SNIP and FORCE with its exponential schedule.
@@ -65,10 +90,15 @@ def iterative_masks(
     """
     size = count_prunable(prunable_params(params, prunable))
     counts = pruned_counts(sparsity, rounds, size)
-    masks, failed = prune_in_rounds(score_fn, params, counts, may_return=may_return, prunable=prunable)
-    if not is_traced(failed):
-        check_rounds(int(failed), rounds)
-    return masks
+    found = prune_in_rounds(score_fn, params, counts, may_return=may_return, prunable=prunable)
+    if not is_traced(found.failed):
+        check_rounds(int(found.failed), int(found.unranked), rounds)
+        return found.masks
+    message = "expected scores that can be ranked, got NaN in round {i} (from 0)"
+    checkify.debug_check(found.failed == rounds, message, i=found.failed)
+    ranked = found.unranked == rounds
+    checkify.debug_check(ranked, f"{_UNRANKED} in round {{i}} (from 0)", i=found.unranked)
+    return map_masks(lambda mask: mask & ranked, found.masks)
 
 
 def pruned_counts(sparsity: Scalar, rounds: int, size: int) -> jax.Array:
@@ -106,34 +136,53 @@ def prune_in_rounds(
         prunable: As for ``iterative_masks``.
 
     Returns:
-        The masks, and the first round with a NaN score, or the number of rounds; see ``check_rounds``.
+        The masks, and which rounds failed, if any; see ``check_rounds``.
     """
     rounds = len(counts)
+    before = jnp.concatenate([jnp.zeros_like(counts[:1]), counts[:-1]])
 
     def prune(i: Any, state: Rounds) -> Rounds:
         scores = score_fn(apply_masks(params, state.masks))
         check_scores(scores, state.masks)
-        before = None if may_return else state.masks
-        masks, nan = keep_highest_and_check(scores, counts[i], masks=before)
-        return Rounds(masks, jnp.where(nan & (state.failed == rounds), i, state.failed))
+        left = None if may_return else state.masks
+        found = ranking(scores, left)
+        # Where pruning has cut the network, 0 for what is left of it is right.
+        nothing = found.infinite | (found.zero & (before[i] == 0))
+        first = (found.nan, state.failed), (nothing & (counts[i] > before[i]), state.unranked)
+        return Rounds(
+            keep_highest(scores, counts[i], masks=left),
+            *(jnp.where(now & (last == rounds), i, last) for now, last in first),
+        )
 
-    start = Rounds(full_masks(params, prunable=prunable), jnp.int32(rounds))
+    start = Rounds(full_masks(params, prunable=prunable), jnp.int32(rounds), jnp.int32(rounds))
     return jax.lax.fori_loop(0, rounds, prune, start)
 
 
-def check_rounds(failed: int, rounds: int) -> None:
-    """Refuses masks that NaN scores have made.
+_UNRANKED = (
+    "expected scores that rank the weights, got nothing but 0 before any weight was pruned, "
+    "or nothing finite,"
+)
+
+
+def check_rounds(failed: int, unranked: int, rounds: int) -> None:
+    """Refuses masks that no ranking has made.
 
     Args:
         failed: The first round with a NaN score, from 0.
+        unranked: The first round whose scores ranked nothing, from 0.
         rounds: Their number.
 
     Raises:
         ValueError: If there was such a round.
     """
+    mend = "compute in float64 (float64 params under jax.enable_x64(True))"
     if failed < rounds:
         raise ValueError(
             f"expected scores that can be ranked, got NaN in round {failed + 1} of {rounds}: score_fn is "
-            "not finite there; if it overflows, compute in float64 (float64 params under "
-            "jax.enable_x64(True))"
+            f"not finite there; if it overflows, {mend}"
+        )
+    if unranked < rounds:
+        raise ValueError(
+            f"{_UNRANKED} in round {unranked + 1} of {rounds}: a layer of params is zero everywhere "
+            f"(give it small random values and score those), or score_fn underflows or overflows: {mend}"
         )

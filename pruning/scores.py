@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
+from pruning.binary_scaling import score_dtype
 from pruning.leaves import Prunable, PyTree, Scalar, prunable, prunable_pair, prunable_params
 from pruning.precision import at_least_float32
 from pruning.selection import layerwise_masks
@@ -92,7 +93,7 @@ def movement_scores(params: PyTree, initial_params: PyTree, *, prunable: Prunabl
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
 
     Returns:
-        A tree of scores in the dtype of the params.
+        A tree of scores in the dtype of the params; float32 where that has 8 bits.
 
     Raises:
         ValueError: If the two trees do not match, or no leaf is prunable.
@@ -100,7 +101,7 @@ def movement_scores(params: PyTree, initial_params: PyTree, *, prunable: Prunabl
     Source: Zhou et al. 2019 (arXiv 1905.01067), criterion "movement".
     """
     now, initial = prunable_pair(params, initial_params, "initial_params", prunable)
-    return jax.tree.map(lambda w, w0: jnp.abs(w - w0), now, initial)
+    return jax.tree.map(lambda w, w0: jnp.abs(_wide_enough(w) - _wide_enough(w0)), now, initial)
 
 
 def magnitude_increase_scores(
@@ -114,7 +115,7 @@ def magnitude_increase_scores(
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
 
     Returns:
-        A tree of scores in the dtype of the params.
+        A tree of scores in the dtype of the params; float32 where that has 8 bits.
 
     Raises:
         ValueError: If the two trees do not match, or no leaf is prunable.
@@ -122,7 +123,12 @@ def magnitude_increase_scores(
     Source: Zhou et al. 2019 (arXiv 1905.01067), criterion "magnitude increase".
     """
     now, initial = prunable_pair(params, initial_params, "initial_params", prunable)
-    return jax.tree.map(lambda w, w0: jnp.abs(w) - jnp.abs(w0), now, initial)
+    return jax.tree.map(lambda w, w0: jnp.abs(_wide_enough(w)) - jnp.abs(_wide_enough(w0)), now, initial)
+
+
+def _wide_enough(leaf: jax.Array) -> jax.Array:
+    """In a dtype that holds differences: those of 8-bit floats are few, and may be NaN."""
+    return leaf.astype(score_dtype(leaf.dtype))
 
 
 def relative_displacement(weights: jax.Array, initial: jax.Array) -> jax.Array:

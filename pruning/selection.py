@@ -31,11 +31,12 @@ def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> P
 
     Returns:
         Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed (of a traced float32, which has
-        24 bits only: as ``pruned_count`` reads it).
+        24 bits only: as ``pruned_count`` reads it). Where weights are to be removed and the scores, traced,
+        rank nothing, since all are 0 or infinite, the masks keep no weight at all: no ranking gives that.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1) or below that of ``masks``, a score is NaN, or
-            the trees do not match.
+        ValueError: If the sparsity is outside [0, 1) or below that of ``masks``, the scores rank nothing
+            (``check_rankable``), a score is NaN, or the trees do not match.
 
     >>> global_masks({"a": jnp.array([[3.0, 1.0]]), "b": jnp.array([[2.0, 0.0]])}, 0.5)
     {'a': Array([[ True, False]], dtype=bool), 'b': Array([[ True, False]], dtype=bool)}
@@ -44,7 +45,10 @@ def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> P
     pruned = pruned_count(sparsity, size)
     if masks is not None:
         _check_reachable(masks, pruned, f"sparsity {sparsity}")
-    return keep_highest(scores, pruned, masks=masks)
+    if not is_traced(pruned) and pruned > 0:
+        check_rankable(scores, masks)
+    kept, level = _keep_highest(scores, pruned, masks)
+    return jax.tree.map(lambda mask: mask & ~level, kept) if is_traced(level) else kept
 
 
 def layerwise_masks(scores: PyTree, sparsities: PyTree, *, masks: PyTree = None) -> PyTree:
@@ -127,27 +131,15 @@ def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree
     Returns:
         A tree of masks.
     """
-    return keep_highest_and_check(scores, pruned, masks=masks)[0]
+    return _keep_highest(scores, pruned, masks)[0]
 
 
-def keep_highest_and_check(
-    scores: PyTree, pruned: Any, *, masks: PyTree = None
-) -> tuple[PyTree, jax.Array]:
-    """As ``keep_highest``, for scores that may be NaN.
-
-    Args:
-        scores: As for ``keep_highest``.
-        pruned: As for ``keep_highest``.
-        masks: As for ``keep_highest``.
-
-    Returns:
-        A tree of masks, and whether a score is NaN of a weight that was not pruned already.
-    """
+def _keep_highest(scores: PyTree, pruned: Any, masks: PyTree) -> tuple[PyTree, jax.Array]:
+    """The masks, and whether the scores rank nothing."""
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, scores))
     before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
-    kept = without_lowest(leaves, before, jnp.asarray(pruned, jnp.int32))
-    nan = [_any_nan(leaf, mask) for leaf, mask in zip(leaves, before, strict=True)]
-    return structure.unflatten(kept), jnp.any(jnp.stack(nan))
+    kept, level = without_lowest(leaves, before, jnp.asarray(pruned, jnp.int32))
+    return structure.unflatten(kept), level
 
 
 def check_scores(scores: PyTree, masks: PyTree = None) -> int:
@@ -188,8 +180,3 @@ def _check_reachable(masks: PyTree, pruned: Any, what: str) -> None:
             f"{what} removes {pruned} weights, but the masks given remove {removed} already and "
             "pruned weights do not return; ask for a higher sparsity or pass no masks"
         )
-
-
-def _any_nan(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
-    nan = jnp.isnan(scores)
-    return jnp.any(nan if mask is None else nan & mask)

@@ -68,6 +68,7 @@ class Selection(NamedTuple):
         kept: Which entries are not among the lowest.
         exact: Whether as many are left out as are to be.
         ranked: Whether the search among the scores is done, so that ``tied`` holds.
+        level: Whether the scores rank nothing: all are 0, or all infinite.
         tied: The key at which the count lies; only some of its holders are to be left out.
         number: How many to leave out.
         behind: For each of the scores how many entries there are from its first one to the end.
@@ -78,6 +79,7 @@ class Selection(NamedTuple):
     kept: list[jax.Array]
     exact: jax.Array
     ranked: jax.Array
+    level: jax.Array
     tied: jax.Array
     number: jax.Array
     behind: list[jax.Array]
@@ -87,7 +89,7 @@ class Selection(NamedTuple):
 
 def without_lowest(
     scores: list[jax.Array], masks: list[jax.Array | None], number: jax.Array
-) -> list[jax.Array]:
+) -> tuple[list[jax.Array], jax.Array]:
     """Keeps all but the lowest scores; of equal ones those that come first.
 
     Args:
@@ -97,7 +99,8 @@ def without_lowest(
         number: How many to leave out, an int32 scalar from 0 to the number of scores.
 
     Returns:
-        Bool arrays of the same shapes; all but ``number`` entries are True where no more are masked.
+        Bool arrays of the same shapes, of which all but ``number`` entries are True where no more are
+        masked; and whether the scores rank nothing, since all are 0, or infinite, and none is masked.
     """
     unsigned = _unsigned(scores)
     zero = _zero([number, *scores, *(mask for mask in masks if mask is not None)])
@@ -106,6 +109,7 @@ def without_lowest(
         kept=[jnp.zeros_like(leaf, dtype=bool) | (zero > 0) for leaf in scores],
         exact=zero > 0,
         ranked=zero > 0,
+        level=zero > 0,
         tied=lax.convert_element_type(zero, unsigned),
         number=number + zero,
         behind=[zero + size for size in behind],
@@ -117,7 +121,8 @@ def without_lowest(
             scores=[jnp.where(zero > 0, jnp.zeros_like(leaf), leaf) for leaf in scores],
             masks=[None if mask is None else mask | (zero > 0) for mask in masks],
         )
-    return lax.while_loop(_is_inexact, _select, start).kept
+    found = lax.while_loop(_is_inexact, _select, start)
+    return found.kept, found.level
 
 
 def keys_of(scores: jax.Array, mask: jax.Array | None, unsigned: Any) -> jax.Array:
@@ -178,10 +183,13 @@ def _select(selection: Selection) -> Selection:
     )
     found = lax.while_loop(_is_open, _narrow, start)
     kept = [key >= found.low for key in keys]
+    alike = (found.below == 0) & (found.above == size)
+    neither = (found.low == _key(0.0, unsigned)) | (found.low == _key(np.inf, unsigned))
     return selection._replace(
         kept=[bits if mask is None else bits & mask for bits, mask in zip(kept, masks, strict=True)],
         exact=ranked | (found.below == found.number),
         ranked=ranked | True,
+        level=jnp.where(ranked, selection.level, alike & neither),
         tied=found.low,
     )
 
@@ -246,10 +254,13 @@ def _largest(unsigned: Any) -> np.ndarray:
 
 def _first_probes(unsigned: Any) -> np.ndarray:
     """Scores are rarely below 0, and rarely as many below 2**-12 as above."""
-    floats = np.array([0.0, 2.0**-12, 1.0], f"f{unsigned.itemsize}")
-    return floats.view(unsigned) | (
-        np.array(1, unsigned) << np.array(np.iinfo(unsigned).bits - 1, unsigned)
-    )
+    return np.stack([_key(value, unsigned) for value in (0.0, 2.0**-12, 1.0)])
+
+
+def _key(value: float, unsigned: Any) -> np.ndarray:
+    """The key of a number that is not negative."""
+    top = np.array(1, unsigned) << np.array(np.iinfo(unsigned).bits - 1, unsigned)
+    return np.array(value, f"f{unsigned.itemsize}").view(unsigned) | top
 
 
 def _zero(arrays: list[jax.Array]) -> jax.Array:

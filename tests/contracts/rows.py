@@ -164,6 +164,10 @@ ROWS = {
     "check_masks": Row(
         run=lambda key, params: pruning.check_masks(every_other(params), params), check=checks.equal(None)
     ),
+    "check_rankable": Row(
+        run=lambda key, params: pruning.check_rankable(scores(params), every_other(params)),
+        check=checks.equal(None),
+    ),
     "intersect_masks": Row(
         run=lambda key, params: pruning.intersect_masks(every_other(params, 0), every_other(params, 1)),
         check=checks.masks(1, 1),

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jax.experimental import checkify
 
 import pruning
+from tests.compilations import compiled_programs
 
 FOUR = {"w": jnp.array([[4.0, 3.0, 2.0, 1.0]]), "b": jnp.ones(4)}
 SIXTEEN = {"u": jnp.arange(1.0, 9.0)[None], "v": jnp.arange(9.0, 17.0)[None], "b": jnp.ones(3)}
@@ -251,9 +253,121 @@ def test_nan_after_the_last_round_is_nobodys_business():
     assert pruned(pruning.iterative_masks(failing, FOUR, 0.75, rounds=1)) == 3
 
 
-def test_traced_nan_ranks_lowest_and_counts_are_exact():
-    masks = jax.jit(lambda s: pruning.iterative_masks(failing, FOUR, s, rounds=4))(0.75)
-    assert pruned(masks) == 3
+def test_a_traced_nan_among_others_ranks_lowest_and_counts_are_exact():
+    def score(masked):
+        return {"w": masked["w"].at[0, 0].set(jnp.nan), "b": None}
+
+    masks = jax.jit(lambda s: pruning.iterative_masks(score, FOUR, s, rounds=4))(0.75)
+    assert kept(masks).tolist() == [0, 1, 0, 0]
+
+
+def constant(value):
+    return lambda masked: {"w": jnp.full_like(masked["w"], value), "b": None}
+
+
+UNRANKED = pytest.mark.parametrize(
+    "score", [constant(0.0), constant(-jnp.inf), constant(jnp.nan), failing]
+)
+
+
+@UNRANKED
+def test_traced_scores_that_rank_nothing_leave_no_weight(score):
+    """What no ranking gives; the flat index would decide otherwise, and nobody would see."""
+    masks = jax.jit(lambda s: pruning.iterative_masks(score, FOUR, s, rounds=4))(0.75)
+    assert kept(masks).tolist() == [0, 0, 0, 0]
+    assert pruning.sparsity(masks) == 1
+
+
+@UNRANKED
+def test_checkify_makes_an_error_of_it(score):
+    prune = jax.jit(lambda s: pruning.iterative_masks(score, FOUR, s, rounds=4))
+    error, _ = checkify.checkify(prune)(0.75)
+    with pytest.raises(checkify.JaxRuntimeError, match="expected scores"):
+        error.throw()
+    error, masks = checkify.checkify(lambda s: pruning.iterative_masks(by_partner, FOUR, s, rounds=2))(
+        0.5
+    )
+    error.throw()
+    assert pruned(masks) == 2
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, jnp.inf])
+def test_scores_that_rank_nothing_are_an_error(value):
+    with pytest.raises(ValueError, match=r"rank the weights, got nothing but 0 .* in round 1 of 2"):
+        pruning.iterative_masks(constant(value), FOUR, 0.5, rounds=2)
+
+
+def test_the_round_is_the_first_that_removes_a_weight():
+    # The densities 0.93, 0.87, 0.81 and 0.76 of four weights remove none.
+    with pytest.raises(ValueError, match="in round 5 of 20"):
+        pruning.iterative_masks(constant(0.0), FOUR, 0.75, rounds=20)
+
+
+def test_nothing_to_remove_needs_no_ranking():
+    assert pruned(pruning.iterative_masks(constant(0.0), FOUR, 0.0, rounds=3)) == 0
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_a_network_that_pruning_has_cut_scores_zero_and_is_no_error(jitted):
+    """A collapsed flow in a late round: the counts are exact, and the first weights remain."""
+
+    def score(masked):
+        w = masked["w"]
+        return {"w": w * jnp.prod(jnp.where(w == 0, 0, 1)), "b": None}
+
+    def prune(sparsity):
+        return pruning.iterative_masks(score, FOUR, sparsity, rounds=3)
+
+    assert pruned((jax.jit(prune) if jitted else prune)(0.75)) == 3
+
+
+def test_one_layer_of_zeros_among_others_is_no_error():
+    params = {"u": jnp.zeros((2, 3)), "v": jnp.ones((2, 2))}
+    masks = pruning.iterative_masks(pruning.magnitude_scores, params, 0.6, rounds=2)
+    assert int(masks["u"].sum()) == 0
+
+
+def head_at_zero(params):
+    return jax.nn.relu(jnp.ones((1, 3)) @ params["body"]) @ params["head"]
+
+
+HEAD = {"body": jnp.arange(1.0, 13).reshape(3, 4), "head": jnp.zeros((4, 2))}
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda p: pruning.synflow_scores(head_at_zero, p),
+        lambda p: pruning.snip_scores(
+            lambda q, y: jnp.mean((head_at_zero(q) - y) ** 2), p, [jnp.ones((1, 2))]
+        ),
+    ],
+)
+def test_a_head_that_begins_at_zero_ranks_nothing(score):
+    """Eagerly, in rounds, and in both documented compiled calls."""
+    with pytest.raises(ValueError, match=r"rank the weights, got 0 for all of them: .*'head'"):
+        score(HEAD)
+    with pytest.raises(ValueError, match="in round 1 of 2: a layer of params is zero everywhere"):
+        pruning.iterative_masks(score, HEAD, 0.5, rounds=2)
+    masks = jax.jit(lambda p: pruning.iterative_masks(score, p, 0.5, rounds=2))(HEAD)
+    assert pruning.sparsity(masks) == 1
+    scores = jax.jit(score)(HEAD)
+    with pytest.raises(ValueError, match="got 0 for all 20 of them: a layer of the network is zero"):
+        pruning.check_rankable(scores)
+
+
+def test_compiled_with_a_traced_sparsity_it_compiles_once():
+    """As the docstring says; outside jit the loop is compiled at every call."""
+
+    def score(masked):
+        return {"w": masked["w"] + 0.125, "b": None}
+
+    prune = jax.jit(lambda params, s: pruning.iterative_masks(score, params, s, rounds=7))
+    sparsities = [jnp.float32(s) for s in (0.25, 0.5, 0.75)]
+    with compiled_programs() as names:
+        found = [jax.block_until_ready(prune(FOUR, sparsity)) for sparsity in sparsities]
+    assert names == ["<lambda>"]
+    assert [pruned(masks) for masks in found] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,44 @@ def test_criteria_of_change_need_two_trees_that_match(criterion):
         criterion(NOW, {"v": START["w"]})
     with pytest.raises(ValueError, match=r"at \['w'\]"):
         criterion(NOW, {"w": jnp.ones((2, 1)), "b": START["b"]})
+
+
+OF_CHANGE = [
+    pruning.displacement_scores,
+    pruning.movement_scores,
+    pruning.magnitude_increase_scores,
+]
+FLOATS8 = ["float8_e4m3fn", "float8_e5m2"]
+
+
+@pytest.mark.parametrize("dtype", FLOATS8)
+@pytest.mark.parametrize("criterion", OF_CHANGE)
+def test_changes_of_8_bit_floats_are_computed_in_float32(criterion, dtype):
+    now, start = (jax.tree.map(lambda leaf: leaf.astype(dtype), tree) for tree in (NOW, START))
+    found, expected = criterion(now, start), criterion(NOW, START)
+    assert found["w"].dtype == jnp.float32
+    assert found["w"].tolist() == expected["w"].tolist()
+
+
+@pytest.mark.parametrize("dtype", FLOATS8)
+def test_a_difference_beyond_8_bits_is_no_nan(dtype):
+    large = {"w": jnp.full((1, 1), 448.0).astype(dtype)}
+    scores = pruning.movement_scores(large, jax.tree.map(jnp.negative, large))
+    assert scores["w"].tolist() == [[896]]
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS8, "bfloat16", "float16", "float32"])
+def test_every_score_of_weights_under_strict_promotion(dtype):
+    now, start = (jax.tree.map(lambda leaf: leaf.astype(dtype), tree) for tree in (NOW, START))
+    with jax.numpy_dtype_promotion("strict"):
+        found = [criterion(now, start) for criterion in OF_CHANGE]
+        found += [pruning.magnitude_scores(now), pruning.random_scores(KEY, now)]
+    assert all(scores["w"].shape == (2, 2) for scores in found)
+    assert found[3]["w"].dtype == dtype
+
+
+def test_functions_among_the_leaves_are_left_alone():
+    now, start = {**NOW, "activation": jax.nn.relu}, {**START, "activation": jax.nn.relu}
+    found = [criterion(now, start) for criterion in OF_CHANGE]
+    found += [pruning.magnitude_scores(now), pruning.random_scores(KEY, now)]
+    assert all(scores["activation"] is None for scores in found)

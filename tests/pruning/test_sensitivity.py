@@ -1,5 +1,6 @@
 """SNIP, FORCE and GraSP: by hand, against finite differences and against the whole Hessian."""
 
+import collections
 import functools
 
 import jax
@@ -337,6 +338,127 @@ def test_a_single_batch_needs_no_size(method):
 def test_batches_must_have_a_size(method, data, message):
     with pytest.raises(ValueError, match=message):
         method(squared_error, UNIT, data)
+
+
+Pair = collections.namedtuple("Pair", ["x", "y"])
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        # As a loader yields a batch: images and labels, or targets of another shape.
+        ([X, jnp.array([0, 1])], r"got float32\[2, 2\], int32\[2\]: a single batch .* \[\[x, y\]\]"),
+        ([X, Y], r"got float32\[2, 2\], float32\[2, 1\]: a single batch"),
+        ([np.asarray(X), np.asarray(Y)], "a single batch"),
+        ([X, X, Y], "a single batch"),
+        ([{"x": X}, Y], "got dict, float32"),
+        (Pair(X, Y), r"got a Pair of arrays; a single batch goes in a list"),
+        (Pair({"x": X}, {"y": Y}), r"got a Pair of arrays; a single batch goes in a list"),
+        ({"x": X, "y": Y}, r"got a dict; a single batch goes in a list"),
+        ((batch for batch in [(X, Y)]), "got a generator, which may not be read twice; .*islice"),
+        (iter([(X, Y)]), "may not be read twice"),
+        ({(1, 2)}, "list"),
+    ],
+)
+def test_what_is_no_sequence_of_batches_is_named(method, data, message):
+    with pytest.raises(ValueError, match=message):
+        method(squared_error, UNIT, data)
+
+
+@snip_and_grasp
+@pytest.mark.parametrize("batch", [[X, Y], (X, Y), Pair(X, Y), [np.asarray(X), np.asarray(Y)]])
+def test_a_batch_may_be_any_pair(method, batch):
+    expected = method(squared_error, UNIT, [(X, Y)])["w"].tolist()
+    assert method(squared_error, UNIT, [batch])["w"].tolist() == expected
+    assert method(squared_error, UNIT, (batch, batch))["w"].tolist() == expected
+
+
+def test_bare_arrays_that_are_alike_are_batches():
+    loss = lambda params, x: jnp.mean((x @ params["w"]) ** 2)  # noqa: E731
+    found = snip(loss, UNIT, [X, X[:1]])
+    whole = snip(loss, UNIT, [jnp.concatenate([X, X[:1]])])
+    np.testing.assert_allclose(found["w"], whole["w"], rtol=1e-6)
+
+
+@every_method
+def test_scores_that_are_all_zero_are_an_error(method):
+    with pytest.raises(ValueError, match="got 0 for all of them: the loss does not depend on the params"):
+        method(lambda params, batch: jnp.float32(1.0) + 0 * params["w"].sum(), UNIT, [(X, Y)])
+
+
+@every_method
+def test_the_scores_of_a_network_that_pruning_has_cut_are_zero(method):
+    def loss(params, batch):
+        return jnp.mean((batch @ params["a"] @ params["b"]) ** 2)
+
+    cut = {"a": jnp.array([[1.0, 0.0], [2.0, 3.0]]), "b": jnp.zeros((2, 1))}
+    assert not any(leaf.any() for leaf in jax.tree.leaves(method(loss, cut, [X])))
+
+
+def entropy(params, batch, dtype, factor=1.0):
+    x, labels = batch
+    logits = jnp.tanh(x.astype(dtype) @ params["hidden"]) @ params["out"]
+    found = jax.nn.log_softmax(logits / jnp.asarray(200, dtype))
+    return -jnp.mean(jnp.take_along_axis(found, labels[:, None], 1)) * jnp.asarray(factor, dtype)
+
+
+@every_method
+def test_float16_at_a_temperature_of_200_ranks_the_weights(method):
+    """GraSP's scores are about 1e-9, SNIP's 1e-5: in float16 they were 0 for most weights."""
+
+    def in_dtype(dtype):
+        params = {name: jnp.asarray(WEIGHTS[name], dtype) for name in ("hidden", "out")}
+        loss = lambda params, batch: entropy(params, batch, dtype)  # noqa: E731
+        scores = method(loss, params, batches(8))
+        assert {leaf.dtype for leaf in jax.tree.leaves(scores)} == {jnp.dtype(dtype)}
+        return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(scores)])
+
+    short, exact = in_dtype(jnp.float16), in_dtype(jnp.float32)
+    assert (short != 0).all()
+    factor = np.abs(short).max() / np.abs(exact).max()
+    np.testing.assert_allclose(short, exact * factor, atol=0.02 * np.abs(short).max())
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_a_loss_scale_does_not_change_graspss_ranking(factor):
+    params = {name: jnp.asarray(WEIGHTS[name], jnp.float32) for name in ("hidden", "out")}
+
+    def scores(factor):
+        return grasp(lambda p, b: entropy(p, b, jnp.float32, factor), params, batches(8))
+
+    found, expected = scores(factor), scores(1.0)
+    ratios = np.concatenate([np.ravel(found[n] / expected[n]) for n in expected])
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-3)
+
+
+@every_method
+def test_functions_among_the_leaves_are_left_alone(method):
+    def loss(params, batch):
+        return squared_error({"w": params["activation"](params["w"])}, batch)
+
+    scores = method(loss, {**UNIT, "activation": jnp.asarray, "name": "unit"}, [(X, Y)])
+    assert scores["w"].tolist() == method(squared_error, UNIT, [(X, Y)])["w"].tolist()
+    assert scores["activation"] is None
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
+def test_strict_promotion(method, dtype):
+    unit, x, y = UNIT["w"].astype(dtype), X.astype(dtype), Y.astype(dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        scores = method(squared_error, {"w": unit}, [(x, y), (x[:1], y[:1])])
+    assert scores["w"].dtype == dtype
+
+
+@every_method
+def test_float8_params_have_scores_in_float32(method):
+    def loss(params, batch):
+        return squared_error({"w": params["w"].astype(jnp.float32)}, batch)
+
+    scores = method(loss, {"w": UNIT["w"].astype(jnp.float8_e5m2)}, [(X, Y)])["w"]
+    assert scores.dtype == jnp.float32
+    assert (scores != 0).all()
 
 
 @every_method

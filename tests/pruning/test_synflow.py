@@ -124,9 +124,151 @@ def very_deep(params):
     return activations
 
 
+def very_deep_with_a_bias(params):
+    return very_deep(params) + 1
+
+
 def test_an_overflow_is_an_error_that_says_what_to_do():
+    """With a bias: it is no common factor that is too large."""
     with pytest.raises(ValueError, match=r"got inf in float32: .* compute in float64 .*enable_x64"):
-        pruning.synflow_scores(very_deep, overflowing(jnp.float32))
+        pruning.synflow_scores(very_deep_with_a_bias, overflowing(jnp.float32))
+
+
+def random_layers(count, scale, bias=None):
+    random = np.random.default_rng(0)
+    names = [f"{place:03d}" for place in range(count)]
+    params = {name: jnp.asarray(random.normal(size=(8, 8)) * scale, jnp.float32) for name in names}
+    return params if bias is None else params | {f"{name}b": jnp.full(8, bias) for name in names}
+
+
+def perceptron(params):
+    x = jnp.ones((1, 8), params["000"].dtype)
+    for name in sorted(name for name in params if len(name) == 3):
+        bias = params.get(f"{name}b", jnp.zeros(8, x.dtype))
+        x = jax.nn.relu(x @ params[name] + bias[None])
+    return x
+
+
+def in_rounds(score):
+    return jax.jit(lambda params: pruning.iterative_masks(score, params, 0.95, rounds=10))
+
+
+@pytest.mark.parametrize("bias", [None, 0.0])
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_a_deep_network_without_biases_is_ranked_in_float32_as_in_float64(scale, bias):
+    """R is 1e-51 and 1e77: all scores have a common factor. A bias of zeros is none."""
+
+    def score(params):
+        return pruning.synflow_scores(perceptron, params)
+
+    params = random_layers(16, scale, bias)
+    found = jax.jit(score)(params)
+    with jax.enable_x64(True):
+        expected = jax.jit(score)(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params))
+        ratios = np.concatenate(
+            [np.ravel(np.asarray(found[n], np.float64) / expected[n]) for n in expected if len(n) == 3]
+        )
+    factor = 2.0 ** np.round(np.log2(ratios.mean()))
+    np.testing.assert_allclose(ratios, factor, rtol=1e-5)
+
+
+def test_rounds_of_a_deep_network_empty_no_layer_in_float32():
+    params = random_layers(16, 1e-4)
+    masks = in_rounds(lambda masked: pruning.synflow_scores(perceptron, masked))(params)
+    assert min(int(mask.sum()) for mask in masks.values()) > 0
+
+
+def test_a_shallow_network_keeps_its_scores_to_the_bit():
+    """Operation by operation; compiled, XLA may round a product of another program otherwise."""
+    scores = pruning.synflow_scores(perceptron, random_layers(3, 0.3))
+    weights = jax.tree.map(jnp.abs, random_layers(3, 0.3))
+    gradients = jax.grad(lambda params: jnp.sum(perceptron(params)))(weights)
+    for name, weight in weights.items():
+        assert scores[name].tolist() == (weight * gradients[name]).tolist()
+
+
+def test_a_stack_of_layers_in_a_scan_is_scaled_too():
+    def scanned(params):
+        step = lambda x, w: (jax.nn.relu(x @ w), None)  # noqa: E731
+        return jax.lax.scan(step, jnp.ones((1, 8)), params["w"])[0]
+
+    params = random_layers(16, 1e-4)
+    stacked = jax.jit(lambda p: pruning.synflow_scores(scanned, p))(
+        {"w": jnp.stack([params[name] for name in sorted(params)])}
+    )["w"]
+    apart = jax.jit(lambda p: pruning.synflow_scores(perceptron, p))(params)
+    ratios = stacked / jnp.stack([apart[name] for name in sorted(apart)])
+    np.testing.assert_allclose(ratios, ratios[0, 0, 0], rtol=1e-5)
+
+
+def test_a_deep_network_with_biases_that_underflows_is_an_error():
+    with pytest.raises(ValueError, match=r"got 0 for all of \['000'\]: its flow underflows .*float64"):
+        pruning.synflow_scores(perceptron, random_layers(16, 1e-4, 0.1))
+
+
+def test_a_layer_that_the_output_does_not_see_scores_zero():
+    params = random_layers(3, 0.3, 0.1) | {"beside": jnp.ones((2, 2))}
+    assert not pruning.synflow_scores(perceptron, params)["beside"].any()
+
+
+def standardised(params):
+    hidden = jnp.ones((1, 4)) @ params["a"]
+    centred = hidden - hidden.mean()
+    return jax.nn.relu(centred / jnp.sqrt((centred**2).mean() + 1e-6)) @ params["b"]
+
+
+def test_scores_are_magnitudes_where_a_network_subtracts():
+    """As in the reference: z = |w dR/d|w||, also where a larger weight gives a smaller output."""
+    random = np.random.default_rng(0)
+    params = {
+        "a": jnp.asarray(random.normal(size=(4, 8)), jnp.float32),
+        "b": jnp.asarray(random.normal(size=(8, 3)), jnp.float32),
+    }
+    weights = jax.tree.map(jnp.abs, params)
+    gradients = jax.grad(lambda p: jnp.sum(standardised(p)))(weights)
+    signed = jax.tree.map(jnp.multiply, weights, gradients)
+    assert (signed["a"] < -0.01).any()
+    scores = pruning.synflow_scores(standardised, params)
+    for name, product in signed.items():
+        np.testing.assert_allclose(scores[name], jnp.abs(product), rtol=1e-5, atol=1e-7)
+
+
+def test_float16_ranks_a_deep_network():
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), random_layers(12, 0.02))
+    scores = pruning.synflow_scores(perceptron, params)
+    assert all(leaf.dtype == jnp.float16 and (leaf > 0).all() for leaf in jax.tree.leaves(scores))
+
+
+def test_a_layer_of_zeros_is_no_alarm():
+    params = random_layers(3, 0.3) | {
+        "001": jnp.zeros((8, 8)).at[0, 0].set(1),
+        "beside": jnp.zeros((2, 2)),
+    }
+    with jax.debug_nans(True):
+        scores = jax.jit(lambda p: pruning.synflow_scores(perceptron, p))(params)
+        assert int((scores["001"] > 0).sum()) == 1
+        assert not jnp.any(pruning.displacement_scores(params, params)["beside"])
+
+
+def test_functions_among_the_leaves_are_left_alone():
+    """As a whole Equinox model has them."""
+    params = {**PARAMS, "activation": jax.nn.relu, "name": None, "rate": 0.5}
+
+    def output(params):
+        return params["activation"](linear(params)) * params["rate"]
+
+    scores = pruning.synflow_scores(output, params)
+    assert scores["out"].tolist() == [[1.5], [2.5]]
+    assert scores["activation"] is None
+
+
+def test_outputs_of_several_dtypes_under_strict_promotion():
+    def outputs(params):
+        return linear(params), linear(params).astype(jnp.bfloat16), jnp.arange(2)
+
+    with jax.numpy_dtype_promotion("strict"):
+        scores = jax.jit(lambda params: pruning.synflow_scores(outputs, params))(PARAMS)
+    assert scores["out"].tolist() == [[6], [10]]
 
 
 def test_float64_holds_what_float32_does_not():
@@ -160,9 +302,10 @@ def chain(p):
     return functools.reduce(lambda h, name: h @ p[name], sorted(p), jnp.ones((1, 2)))
 
 
-def test_synflow_underflow_is_an_error():
-    with pytest.raises(ValueError, match="float64"):
-        pruning.synflow_scores(chain, {f"w{i:02d}": jnp.full((2, 2), 1e-3) for i in range(20)})
+def test_an_underflow_of_all_scores_is_an_error():
+    params = {f"w{i:02d}": jnp.full((2, 2), 1e-3) for i in range(20)}
+    with pytest.raises(ValueError, match=r"no weight is 0: .*float64"):
+        pruning.synflow_scores(lambda p: chain(p) + chain(p) ** 2, params)
 
 
 def test_synflow_of_a_pruned_weight_between_large_ones_is_zero():

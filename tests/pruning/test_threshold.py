@@ -48,7 +48,7 @@ def ranks(scores):
 
 
 def lowest(scores, number):
-    kept = without_lowest(scores, [None] * len(scores), number)
+    kept, _ = without_lowest(scores, [None] * len(scores), number)
     return [~leaf for leaf in kept]
 
 
