@@ -16,6 +16,7 @@ import numpy as np
 from pruning.counting import check_sparsity, pruned_count
 from pruning.leaves import PyTree, Scalar, is_traced
 from pruning.masks import check_alike, count_kept, count_prunable
+from pruning.rankable import check_rankable
 from pruning.threshold import without_lowest
 
 
@@ -31,8 +32,8 @@ def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> P
 
     Returns:
         Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed (of a traced float32, which has
-        24 bits only: as ``pruned_count`` reads it). Where weights are to be removed and the scores, traced,
-        rank nothing, since all are 0 or infinite, the masks keep no weight at all: no ranking gives that.
+        24 bits only: as ``pruned_count`` reads it). Where weights are to be removed and traced scores
+        rank nothing, since all are 0 or infinite, no weight at all is kept: no ranking gives that.
 
     Raises:
         ValueError: If the sparsity is outside [0, 1) or below that of ``masks``, the scores rank nothing

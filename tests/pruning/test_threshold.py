@@ -153,7 +153,7 @@ def count_passes(monkeypatch, scores, number):
 
 @pytest.mark.parametrize("number", [50, SIZE // 2, SIZE - 50])
 def test_a_few_passes_find_the_threshold_among_weights(monkeypatch, number):
-    """32 bits in steps of two take sixteen; and some more among ties; guesses of where the count is met save a part."""
+    """In steps of two bits 32 take sixteen; guesses of where the count is met save some."""
     weights = split(np.abs(np.random.default_rng(0).normal(size=SIZE)).astype(np.float32))
     scores = [leaf * scale for leaf, scale in zip(weights, (10, 0.1, 1), strict=True)]
     assert count_passes(monkeypatch, scores, number) <= 14
