@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from pruning.leaves import PyTree
 from pruning.masks import apply_masks
+from pruning.placement import gathered, placed_as
 
 
 def shuffle_masks(key: jax.Array, masks: PyTree) -> PyTree:
@@ -31,13 +32,14 @@ def shuffle_masks(key: jax.Array, masks: PyTree) -> PyTree:
     >>> int(masks["w"].sum())
     2
     """
+
+    def shuffle(index: int, mask: jax.Array) -> jax.Array:
+        whole = gathered(mask)
+        shuffled = jax.random.permutation(jax.random.fold_in(key, index), whole.ravel())
+        return placed_as(shuffled.reshape(mask.shape), mask)
+
     leaves, structure = jax.tree.flatten(masks)
-    return structure.unflatten(
-        [
-            jax.random.permutation(jax.random.fold_in(key, index), mask.ravel()).reshape(mask.shape)
-            for index, mask in enumerate(leaves)
-        ]
-    )
+    return structure.unflatten([shuffle(index, mask) for index, mask in enumerate(leaves)])
 
 
 def invert_scores(scores: PyTree) -> PyTree:

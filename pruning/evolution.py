@@ -19,6 +19,7 @@ from pruning.kstarts import (
 )
 from pruning.leaves import Prunable, PyTree, Scalar, prunable
 from pruning.masks import check_alike
+from pruning.placement import gathered, placed_as
 from pruning.selection import keep_highest
 
 
@@ -164,7 +165,12 @@ def _over_layers(function, key: jax.Array, masks: PyTree, *others: PyTree) -> Py
     leaves, structure = jax.tree.flatten(masks)
     more = [jax.tree.leaves(other) for other in others]
     keys = jax.random.split(key, len(leaves))
-    return structure.unflatten([function(*layer) for layer in zip(keys, leaves, *more, strict=True)])
+    return structure.unflatten(
+        [
+            placed_as(function(key, *map(gathered, layer)), layer[0])
+            for key, *layer in zip(keys, leaves, *more, strict=True)
+        ]
+    )
 
 
 def _check_fraction(fraction: float) -> None:

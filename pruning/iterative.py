@@ -11,6 +11,7 @@ from jax.experimental import checkify
 from pruning.counting import exponential_sparsities, pruned_count
 from pruning.leaves import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
 from pruning.masks import apply_masks, count_prunable, full_masks, map_masks
+from pruning.placement import is_manual, zero_over
 from pruning.rankable import ranking
 from pruning.selection import check_scores, keep_highest
 
@@ -154,7 +155,13 @@ def prune_in_rounds(
             *(jnp.where(now & (last == rounds), i, last) for now, last in first),
         )
 
-    start = Rounds(full_masks(params, prunable=prunable), jnp.int32(rounds), jnp.int32(rounds))
+    full = full_masks(params, prunable=prunable)
+    zero = zero_over([full, counts])
+    start = Rounds(
+        map_masks(lambda mask: mask & (zero == 0), full) if is_manual() else full,
+        failed=zero + rounds,
+        unranked=zero + rounds,
+    )
     return jax.lax.fori_loop(0, rounds, prune, start)
 
 

@@ -54,7 +54,7 @@ def full_masks(params: PyTree, *, prunable: Prunable = prunable) -> PyTree:
     >>> full_masks({"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)})
     {'bias': None, 'kernel': Array([[ True,  True]], dtype=bool)}
     """
-    return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), prunable_params(params, prunable))
+    return jax.tree.map(lambda leaf: jnp.ones_like(leaf, dtype=bool), prunable_params(params, prunable))
 
 
 def check_masks(masks: PyTree, params: PyTree) -> None:
@@ -143,7 +143,9 @@ def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
     masks = fit_masks(masks, params)
     check_masks(masks, params)
     return jax.tree.map(
-        lambda mask, leaf: copied(leaf) if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf)),
+        lambda mask, leaf: (
+            copied(leaf) if mask is None else jnp.where(mask, leaf, jnp.zeros((), leaf.dtype))
+        ),
         masks,
         params,
         is_leaf=is_none,

@@ -14,25 +14,25 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 from pruning.leaves import PyTree, is_traced
 
 
-def placed_as(mask: Any, leaf: Any) -> jax.Array:
-    """A copy of a mask that lies as its leaf of the params does.
+def placed_as(array: Any, leaf: Any) -> jax.Array:
+    """A copy of a mask, or of scores, that lies as its leaf of the params does.
 
     Args:
-        mask: A bool array.
+        array: An array.
         leaf: An array of the same shape.
 
     Returns:
-        The copy: a step that donates it leaves the mask alone.
+        The copy: a step that donates it leaves the original alone.
     """
-    if not is_traced(mask) and not is_traced(leaf):
+    if not is_traced(array) and not is_traced(leaf):
         if isinstance(leaf, jax.Array) and leaf.committed:
-            return jax.device_put(mask, leaf.sharding, may_alias=False)
-        return jnp.array(mask)
-    sharding, mask = _explicit_sharding(leaf), jnp.asarray(mask)
+            return jax.device_put(array, leaf.sharding, may_alias=False)
+        return jnp.array(array)
+    sharding, array = _explicit_sharding(leaf), jnp.asarray(array)
     if sharding is not None:
-        mask = jax.sharding.reshard(mask, sharding)
-    # Joined with zeros that vary over a mesh as the leaf does, so that the mask does too.
-    return jnp.logical_or(mask, jnp.zeros_like(leaf, dtype=bool))
+        array = jax.sharding.reshard(array, sharding)
+    zero = zero_over([leaf])
+    return jnp.where(zero == 0, array, array) if is_manual() else array
 
 
 def copied(leaf: Any) -> Any:
@@ -83,6 +83,44 @@ def flat_places(leaf: jax.Array, start: Any = 0) -> jax.Array:
         along = jax.lax.iota(jnp.int32, leaf.shape[axis]) * math.prod(leaf.shape[axis + 1 :])
         places = places + jnp.expand_dims(along, [other for other in range(leaf.ndim) if other != axis])
     return places
+
+
+def is_manual() -> bool:
+    """Whether this is traced inside ``shard_map``, where values vary over a mesh or do not."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def zero_over(tree: PyTree) -> jax.Array:
+    """A zero that varies over a mesh (inside ``shard_map``) as all the arrays of a tree together do.
+
+    Args:
+        tree: Arrays.
+
+    Returns:
+        An int32 scalar; added to what a loop begins with, it makes that vary as what the loop returns.
+    """
+    zero = jnp.int32(0)
+    if is_manual():
+        for array in jax.tree.leaves(tree):
+            zero = zero + jnp.zeros_like(array, shape=(), dtype=jnp.int32)
+    return zero
+
+
+def gathered(leaf: jax.Array) -> jax.Array:
+    """An array whose type says that it is divided, whole on every device; any other as it is.
+
+    Args:
+        leaf: An array.
+
+    Returns:
+        The array.
+    """
+    sharding = _explicit_sharding(leaf)
+    return (
+        leaf
+        if sharding is None
+        else jax.sharding.reshard(leaf, NamedSharding(sharding.mesh, PartitionSpec()))
+    )
 
 
 def _explicit_sharding(leaf: Any) -> NamedSharding | None:

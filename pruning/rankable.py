@@ -10,7 +10,7 @@ from jax.experimental import checkify
 from pruning.leaves import PyTree, is_traced
 from pruning.masks import check_alike
 
-_NAN, _NOT_ZERO, _FINITE = 1, 2, 4
+_ZERO, _FINITE, _INFINITE, _NAN = range(4)
 
 
 class Ranking(NamedTuple):
@@ -86,12 +86,12 @@ def ranking(scores: PyTree, masks: PyTree = None) -> Ranking:
     """
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(scores)]
     before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
-    found = jnp.stack([_signs(leaf, mask) for leaf, mask in zip(leaves, before, strict=True)])
-    found = jax.lax.reduce(found, np.uint8(0), jax.lax.bitwise_or, (0,))
+    found = [_extremes(leaf, mask) for leaf, mask in zip(leaves, before, strict=True)]
+    largest, smallest = (jnp.stack(extremes) for extremes in zip(*found, strict=True))
     return Ranking(
-        nan=(found & np.uint8(_NAN)) != 0,
-        zero=(found & np.uint8(_NOT_ZERO)) == 0,
-        infinite=(found & np.uint8(_FINITE)) == 0,
+        nan=jnp.any(largest == _NAN),
+        zero=jnp.all(largest == _ZERO),
+        infinite=jnp.all(smallest > _FINITE),
     )
 
 
@@ -107,16 +107,23 @@ def all_kept(masks: PyTree) -> jax.Array:
     return jnp.all(jnp.stack([jnp.all(mask) for mask in jax.tree.leaves(masks)]))
 
 
-def _signs(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """In one pass over a leaf, which of the three kinds of score are in it."""
-    zero = np.uint8(0)
-    bits = (
-        jnp.where(jnp.isnan(scores), np.uint8(_NAN), zero)
-        | jnp.where(scores != 0, np.uint8(_NOT_ZERO), zero)
-        | jnp.where(jnp.isfinite(scores), np.uint8(_FINITE), zero)
+def _extremes(scores: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """The largest and the smallest kind of score in a leaf: zero, finite, infinite, NaN."""
+    kinds = jnp.where(jnp.isfinite(scores), np.int32(_FINITE), np.int32(_INFINITE))
+    kinds = jnp.where(jnp.isnan(scores), np.int32(_NAN), kinds)
+    kinds = jnp.where(_is_not_zero(scores), kinds, np.int32(_ZERO))
+    competes = jnp.ones_like(scores, dtype=bool) if mask is None else mask
+    return (
+        jnp.max(kinds, initial=_ZERO, where=competes),
+        jnp.min(kinds, initial=_NAN, where=competes),
     )
-    bits = bits if mask is None else jnp.where(mask, bits, zero)
-    return jax.lax.reduce(bits, zero, jax.lax.bitwise_or, tuple(range(bits.ndim)))
+
+
+def _is_not_zero(scores: jax.Array) -> jax.Array:
+    """By the bits: subnormal scores rank, but as numbers they are zero on CPUs."""
+    unsigned = np.dtype(f"u{scores.dtype.itemsize}")
+    bits = jax.lax.bitcast_convert_type(scores, unsigned)
+    return jax.lax.shift_left(bits, np.array(1, unsigned)) != np.array(0, unsigned)
 
 
 def _message(what: str, leaves: list) -> str:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from pruning.allocation import uniform
 from pruning.binary_scaling import score_dtype
 from pruning.leaves import Prunable, PyTree, Scalar, prunable, prunable_pair, prunable_params
+from pruning.placement import placed_as
 from pruning.precision import at_least_float32
 from pruning.selection import layerwise_masks
 
@@ -31,7 +32,7 @@ def random_scores(key: jax.Array, params: PyTree, *, prunable: Prunable = prunab
     leaves, structure = jax.tree.flatten(prunable_params(params, prunable))
     return structure.unflatten(
         [
-            jax.random.uniform(jax.random.fold_in(key, index), leaf.shape, jnp.float32)
+            placed_as(jax.random.uniform(jax.random.fold_in(key, index), leaf.shape, jnp.float32), leaf)
             for index, leaf in enumerate(leaves)
         ]
     )

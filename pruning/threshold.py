@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pruning.placement import flat_places
+from pruning.placement import flat_places, is_manual, zero_over
 
 NAN = 1
 """The key of NaN; minus infinity has a higher one, what is pruned already has 0."""
@@ -103,7 +103,9 @@ def without_lowest(
         masked; and whether the scores rank nothing, since all are 0, or infinite, and none is masked.
     """
     unsigned = _unsigned(scores)
-    zero = _zero([number, *scores, *(mask for mask in masks if mask is not None)])
+    # XLA does not know it: kernels for arrays of one shape are compiled once if no number tells them
+    # apart.
+    zero = lax.optimization_barrier(zero_over([number, scores, masks]))
     behind = np.cumsum([leaf.size for leaf in scores][::-1], dtype=np.int32)[::-1]
     start = Selection(
         kept=[jnp.zeros_like(leaf, dtype=bool) | (zero > 0) for leaf in scores],
@@ -116,7 +118,7 @@ def without_lowest(
         scores=scores,
         masks=masks,
     )
-    if _is_manual():
+    if is_manual():
         start = start._replace(
             scores=[jnp.where(zero > 0, jnp.zeros_like(leaf), leaf) for leaf in scores],
             masks=[None if mask is None else mask | (zero > 0) for mask in masks],
@@ -261,19 +263,3 @@ def _key(value: float, unsigned: Any) -> np.ndarray:
     """The key of a number that is not negative."""
     top = np.array(1, unsigned) << np.array(np.iinfo(unsigned).bits - 1, unsigned)
     return np.array(value, f"f{unsigned.itemsize}").view(unsigned) | top
-
-
-def _zero(arrays: list[jax.Array]) -> jax.Array:
-    """An int32 zero that varies over a mesh (inside ``shard_map``) as all the arrays together do."""
-    # So that XLA does not know it: kernels for arrays of one shape are compiled once, if no number tells
-    # them apart.
-    zero = lax.optimization_barrier(jnp.int32(0))
-    if _is_manual():
-        for array in arrays:
-            zero = zero + jnp.zeros_like(array, shape=(), dtype=jnp.int32)
-    return zero
-
-
-def _is_manual() -> bool:
-    """Whether this is traced inside ``shard_map``, where values vary over a mesh or do not."""
-    return bool(jax.sharding.get_abstract_mesh().manual_axes)

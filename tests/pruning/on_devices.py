@@ -1,43 +1,116 @@
-"""Selects among scores that are divided over four devices; run by test_selection_on_devices.
+"""Makes masks of params that are divided over devices; run by test_selection_on_devices.
 
 XLA makes several devices of one CPU only before JAX starts, so this is a process of its own.
 """
 
 import json
+import re
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from pruning.selection import keep_highest
+import pruning
 
-SHAPES = (64, 32), (3, 3, 16, 32)
-PARTITIONS = {
-    "first axes": (PartitionSpec("x"), PartitionSpec(None, None, "x")),
-    "last axes": (PartitionSpec(None, "x"), PartitionSpec(None, None, None, "x")),
+KEY = jax.random.key(0)
+NORMAL = np.random.default_rng(0).normal
+WHOLE = {
+    "rows": NORMAL(size=(64, 32)).astype(np.float32),
+    "columns": NORMAL(size=(32, 64)).astype(np.float32),
+    "channels": NORMAL(size=(3, 3, 16, 32)).astype(np.float32),
+    "ties": np.random.default_rng(1).integers(-3, 4, (64, 32)).astype(np.float32),
+}
+SPECS = {
+    "rows": PartitionSpec("d", None),
+    "columns": PartitionSpec(None, "d"),
+    "channels": PartitionSpec(None, None, None, "d"),
+    "ties": PartitionSpec("d", None),
 }
 
 
+def halved(params):
+    return pruning.global_masks(pruning.magnitude_scores(params), 0.5)
+
+
+SELECTIONS = {
+    "global_masks": halved,
+    "layerwise_masks": lambda p: pruning.layerwise_masks(
+        pruning.magnitude_scores(p), pruning.uniform(p, 0.5)
+    ),
+    "iterative_masks": lambda p: pruning.iterative_masks(pruning.magnitude_scores, p, 0.5, rounds=2),
+    "prune_remaining": lambda p: pruning.prune_remaining(
+        pruning.magnitude_scores(p), pruning.full_masks(p), 0.2
+    ),
+}
+OTHERS = {
+    "full_masks": pruning.full_masks,
+    "apply_masks": lambda p: pruning.apply_masks(p, pruning.full_masks(p)),
+    "random_masks": lambda p: pruning.random_masks(KEY, p, 0.5, allocation=pruning.erdos_renyi_kernel),
+    "shuffle_masks": lambda p: pruning.shuffle_masks(KEY, halved(p)),
+    "mutate_masks": lambda p: pruning.mutate_masks(KEY, halved(p), 0.2),
+    "crossover_masks": lambda p: pruning.crossover_masks(KEY, halved(p), pruning.full_masks(p)),
+}
+
+
+def equal(found, expected):
+    return jax.tree.all(jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), found, expected))
+
+
+def largest_exchange(function, params):
+    """The most numbers that any collective operation of the compiled program hands over."""
+    text = jax.jit(function).lower(params).compile().as_text()
+    operation = r"= (\S+) (?:all-gather|all-to-all|all-reduce|collective-permute|reduce-scatter)\("
+    shapes = [re.findall(r"\[([\d,]*)\]", found) for found in re.findall(operation, text)]
+    sizes = [np.prod([int(n) for n in shape.split(",") if n]) for one in shapes for shape in one]
+    return int(max(sizes, default=0))
+
+
+def lies_as(masks, params):
+    return all(
+        mask.sharding.is_equivalent_to(params[name].sharding, mask.ndim) for name, mask in masks.items()
+    )
+
+
+def on_mesh(function, expected, kind):
+    mesh = jax.make_mesh((jax.device_count(),), ("d",), axis_types=(kind,))
+    params = {k: jax.device_put(v, NamedSharding(mesh, SPECS[k])) for k, v in WHOLE.items()}
+    eager = function(params)
+    found = {"eager": equal(eager, expected), "lies as the params": lies_as(eager, params)}
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(function)(params)
+        found["in the mesh's context"] = equal(function(params), expected)
+    found["compiled"] = equal(compiled, expected)
+    if kind is AxisType.Explicit:  # else XLA is free to choose
+        found["compiled lies as the params"] = lies_as(compiled, params)
+    return params, found
+
+
+def mapped(function, expected):
+    """Inside ``jax.shard_map``, on values that vary over the mesh: each device its own network."""
+    devices = jax.device_count()
+    mesh = jax.make_mesh((devices,), ("d",), axis_types=(AxisType.Auto,))
+    spec = PartitionSpec("d")
+    stacked = {name: np.stack([leaf] * devices) for name, leaf in WHOLE.items()}
+
+    def one(params):
+        found = function(jax.tree.map(lambda leaf: leaf[0], params))
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    found = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=spec, out_specs=spec))(stacked)
+    return all(equal(jax.tree.map(lambda leaf, i=i: leaf[i], found), expected) for i in range(devices))
+
+
 def main():
-    """Prints whether the masks are right, and divided as the scores are."""
-    mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,))
-    select = jax.jit(lambda scores: keep_highest(scores, 3000))
-    random, found = np.random.default_rng(0), {}
-    scores = {
-        "no two alike": [random.normal(size=shape).astype(np.float32) for shape in SHAPES],
-        "many ties": [random.integers(0, 50, shape).astype(np.float32) for shape in SHAPES],
-    }
-    for kind, whole in scores.items():
-        expected = select(whole)
-        for place, specs in PARTITIONS.items():
-            shardings = [NamedSharding(mesh, spec) for spec in specs]
-            masks = select(jax.device_put(whole, shardings))
-            equal = all(map(np.array_equal, masks, expected))
-            divided = all(
-                m.sharding.is_equivalent_to(s, m.ndim) for m, s in zip(masks, shardings, strict=True)
-            )
-            found[f"{kind}, {place}"] = [bool(equal), bool(divided)]
-    print(json.dumps(found))
+    """Prints what is right, for each function and kind of mesh, and the largest exchanges."""
+    found, exchanges = {}, {}
+    for name, function in (SELECTIONS | OTHERS).items():
+        expected = jax.jit(function)(WHOLE)
+        for kind in (AxisType.Auto, AxisType.Explicit):
+            params, found[f"{name}, {kind.name}"] = on_mesh(function, expected, kind)
+            if name in SELECTIONS:
+                exchanges[f"{name}, {kind.name}"] = largest_exchange(function, params)
+        found[f"{name}, shard_map"] = {"equal": mapped(function, expected)}
+    print(json.dumps({"right": found, "exchanges": exchanges}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,18 @@
-"""Scores that are divided over devices get the masks that they get on one, divided likewise."""
+"""Masks of params that are divided over devices: the same ones, and they lie as the params do."""
 
 import json
+
+import pytest
 
 from tests.forced_devices import run_module
 
 
-def test_divided_scores_get_the_same_masks():
-    found = json.loads(run_module("tests.pruning.on_devices", devices=4))
-    assert len(found) == 4
-    assert all(result == [True, True] for result in found.values()), found
+@pytest.mark.parametrize("devices", [4, 8])
+def test_masks_of_divided_params(devices):
+    found = json.loads(run_module("tests.pruning.on_devices", devices=devices))
+    assert len(found["right"]) == 10 * 3
+    wrong = {where: result for where, result in found["right"].items() if not all(result.values())}
+    assert wrong == {}
+    # Counts of a leaf on each device, for three probes; the smallest leaf has 2,048 scores.
+    assert min(found["exchanges"].values()) > 0
+    assert max(found["exchanges"].values()) <= 3 * 4 * devices

@@ -10,6 +10,6 @@ from tests.forced_devices import run_module
 @pytest.mark.parametrize("devices", [4, 8])
 def test_transformations_of_divided_params(devices):
     found = json.loads(run_module("tests.pruning.transformations_on_devices", devices=devices))
-    assert len(found) == 6 * 5
+    assert len(found) == 9 * 5
     wrong = {where: result for where, result in found.items() if not all(result.values())}
     assert wrong == {}

@@ -22,7 +22,6 @@ WHOLE = {
 MASKS = {"w": WHOLE["w"] > 0, "b": None}
 SPECS = {"w": PartitionSpec("d", None), "b": PartitionSpec()}
 
-# Those that rank weights of several devices together rest on selection, and are tested with it.
 ALONE = {
     "hold_masks": lambda: pruning.hold_masks(MASKS),
     "dissipate": lambda: pruning.dissipate(0.1, check_every=2, stop_after=4),
@@ -119,4 +118,4 @@ def main(groups):
 
 
 if __name__ == "__main__":
-    main(ALONE)
+    main(ALONE | RANKING)
