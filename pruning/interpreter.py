@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from pruning.leaves import PyTree, is_none
+from pruning.signal_choices import choose
 from pruning.signal_rules import KNOWN, PRODUCTS, apply, stack
 from pruning.signals import Kind, Signal, Value, anywhere, constant, is_inexact, mapped
 
@@ -149,7 +150,7 @@ def whole_signals(params: PyTree, masks: PyTree = None) -> PyTree:
 
 def _interpret(
     output_fn: OutputFn, params: PyTree, signals: PyTree, uses: list[_Use]
-) -> tuple[list[Value], Sequence[Any]]:
+) -> tuple[list[Value], list[Any]]:
     """The values of the outputs, with their shapes and dtypes."""
     paths, structure = jax.tree_util.tree_flatten_with_path(params)
     given = structure.flatten_up_to(signals)
@@ -161,7 +162,8 @@ def _interpret(
     arrays = {index: leaf for index, (_, leaf) in enumerate(paths) if is_array(leaf)}
     closed = jax.make_jaxpr(of_arrays)(arrays)
     arguments = [_argument(index, *paths[index], given[index]) for index in sorted(arrays)]
-    return _call(closed, arguments, uses), closed.out_avals
+    avals: list[Any] = list(closed.out_avals)
+    return _call(closed, arguments, uses), avals
 
 
 def _argument(index: int, path: Any, leaf: Any, signal: Any) -> Value:
@@ -206,6 +208,8 @@ def _evaluate(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Va
         return _call(parameters[_CALLS[name]], operands, uses)
     if name == "scan":
         return _scan(equation, operands, uses)
+    if name == "cond":
+        return _branches(equation, operands, uses)
     if name == "custom_linear_solve":
         return _solve(equation, operands, uses)
     if name != "shard_map" and name not in KNOWN and list(core.jaxprs_in_params(parameters)):
@@ -247,6 +251,20 @@ def _scan(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]
 def _at(value: Value, step: int) -> Value:
     array = None if value.array is None else value.array[step]
     return value._replace(array=array, signal=mapped(lambda part: part[step], value.signal))
+
+
+def _branches(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]:
+    """Any branch may be taken; the multiply-adds are those of the costliest one."""
+    which, *arguments = operands
+    costs: list[list[_Use]] = [[] for _ in equation.params["branches"]]
+    results = [
+        _call(branch, arguments, cost)
+        for branch, cost in zip(equation.params["branches"], costs, strict=True)
+    ]
+    uses.extend(max(costs, key=lambda cost: sum(use.multiply_adds for use in cost)))
+    which = which._replace(array=jnp.clip(which.array, 0, len(results) - 1))
+    avals = [variable.aval for variable in equation.outvars]
+    return [choose(which, cases, aval) for *cases, aval in zip(*results, avals, strict=True)]
 
 
 def _solve(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]:

@@ -162,7 +162,8 @@ def mixed(operands: Sequence[Value], signals: Sequence[Signal]) -> Signal:
     bias = plus(*biases)
     if bias is None:
         return total
-    return Signal(*(mapped_or_none(lambda x: x * (1 + bias), x) for x in total[:2]), total.weights)
+    passed = mapped(lambda part: part * (1 + bias), total)
+    return passed._replace(weights=total.weights)
 
 
 def multiplied(one: Value, other: Value) -> Signal:
@@ -226,3 +227,43 @@ def contracted(product: Callable[[Any, Any], Any], one: Value, other: Value) -> 
     arriving = plus(first.path, first.start), plus(second.path, second.start)
     path = plus(times(product, arriving[0], anywhere(second)), times(product, first.weights, arriving[1]))
     return Signal(path, None, times(product, first.weights, second.weights))
+
+
+def varying(operands: Sequence[Value]) -> Signal:
+    """The sum of what depends on params."""
+    values = [value for value in operands if value.kind is not Kind.CONSTANT]
+    return mixed(values, [read(value) for value in values])
+
+
+def side_by_side(values: Sequence[Value]) -> list[Signal]:
+    """Read, to be put side by side: weights beside a signal (a class token) feed what follows."""
+    signals = [read(value) for value in values]
+    if all(value.kind < Kind.SIGNAL for value in values):
+        return signals
+    return [
+        Signal(start=anywhere(signal)) if value.kind < Kind.SIGNAL else signal
+        for value, signal in zip(values, signals, strict=True)
+    ]
+
+
+def chosen(base: Signal, choice: Signal, options: Signal, operands: Sequence[Value]) -> Signal:
+    """The choice that is made where nothing arrives to choose, and any option where something does."""
+    signals = any(value.kind is Kind.SIGNAL for value in operands)
+    return added(base, product_of_likes(choice, options, signals=signals))
+
+
+def spread(array: Any, axes: Any, shape: Any) -> jax.Array:
+    """From every entry along the axes to every entry."""
+    return jnp.broadcast_to(jnp.sum(array, axis=tuple(axes), keepdims=True), shape)
+
+
+def total(values: Sequence[Value]) -> Signal:
+    """All that is there in values that depend on params, as one scalar."""
+    return added(*(mapped(jnp.sum, read(v)) for v in values if v.kind is not Kind.CONSTANT), Signal())
+
+
+def of_kind(signal: Signal, kind: Kind, shape: tuple[int, ...]) -> Signal:
+    """With scalars broadcast, and for weights everything that is there taken for weights."""
+    if kind is Kind.WEIGHTS:
+        signal = Signal(weights=plus(*signal))
+    return mapped(lambda part: jnp.broadcast_to(part, shape), signal)
