@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.interpreter import OutputFn, propagate
+from pruning.interpreter import OutputFn, propagate, whole_signals
 from pruning.leaves import PyTree, is_none, is_traced
 from pruning.masks import check_masks, map_masks
-from pruning.signals import is_inexact
 
 
 def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTree:
@@ -65,16 +64,16 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
     start no path, maxima are sums, and signals are reduced to there or not after every operation.
     """
     check_masks(masks, params)
-    whole = jax.tree.map(lambda leaf: jnp.ones_like(leaf) if is_inexact(leaf) else leaf, params)
+    whole = whole_signals(params, masks)
 
     def total(kept: PyTree) -> jax.Array:
         signals = jax.tree.map(
             lambda part, rest: rest if part is None else part, kept, whole, is_leaf=is_none
         )
         arrived = propagate(output_fn, params, signals)
-        return sum((jnp.sum(jnp.abs(output), dtype=jnp.float32) for output in arrived), jnp.zeros(()))
+        return sum((jnp.sum(array) for array in arrived), jnp.zeros((), jnp.float32))
 
-    kept = map_masks(lambda mask, leaf: jnp.asarray(mask, leaf.dtype), masks, params)
+    kept = map_masks(lambda mask: jnp.asarray(mask, jnp.float32), masks)
     return map_masks(lambda mask, gradient: mask & (gradient != 0), masks, jax.grad(total)(kept))
 
 

@@ -1,24 +1,18 @@
-"""Signals: values that say only whether a network's input arrives, and what primitives do to them.
+"""Signals: values that say only whether a network's input arrives, and by what they are not zero.
 
-A signal is ``_THERE`` or 0 and is reduced to that again at every use, as is its gradient. So nothing
-grows, shrinks or cancels with depth, width or sign, in any dtype, and a gradient is 0 exactly where
-no path leads on. Every value has a kind:
+An entry of a signal is ``_THERE`` or 0. It is reduced to that again at every use, as is the gradient
+that comes back, and nothing in a signal is negative. So nothing grows, shrinks or cancels with depth,
+width, sign or dtype, and a gradient is 0 exactly where no path leads on. Every value has a kind:
 
 - a *constant* depends on no param and is computed as it is: the input, statistics, a dropout mask;
 - *weights* depend on params alone: leaves, reshaped, cast, scaled, or combined with each other;
-- a *signal* is what a product, a convolution or a look-up with weights makes of either of the others
-  or of a signal.
+- an *input* is an array of constants that weights scale or are added to, entry by entry;
+- a *signal* is what a product, a convolution or a look-up with weights makes of either of the others.
 
-What is done otherwise than the network does it, so that a path is a path:
+What is there in it is told apart in three parts (``Signal``), because they do not do the same: weights
+that are added (a bias) start no path, but a path goes on through a product with them.
 
-- weights that are added to a signal (a bias) let it pass and start none;
-- differences add up, quotients multiply, signs are lost at the next use: nothing cancels;
-- a maximum is the sum of what it chooses from: for some inputs each entry is the largest;
-- a threshold (``max(x, 0)``, ``clip``), learned or not, lets its signal pass; a choice that depends
-  on a signal adds up its branches; the constants that a mask or padding fills in are no signal.
-
-All else is computed as it is. So a constant that is added, and a function whose value at 0 is not 0
-(a sigmoid), start a signal.
+``pruning.signal_rules`` says what each primitive does to them.
 """
 
 import enum
@@ -27,10 +21,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-# Below 1: away from the edges of clips (hard tanh) and from where a logarithm is zero.
 _THERE = 0.5
+# What is there is 1/4 at least wherever it is reduced; less is the rounding of a fast convolution.
+_ROUNDING = 1 / 16
 
 
 class Kind(enum.IntEnum):
@@ -38,14 +32,33 @@ class Kind(enum.IntEnum):
 
     CONSTANT = 0
     WEIGHTS = 1
-    SIGNAL = 2
+    INPUT = 2
+    SIGNAL = 3
+
+
+class Signal(NamedTuple):
+    """Where a value is not zero, float32 arrays of its shape; ``None`` is nowhere.
+
+    ``path``: where the input arrives through weights. ``start``: where a constant feeds what follows (an
+    input, a function that is not 0 at 0). ``weights``: weights, or what nothing but biases feeds.
+    """
+
+    path: Any = None
+    start: Any = None
+    weights: Any = None
 
 
 class Value(NamedTuple):
-    """A value of the network; ``leaves`` are the params that weights are made of, by index."""
+    """A value of the network.
+
+    ``array`` is a constant itself. Of an integer or truth value that depends on params it is what the
+    value is where no signal is, and ``None`` of any other: 0 is what that is there. ``leaves`` are the
+    params that weights are made of, by index.
+    """
 
     array: Any
     kind: Kind
+    signal: Signal = Signal()
     leaves: frozenset[int] = frozenset()
 
 
@@ -55,143 +68,202 @@ def constant(array: Any) -> Value:
 
 
 def is_inexact(value: Any) -> bool:
-    """Whether a value, or what has a dtype, can carry a signal and its gradient."""
+    """Whether a value, or what has a dtype, is of a floating-point or complex dtype."""
     dtype = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)
     return jnp.issubdtype(dtype, jnp.inexact)
 
 
 @jax.custom_vjp
 def there(array: jax.Array) -> jax.Array:
-    """Reduces an array, and the gradient that comes back, to where they are not zero."""
-    return jnp.where(array != 0, _THERE, 0).astype(array.dtype)
+    """Reduces a signal, and the gradient that comes back, to where they are not zero."""
+    return jnp.where(array > _ROUNDING, _THERE, 0).astype(jnp.float32)
 
 
 there.defvjp(lambda array: (there(array), None), lambda _, gradient: (there(gradient),))
 
 
-def apply(equation: Any, operands: Sequence[Value]) -> list[Value]:
-    """The values of one equation of a jaxpr that calls no other.
+def present(array: Any) -> jax.Array:
+    """Where a constant is not zero."""
+    return jnp.where(jnp.asarray(array) != 0, _THERE, 0).astype(jnp.float32)
+
+
+def read(value: Value) -> Signal:
+    """The signal of a value, reduced. A constant that is no integer feeds what follows."""
+    if value.kind is Kind.CONSTANT:
+        return Signal(start=present(value.array)) if is_inexact(value.array) else Signal()
+    return mapped(there, value.signal)
+
+
+def read_number(value: Value) -> Signal:
+    """As ``read``, for what multiplies or is chosen: integers too feed what follows."""
+    signal = read(value)
+    if value.array is None or is_inexact(value.array):
+        return signal
+    return signal._replace(start=there(plus(signal.start, present(value.array))))
+
+
+def anywhere(signal: Signal) -> Any:
+    """Where there is something, whatever it is."""
+    return mapped_or_none(there, plus(*signal))
+
+
+def plus(*arrays: Any) -> Any:
+    """The sum of what is not ``None``; ``None`` if nothing is."""
+    given = [array for array in arrays if array is not None]
+    return sum(given[1:], given[0]) if given else None
+
+
+def times(product: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
+    """A product, ``None`` if a factor is."""
+    return None if one is None or other is None else product(one, other)
+
+
+def mapped_or_none(function: Callable[[Any], Any], array: Any) -> Any:
+    """The function's value, ``None`` for ``None``."""
+    return None if array is None else function(array)
+
+
+def mapped(function: Callable[[Any], Any], signal: Signal) -> Signal:
+    """A linear function of each part."""
+    return Signal(*(mapped_or_none(function, part) for part in signal))
+
+
+def added(*signals: Signal) -> Signal:
+    """The sum, part by part."""
+    return Signal(*(plus(*parts) for parts in zip(*signals, strict=True)))
+
+
+def joined(
+    function: Callable[..., Any], signals: Sequence[Signal], shapes: Sequence[tuple[int, ...]]
+) -> Signal:
+    """A linear function of several signals, part by part."""
+
+    def part(arrays: Sequence[Any]) -> Any:
+        if all(array is None for array in arrays):
+            return None
+        pairs = zip(arrays, shapes, strict=True)
+        return function(*(jnp.zeros(s, jnp.float32) if a is None else a for a, s in pairs))
+
+    return Signal(*(part(arrays) for arrays in zip(*signals, strict=True)))
+
+
+def mixed(operands: Sequence[Value], signals: Sequence[Signal]) -> Signal:
+    """The sum of values: weights that are added let a signal pass, and start none.
 
     Args:
-        equation: A ``jax.extend.core.JaxprEqn``.
-        operands: The values of its operands.
+        operands: The values, which say what is a signal and what are weights.
+        signals: What is read of them, in the same order.
 
     Returns:
-        The values of its results.
+        Their sum. Its gradient reaches the added weights where the sum is there.
     """
-    name = equation.primitive.name
-    kind = max((value.kind for value in operands), default=Kind.CONSTANT)
-    if kind is Kind.CONSTANT:
-        return [constant(array) for array in _compute(equation, operands)]
-    rule = _RULES.get(name, _compute) if is_inexact(equation.outvars[0].aval) else _compute
-    arrays = rule(equation, operands)
-    if name in PRODUCTS or name == "gather" or (name in _SUMS and _starts(operands)):
-        kind = Kind.SIGNAL
-    leaves = [value.leaves for value in operands if kind is Kind.WEIGHTS]
-    return [Value(array, kind, frozenset().union(*leaves)) for array in arrays]
+    total = added(*signals)
+    biases = [s.weights for v, s in zip(operands, signals, strict=True) if v.kind < Kind.SIGNAL]
+    bias = plus(*biases)
+    if bias is None:
+        return total
+    passed = mapped(lambda part: part * (1 + bias), total)
+    return passed._replace(weights=total.weights)
 
 
-def _compute(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    """As the network does it."""
-    return _bind(equation, [_operand(value) for value in operands])
+def multiplied(one: Value, other: Value) -> Signal:
+    """The product of two values entry by entry: what multiplies a signal is a gate or a statistic."""
+    first, second = read_number(one), read_number(other)
+    if one.kind is Kind.CONSTANT or (one.kind < Kind.SIGNAL and other.kind is Kind.SIGNAL):
+        one, other, first, second = other, one, second, first
+    if other.kind is Kind.CONSTANT:
+        if one.kind is Kind.WEIGHTS and jnp.ndim(other.array):
+            return Signal(start=times(jnp.multiply, first.weights, second.start))
+        return mapped(lambda part: part * second.start, first)
+    if other.kind < one.kind is Kind.SIGNAL:
+        factor = anywhere(second)
+        return mapped(lambda part: times(jnp.multiply, part, factor), first)
+    return product_of_likes(first, second, signals=one.kind is Kind.SIGNAL)
 
 
-def _bind(equation: Any, arrays: Sequence[Any]) -> list[Any]:
-    parameters = equation.primitive.get_bind_params(equation.params)
-    results = equation.primitive.bind(*arrays, **parameters)
-    return results if equation.primitive.multiple_results else [results]
+def product_of_likes(first: Signal, second: Signal, *, signals: bool) -> Signal:
+    """The product entry by entry of two signals, or of two values of lower kinds.
+
+    Args:
+        first: One factor.
+        second: The other.
+        signals: Whether they are signals. A constant times what only biases feed is no input then, as
+            it is where an input is scaled by weights.
+
+    Returns:
+        The product.
+    """
+
+    def product(a: Any, b: Any) -> Any:
+        return times(jnp.multiply, a, b)
+
+    path = plus(
+        product(first.path, anywhere(second)), product(plus(first.start, first.weights), second.path)
+    )
+    start = product(first.start, second.start)
+    weights = product(first.weights, second.weights)
+    scaled = plus(product(first.start, second.weights), product(first.weights, second.start))
+    if signals:
+        return Signal(path, start, plus(weights, scaled))
+    return Signal(path, plus(start, scaled), weights)
 
 
-def _operand(value: Value) -> Any:
-    """Reduced, if it is more than a constant."""
-    exact = value.kind is Kind.CONSTANT or not is_inexact(value.array)
-    return value.array if exact else there(value.array)
+def contracted(product: Callable[[Any, Any], Any], one: Value, other: Value) -> Signal:
+    """A product that sums over axes: an input or a constant that feeds becomes a path.
+
+    Args:
+        product: Bilinear: a matrix product or a convolution.
+        one: Its first operand.
+        other: Its second operand.
+
+    Returns:
+        The product.
+    """
+    first, second = read_number(one), read_number(other)
+    if one.kind is Kind.SIGNAL and other.kind < Kind.SIGNAL:
+        second = Signal(weights=anywhere(second))
+    elif other.kind is Kind.SIGNAL and one.kind < Kind.SIGNAL:
+        first = Signal(weights=anywhere(first))
+    arriving = plus(first.path, first.start), plus(second.path, second.start)
+    path = plus(times(product, arriving[0], anywhere(second)), times(product, first.weights, arriving[1]))
+    return Signal(path, None, times(product, first.weights, second.weights))
 
 
-def _varying(operands: Sequence[Value]) -> list[jax.Array]:
-    """The signals among what is chosen from; weights where there are none."""
-    kind = max(Kind.WEIGHTS, *(value.kind for value in operands))
-    return [there(value.array) for value in operands if value.kind is kind]
+def varying(operands: Sequence[Value]) -> Signal:
+    """The sum of what depends on params."""
+    values = [value for value in operands if value.kind is not Kind.CONSTANT]
+    return mixed(values, [read(value) for value in values])
 
 
-def _product(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    return _bind(equation, [there(value.array) for value in operands])
+def side_by_side(values: Sequence[Value]) -> list[Signal]:
+    """Read, to be put side by side: weights beside a signal (a class token) feed what follows."""
+    signals = [read(value) for value in values]
+    if all(value.kind < Kind.SIGNAL for value in values):
+        return signals
+    return [
+        Signal(start=anywhere(signal)) if value.kind < Kind.SIGNAL else signal
+        for value, signal in zip(values, signals, strict=True)
+    ]
 
 
-def _quotient(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    del equation
-    above, below = operands
-    return [there(above.array) * there(below.array)]
+def chosen(base: Signal, choice: Signal, options: Signal, operands: Sequence[Value]) -> Signal:
+    """The choice that is made where nothing arrives to choose, and any option where something does."""
+    signals = any(value.kind is Kind.SIGNAL for value in operands)
+    return added(base, product_of_likes(choice, options, signals=signals))
 
 
-def _sum(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    del equation
-    one, other = operands
-    if one.kind is Kind.WEIGHTS:
-        one, other = other, one
-    if _adds_weights(one, other):
-        return [there(one.array) * (1 + there(other.array))]
-    return [there(one.array) + there(other.array)]
+def spread(array: Any, axes: Any, shape: Any) -> jax.Array:
+    """From every entry along the axes to every entry."""
+    return jnp.broadcast_to(jnp.sum(array, axis=tuple(axes), keepdims=True), shape)
 
 
-def _adds_weights(one: Value, other: Value) -> bool:
-    """Whether `other` is a bias of `one`: weights added to a signal, or to an array (the input)."""
-    scalar = one.kind is Kind.CONSTANT and jnp.ndim(one.array) == 0  # as in `1 + scale`
-    return other.kind is Kind.WEIGHTS and one.kind is not Kind.WEIGHTS and not scalar
+def total(values: Sequence[Value]) -> Signal:
+    """All that is there in values that depend on params, as one scalar."""
+    return added(*(mapped(jnp.sum, read(v)) for v in values if v.kind is not Kind.CONSTANT), Signal())
 
 
-def _starts(operands: Sequence[Value]) -> bool:
-    one, other = operands
-    return _adds_weights(one, other) or _adds_weights(other, one)
-
-
-def _same(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    del equation
-    return [there(operands[0].array)]
-
-
-def _extremum(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    total = sum(_varying(operands))
-    return [jnp.broadcast_to(total, equation.outvars[0].aval.shape)]
-
-
-def _reduce_extremum(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    return [jnp.sum(there(operands[0].array), axis=equation.params["axes"])]
-
-
-def _window_extremum(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    array = there(operands[0].array)
-    return [lax.reduce_window(array, jnp.zeros((), array.dtype), lax.add, **equation.params)]
-
-
-def _cumulative_extremum(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    return [lax.cumsum(there(operands[0].array), equation.params["axis"], equation.params["reverse"])]
-
-
-def _select(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    which, *cases = operands
-    if which.kind is not Kind.CONSTANT and _varying(cases):
-        return [sum(_varying(cases))]
-    filled = [jnp.zeros_like(c.array) if c.kind is Kind.CONSTANT else there(c.array) for c in cases]
-    return _bind(equation, [which.array, *filled])
-
-
-def _pad(equation: Any, operands: Sequence[Value]) -> list[Any]:
-    array, filling = operands
-    return _bind(equation, [_operand(array), jnp.zeros_like(filling.array)])
-
-
-PRODUCTS = ("dot_general", "conv_general_dilated")
-_SUMS = ("add", "sub", "add_any")
-_RULES: dict[str, Callable[[Any, Sequence[Value]], list[Any]]] = {
-    **dict.fromkeys((*PRODUCTS, "mul"), _product),
-    "div": _quotient,
-    **dict.fromkeys(_SUMS, _sum),
-    "stop_gradient": _same,
-    **dict.fromkeys(("max", "min", "clamp"), _extremum),
-    **dict.fromkeys(("reduce_max", "reduce_min"), _reduce_extremum),
-    **dict.fromkeys(("reduce_window_max", "reduce_window_min"), _window_extremum),
-    **dict.fromkeys(("cummax", "cummin"), _cumulative_extremum),
-    "select_n": _select,
-    "pad": _pad,
-}
+def of_kind(signal: Signal, kind: Kind, shape: tuple[int, ...]) -> Signal:
+    """With scalars broadcast, and for weights everything that is there taken for weights."""
+    if kind is Kind.WEIGHTS:
+        signal = Signal(weights=plus(*signal))
+    return mapped(lambda part: jnp.broadcast_to(part, shape), signal)
