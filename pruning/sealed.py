@@ -8,8 +8,9 @@ hashes that also withstand forgers take two to four times as long, and nobody fo
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -59,11 +60,8 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     Raises:
         ValueError: If it is no safetensors file, in words that go on after its name.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(_unreadable(error)) from error
+    with _opened(path) as file:
+        return file.metadata() or {}
 
 
 def unseal(path: str | os.PathLike, names: Iterable[str]) -> Sealed:
@@ -80,23 +78,32 @@ def unseal(path: str | os.PathLike, names: Iterable[str]) -> Sealed:
     Raises:
         ValueError: If the file cannot be read or is damaged, in words that go on after its name.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        expected = metadata.pop(CHECKSUM, None)
+        if set(metadata) != set(names):
+            raise ValueError(
+                f"is damaged: expected the metadata {sorted(names)}, got {sorted(metadata)[:8]}"
+            )
+        try:
             # It is no dict: its keys are a method's.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(_unreadable(error)) from error
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"holds tensors that NumPy has no dtype for ({error})") from error
-    expected = metadata.pop(CHECKSUM, None)
-    if set(metadata) != set(names):
-        raise ValueError(
-            f"is damaged: expected the metadata {sorted(names)}, got {sorted(metadata)}"
-        )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"holds tensors that NumPy has no dtype for ({error})") from error
     if expected is not None and expected != (found := _checksum(tensors, metadata)):
-        raise ValueError(f"is damaged: its checksum is {found}, where it says {expected}")
+        raise ValueError(f"is damaged: its checksum is {found}, where it says {expected!r}")
     return Sealed(tensors, metadata, expected is not None)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Any]:
+    if os.path.isdir(path):
+        raise ValueError("is a folder, where a file is expected")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"is not a readable safetensors file (truncated, or not one): {error}") from error
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
@@ -105,7 +112,3 @@ def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
     for _, tensor in sorted(tensors.items()):
         checksum = zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8), checksum)
     return f"{checksum:08x}"
-
-
-def _unreadable(error: Exception) -> str:
-    return f"is not a readable safetensors file (truncated, or not one): {error}"

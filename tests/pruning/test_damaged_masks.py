@@ -41,12 +41,12 @@ def stored(path):
         return safetensors.numpy.load_file(path), file.metadata()
 
 
-@pytest.mark.parametrize("read", [pruning.load_masks, pruning.load_metadata])
-def test_no_flipped_bit_anywhere_is_read(read, path):
+def test_no_flipped_bit_anywhere_is_read(path):
     pruning.save_masks(path, MASKS, METADATA)
     for content in [*flipped(path.read_bytes()), *cut(path.read_bytes())]:
         path.write_bytes(content)
-        assert refused(read, path)
+        assert refused(pruning.load_masks, path)
+        assert refused(pruning.load_metadata, path)
 
 
 def test_two_files_do_not_mix(path):
