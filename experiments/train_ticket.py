@@ -66,9 +66,12 @@ def run(config: TrainTicket) -> float:
     ticket = read_ticket(config.ticket)
     recipe, start, count = ticket.recipe, ticket.start, ticket.chunk_size
     mesh = device_mesh(devices_per_member=config.devices_per_network)
-    dataset = load_dataset(
-        ticket.dataset, data_dir=config.data_dir, stream=config.stream, image_size=recipe.image_size
-    )
+    try:
+        dataset = load_dataset(
+            ticket.dataset, data_dir=config.data_dir, stream=config.stream, image_size=recipe.image_size
+        )
+    except ValueError as error:
+        raise ValueError(f"the ticket {config.ticket} cannot be trained here: {error}") from error
     _check_fits(config.ticket, ticket, dataset)
     model = build_model(ticket.model, recipe, num_classes=dataset.num_classes)
     shapes = param_shapes(model, dataset)

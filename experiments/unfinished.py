@@ -16,6 +16,10 @@ KEEP_AFTER_SECONDS = 600
 """Of training since a chunk was last kept; shorter chunks are trained anew after a kill."""
 
 
+MEASURED = {"train_loss", "test_loss", "test_accuracy", "sparsity", "failed", "seconds"}
+"""What each row has besides its network and epoch, and what a stage observes."""
+
+
 class Progress(NamedTuple):
     """How far a chunk has come.
 
@@ -160,7 +164,9 @@ def _are_rows_of(rows: Any, expected: list[Row]) -> bool:
     for row, known in zip(rows, expected, strict=True):
         if not isinstance(row, dict) or {name: row.get(name) for name in known} != known:
             return False
-        measured = [value for name, value in row.items() if name not in known]
-        if not measured or not all(isinstance(value, int | float) for value in measured):
+        measured = {name: value for name, value in row.items() if name not in known}
+        if not measured.keys() >= MEASURED:
+            return False
+        if not all(isinstance(value, int | float) for value in measured.values()):
             return False
     return True
