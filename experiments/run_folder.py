@@ -8,24 +8,27 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
-import pyarrow as pa
-import pyarrow.lib
-import pyarrow.parquet as pq
 
-from pruning.artifacts import write_atomically
+from experiments.stored_rows import Row, parquet, read_rows
+from pruning.writing import write_atomically
+from train.leftovers import remove_leftovers
 from train.recipes import recipe_from
 
-Row = dict[str, Any]
+__all__ = ["Row", "RunFolder", "identity", "is_finished", "parquet", "tidy_rows"]
+
+FOLDERS = ("parts", "snapshots", "tickets", "unfinished")
+FILES = ("config.json", "results.parquet", "summary.md")
 
 
 class RunFolder:
@@ -45,37 +48,84 @@ class RunFolder:
         """
         self.path = path
         self.settings = json.loads(json.dumps(settings))
-        with _as_value_error(path):
+        with writing_to(path):
             path.mkdir(parents=True, exist_ok=True)
             found = self._adopted()
-            if fresh:
+            self._check_kinds()
+        if fresh:
+            with writing_to(path):
                 # The summary first: without it, what a kill leaves is an unfinished run.
                 (path / "summary.md").unlink(missing_ok=True)
-                for own in ("parts", "snapshots", "tickets", "unfinished"):
-                    if (path / own).exists():
-                        shutil.rmtree(path / own)
-                found = None
-            # The config before anything else: a folder without one is taken for somebody else's.
-            self.write("config.json", json.dumps(self._config(found), indent=2) + "\n")
-            (path / "parts").mkdir(exist_ok=True)
+        config = self._config(None if fresh else found)
+        self._started_over = secrets.token_hex(8) if fresh and found else self._started_over_there()
+        if not is_finished(path):
+            if (path / "summary.md").exists():
+                print(f"the summary or the results in {path} are damaged or missing: they are written again")
+            with writing_to(path):
+                # The config before anything else: a folder without one is taken for somebody else's, and
+                # a copy of this run that goes on beside a fresh start must notice.
+                started_over = {"started_over": self._started_over} if self._started_over else {}
+                text = json.dumps(config | started_over, indent=2) + "\n"
+                write_atomically(path / "config.json", text.encode())
+                for own in FOLDERS if fresh else ():
+                    _remove_folder(path / own)
+                (path / "parts").mkdir(exist_ok=True)
+        # A finished run may lie where nothing can be written.
+        for folder in (path, *(path / own for own in FOLDERS)):
+            remove_leftovers(folder)
 
-    def done(self) -> set[str]:
-        """The ids of the members that are finished."""
-        return {row["member"] for row in self.rows()}
+    def done(self, epochs: Collection[int] = ()) -> set[str]:
+        """The ids of the members that are finished.
+
+        Args:
+            epochs: Of which a member that was trained must have a row.
+        """
+        found: dict[str, set[int]] = {}
+        untrained = set()
+        for row in self.rows():
+            found.setdefault(row["member"], set()).add(row["epoch"])
+            if row.get("untrained_because"):
+                untrained.add(row["member"])
+        return {member for member, has in found.items() if has.issuperset(epochs)} | untrained
 
     def rows(self) -> list[Row]:
         """All rows of finished members, in the order of the files' names; a member counts once."""
         found: dict[tuple[str, int], Row] = {}
         for part in sorted((self.path / "parts").glob("*.parquet")):
             try:
-                for row in pq.read_table(part).to_pylist():
-                    found.setdefault((row["member"], row["epoch"]), row)
-            except (pa.ArrowInvalid, OSError, KeyError) as error:
+                for row in read_rows(part):
+                    member, epoch = row.get("member"), row.get("epoch")
+                    if not isinstance(member, str) or type(epoch) is not int:
+                        raise ValueError(f"cannot be read (it has a row of member {member!r}, epoch {epoch!r})")
+                    found.setdefault((member, epoch), row)
+            except ValueError as error:
+                self.check_not_started_over()
                 raise ValueError(
-                    f"{part} cannot be read ({error}): if it is damaged, delete it, and the same command "
-                    "trains its networks again"
+                    f"{part} {error}: if it is damaged, delete it, and the same command trains its "
+                    "networks again"
                 ) from error
+        self.check_not_started_over()
         return list(found.values())
+
+    def check_not_started_over(self) -> None:
+        """Raises a ValueError if another command has begun this run anew, or removed it."""
+        if not (self.path / "config.json").exists():
+            raise ValueError(
+                f"the output folder {self.path} has been removed while this command was running: the same "
+                "command starts over"
+            )
+        if self._started_over_there() != self._started_over:
+            raise ValueError(
+                f"another command has started the run in {self.path} over with --fresh: wait for it, or "
+                "give the same command again without --fresh, and it goes on from what is there then"
+            )
+
+    def _started_over_there(self) -> str | None:
+        """What the last fresh start has noted in the config; None if there was none."""
+        try:
+            return json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("started_over")
+        except (OSError, ValueError, AttributeError):
+            return None
 
     def save_part(self, rows: list[Row]) -> None:
         """Stores finished members.
@@ -101,13 +151,29 @@ class RunFolder:
         Raises:
             ValueError: If the folder cannot be written.
         """
-        with _as_value_error(self.path):
+        self.check_not_started_over()
+        with writing_to(self.path):
             write_atomically(self.path / name, content.encode() if isinstance(content, str) else content)
+
+    def _check_kinds(self) -> None:
+        """Raises a ValueError if there is a file in the place of one of the run's folders, or the reverse."""
+        for name in FOLDERS:
+            if os.path.lexists(self.path / name) and not (self.path / name).is_dir():
+                raise ValueError(
+                    f"{self.path / name} is a file, where the run keeps a folder: delete it, and the same "
+                    "command goes on"
+                )
+        for name in FILES:
+            if (self.path / name).is_dir():
+                raise ValueError(
+                    f"{self.path / name} is a folder, where the run keeps a file: delete it, and the same "
+                    "command goes on"
+                )
 
     def _adopted(self) -> dict[str, Any] | None:
         """The config of the run that the folder holds, if it is this one; None for an empty folder."""
         path = self.path / "config.json"
-        if not path.exists():
+        if not os.path.lexists(path):
             # Hidden files are what a kill has left of a file being written.
             if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise ValueError(
@@ -115,10 +181,14 @@ class RunFolder:
                     "choose an empty one with --out-dir"
                 )
             return None
+        if path.is_dir():
+            self._check_kinds()
         try:
-            config = json.loads(path.read_text())
+            config = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(config.get("run_by", []), list):
+                raise TypeError("run_by is no list")
             there, here = _flat(_of_today(config["settings"])), _flat(self.settings)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is not a run's config ({error!r}): choose another folder with --out-dir"
             ) from error
@@ -147,8 +217,20 @@ class RunFolder:
         return {
             "settings": self.settings,
             "identity": identity(self.settings),
-            "run_by": before if by in before or is_finished(self.path) else [*before, by],
+            # Who writes the results again from what is stored has not run anything.
+            "run_by": before if by in before or _has_summary(self.path) else [*before, by],
         }
+
+
+def _remove_folder(path: Path) -> None:
+    """Removes a folder into which a copy of the run may have written a last file meanwhile."""
+    for last in (False, True):
+        try:
+            if path.exists():
+                shutil.rmtree(path)
+        except OSError:
+            if last:
+                raise
 
 
 def tidy_rows(rows: Iterable[Row], head: Row, order: Sequence[str]) -> list[Row]:
@@ -168,7 +250,7 @@ def tidy_rows(rows: Iterable[Row], head: Row, order: Sequence[str]) -> list[Row]
 
 
 @contextmanager
-def _as_value_error(path: Path) -> Iterator[None]:
+def writing_to(path: Path) -> Iterator[None]:
     """Reports what the file system refuses as what it is to the user: a folder that will not do."""
     try:
         yield
@@ -179,7 +261,7 @@ def _as_value_error(path: Path) -> Iterator[None]:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a folder holds a complete run: the summary is written last.
+    """Whether a folder holds a complete run: the summary is written last, and the results are whole.
 
     Args:
         path: The folder.
@@ -187,7 +269,17 @@ def is_finished(path: Path) -> bool:
     Returns:
         True if nothing is left to do.
     """
-    return (path / "summary.md").exists()
+    try:
+        return _has_summary(path) and bool(read_rows(path / "results.parquet"))
+    except ValueError:
+        return False
+
+
+def _has_summary(path: Path) -> bool:
+    try:
+        return bool((path / "summary.md").read_text(encoding="utf-8").strip())
+    except (OSError, ValueError):
+        return False
 
 
 def identity(settings: dict[str, Any]) -> str:
@@ -201,22 +293,6 @@ def identity(settings: dict[str, Any]) -> str:
     """
     canonical = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-
-def parquet(rows: list[Row]) -> bytes:
-    """A parquet file of rows; a column that some rows lack is null there.
-
-    Args:
-        rows: At least one.
-
-    Returns:
-        The file's bytes.
-    """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = pa.table({name: [row.get(name) for row in rows] for name in names})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
 
 
 def _of_today(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,19 @@
-"""Networks in the middle of their training, on disk: from where a later part of a run begins."""
+"""Networks in the middle of their training, on disk: from where a later part of a run begins.
 
-from collections.abc import Callable
+A file says whose state it holds and has a checksum (``pruning.sealed``): one that has changed on the
+disk, or lies under another network's name, is refused.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 
 from experiments.run_folder import RunFolder
+from pruning.sealed import read_metadata, seal, unseal
 from train.population import MemberState
 
 PyTree = Any
@@ -25,10 +27,14 @@ class Snapshots:
 
         Args:
             folder: The run's.
-            template: A state of the same structure, or its shapes.
+            template: A state of the same structure, or its shapes; stacked or not.
         """
         self._folder = folder
-        self._template = template
+        # Where states are stacked, steps have an axis.
+        stacked = len(template.step.shape)
+        self._template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[stacked:], leaf.dtype), template
+        )
         self.load: Callable[[str, int], MemberState] = lru_cache(maxsize=8)(self._load)
 
     def has(self, name: str, step: int) -> bool:
@@ -49,11 +55,15 @@ class Snapshots:
             state: With arrays that can be read.
         """
         path = self._path(name, step)
-        path.parent.mkdir(exist_ok=True)
-        self._folder.write(str(path.relative_to(self._folder.path)), state_file(state))
+        content = state_file(state, {"network": name, "step": str(step)})
+        self._folder.write(str(path.relative_to(self._folder.path)), content)
 
     def _load(self, name: str, step: int) -> MemberState:
-        return read_snapshot(self._path(name, step), self._template)
+        try:
+            return read_snapshot(self._folder.path, name, step, self._template)
+        except ValueError:
+            self._folder.check_not_started_over()
+            raise
 
     def _path(self, name: str, step: int) -> Path:
         return snapshot_file(self._folder.path, name, step)
@@ -70,7 +80,43 @@ def snapshot_file(folder: Path, name: str, step: int) -> Path:
     return folder / "snapshots" / f"{name}-step-{step}.safetensors"
 
 
-def state_file(state: MemberState, metadata: dict[str, str] | None = None) -> bytes:
+def read_snapshot(folder: Path, name: str, step: int, template: MemberState) -> MemberState:
+    """Reads a stored state.
+
+    Args:
+        folder: Of the run.
+        name: Of the network.
+        step: Training steps taken.
+        template: A state of the same structure, shapes and dtypes, or its shapes.
+
+    Returns:
+        The state.
+
+    Raises:
+        ValueError: If the file is gone, damaged, or of another network.
+    """
+    path, again = snapshot_file(folder, name, step), "run its search again with --fresh"
+    if not path.exists():
+        raise ValueError(f"the snapshot {path} is gone: {again}")
+    expected = {"network": name, "step": str(step)}
+    try:
+        # Files from before there were checksums have no metadata at all.
+        before = not read_metadata(path)
+        state, found, _ = read_state(path, template, () if before else expected)
+        if before and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(state)):
+            raise ValueError("holds NaN, and has no checksum that would say whether it always did")
+    except ValueError as error:
+        raise ValueError(
+            f"the snapshot {path} is damaged or of another network (it {error}): {again}"
+        ) from error
+    if not before and found != expected:
+        raise ValueError(
+            f"the snapshot {path} is of the network {found['network']} at step {found['step']}: {again}"
+        )
+    return state
+
+
+def state_file(state: MemberState, metadata: Mapping[str, str]) -> bytes:
     """A safetensors file of a state.
 
     Args:
@@ -81,34 +127,38 @@ def state_file(state: MemberState, metadata: dict[str, str] | None = None) -> by
         Its bytes.
     """
     arrays = [np.asarray(leaf, order="C") for leaf in jax.tree.leaves(state)]
-    return save_arrays(dict(zip(_names(state), arrays, strict=True)), metadata)
+    return seal(dict(zip(_names(state), arrays, strict=True)), metadata)
 
 
-def read_snapshot(path: Path, template: MemberState) -> MemberState:
-    """Reads a stored state.
+def read_state(
+    path: Path, template: MemberState, names: Iterable[str]
+) -> tuple[MemberState, dict[str, str], bool]:
+    """Reads a file of a state.
 
     Args:
-        path: Its file.
-        template: A state of the same structure, or its shapes.
+        path: The file.
+        template: A state of the same structure, shapes and dtypes, or its shapes.
+        names: The keys of its metadata.
 
     Returns:
-        The state.
+        The state, the metadata, and whether there was a checksum.
 
     Raises:
-        ValueError: If the file is gone, damaged, or of another network.
+        ValueError: If the file cannot be read, is damaged or holds another state, in words that go on
+            after its name.
     """
-    if not path.exists():
-        raise ValueError(f"the snapshot {path} is gone: run its search again with --fresh")
-    try:
-        arrays = load_arrays(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(
-            f"the snapshot {path} is damaged ({error}): run its search again with --fresh"
-        ) from error
-    names = _names(template)
-    if set(names) != set(arrays):
-        raise ValueError(f"the snapshot {path} is of another network")
-    return jax.tree.unflatten(jax.tree.structure(template), [arrays[name] for name in names])
+    arrays, metadata, checked = unseal(path, names)
+    leaves, structure = jax.tree.flatten(template)
+    expected = dict(zip(_names(template), leaves, strict=True))
+    if set(arrays) != set(expected):
+        raise ValueError(f"differs at {sorted(set(arrays) ^ set(expected))[:4]}")
+    for name, leaf in expected.items():
+        found = arrays[name]
+        if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+            raise ValueError(
+                f"holds {found.dtype}{list(found.shape)} at {name}, expected {leaf.dtype}{list(leaf.shape)}"
+            )
+    return structure.unflatten([arrays[name] for name in expected]), metadata, checked
 
 
 def _names(state: MemberState) -> list[str]:

@@ -80,7 +80,23 @@ class Stage:
     @property
     def epochs_each(self) -> int:
         """Epochs, begun ones included, of one member."""
-        return self.epochs - self.first_step // self.population.steps_per_epoch
+        return len(self.ends)
+
+    @property
+    def ends(self) -> range:
+        """The steps at which its epochs end, the one that it begins in the middle of included."""
+        per_epoch = self.population.steps_per_epoch
+        first = (self.first_step // per_epoch + 1) * per_epoch
+        return range(first, self.epochs * per_epoch + 1, per_epoch)
+
+    def finished(self, folder: RunFolder) -> set[str]:
+        """The names of members of which the folder has every epoch, or why they were not trained.
+
+        Args:
+            folder: Of the run.
+        """
+        per_epoch = self.population.steps_per_epoch
+        return folder.done([end // per_epoch for end in self.ends])
 
 
 def run_stage(
@@ -97,7 +113,7 @@ def run_stage(
         progress: What is told of finished epochs.
         chunk_size: Members that train together and are stored together; None for ``chunk_that_fits``.
     """
-    done = folder.done()
+    done = stage.finished(folder)
     names = [named.name for named in stage.members if named.name not in done]
     # One view decides, or a network that is another's here and mine there would be nobody's.
     names, begun = as_first_sees([names, _begun_chunks(folder, set(names), chunk_size)])
@@ -148,7 +164,8 @@ def _train_chunk(
     """Trains one chunk, filled up to the common size, and stores a row per member and epoch."""
     members = _stack_filled([named.member for named in chunk], size)
     unfinished = UnfinishedChunk(folder, Chunk(tuple(named.name for named in chunk), size))
-    begun = unfinished.load(jax.eval_shape(stage.population.start, members)) or Progress(
+    template = jax.eval_shape(stage.population.start, members)
+    begun = unfinished.load(template, [named.columns for named in chunk], stage.ends[:-1]) or Progress(
         None if stage.start is None else _stack_filled([stage.start(n) for n in chunk], size),
         stage.first_step,
         [],

@@ -10,7 +10,7 @@ import numpy as np
 
 import pruning
 from experiments.programs import begun_at
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RunFolder, writing_to
 from experiments.snapshots import Snapshots
 from experiments.stages import NamedMember
 from experiments.ticket_plan import (
@@ -130,16 +130,14 @@ class TicketStates:
         masks = self.masks(mask_source(place_of(columns)))
         weights = self.static_snapshots.load(place.snapshot, place.snapshot_step)
         ticket = self.folder.path / "tickets" / f"{place_of(columns).name}.safetensors"
-        pruning.save_masks(
-            ticket,
-            masks,
-            {
-                "settings": self.folder.settings,
-                "network": columns,
-                "start": place._asdict(),
-                "chunk_size": self.chunk_size,
-            },
-        )
+        metadata = {
+            "settings": self.folder.settings,
+            "network": columns,
+            "start": place._asdict(),
+            "chunk_size": self.chunk_size,
+        }
+        with writing_to(self.folder.path):
+            pruning.save_masks(ticket, masks, metadata)
         return begun_at(self._template(), weights, place.step, masks)
 
     def soft_start(self, named: NamedMember) -> MemberState:

@@ -18,12 +18,16 @@ import tyro
 import pruning
 from experiments.options import run_command
 from experiments.programs import begun_at, held_masks, param_shapes
-from experiments.snapshots import read_snapshot, snapshot_file
-from experiments.ticket_plan import Start, ticket_keys
-from train.data import load_dataset
+from experiments.snapshots import read_snapshot
+from experiments.ticket_file import Ticket, read_ticket
+from experiments.ticket_plan import ticket_keys
+from train.capacity import members_that_fit
+from train.data import Dataset, load_dataset
 from train.devices import device_mesh
 from train.population import Member, Population, stack_members
-from train.recipes import build_model, recipe_from
+from train.recipes import build_model
+
+_LARGEST_BATCH = 4096  # of a data set that has fewer examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,39 +63,61 @@ def run(config: TrainTicket) -> float:
     Raises:
         ValueError: If a file is missing or is none of a ticket, or the data set cannot be read.
     """
-    metadata = pruning.load_metadata(config.ticket)
-    if not {"settings", "network", "start", "chunk_size"} <= set(metadata):
-        raise ValueError(f"expected the ticket of a ticket_search, {config.ticket} holds other masks")
-    settings, seed = metadata["settings"], metadata["network"]["seed"]
-    recipe, place = recipe_from(settings["recipe"]), Start(**metadata["start"])
+    ticket = read_ticket(config.ticket)
+    recipe, start, count = ticket.recipe, ticket.start, ticket.chunk_size
     mesh = device_mesh(devices_per_member=config.devices_per_network)
-    dataset = load_dataset(
-        settings["dataset"],
-        data_dir=config.data_dir,
-        stream=config.stream,
-        image_size=recipe.image_size,
-    )
-    model = build_model(settings["model"], recipe, num_classes=dataset.num_classes)
+    try:
+        dataset = load_dataset(
+            ticket.dataset, data_dir=config.data_dir, stream=config.stream, image_size=recipe.image_size
+        )
+    except ValueError as error:
+        raise ValueError(f"the ticket {config.ticket} cannot be trained here: {error}") from error
+    _check_fits(config.ticket, ticket, dataset)
+    model = build_model(ticket.model, recipe, num_classes=dataset.num_classes)
     shapes = param_shapes(model, dataset)
+    masks = pruning.load_masks(config.ticket, shapes)
+    if jax.tree.structure(masks) != jax.tree.structure(pruning.full_masks(shapes)):
+        raise ValueError(f"the ticket {config.ticket} lacks the mask of a layer of {ticket.model}")
     population = Population(
         model=model, dataset=dataset, recipe=recipe, method=held_masks(shapes), mesh=mesh
     )
-    keys = ticket_keys(seed)
+    keys = ticket_keys(ticket.seed)
     rate, decay = jnp.float32(recipe.learning_rate), jnp.float32(recipe.weight_decay)
+    member = Member(keys.init, keys.order, rate, decay, ())
     # As many as in the search, so that an accelerator computes in the same shapes; one of them counts.
-    count = metadata["chunk_size"]
-    members = stack_members([Member(keys.init, keys.order, rate, decay, ())] * count)
+    if (fit := members_that_fit(population, member, most=count)) < count:
+        raise ValueError(
+            f"the ticket {config.ticket} was trained with {count} networks at a time, of which {fit} fit "
+            "into the memory here: train it on a machine like that of its search"
+        )
+    members = stack_members([member] * count)
     template = jax.tree.map(lambda leaf: leaf[0], population.start(members))
-    weights = read_snapshot(
-        snapshot_file(config.ticket.resolve().parents[1], place.snapshot, place.snapshot_step), template
-    )
-    masks = pruning.load_masks(config.ticket, shapes)
-    states = stack_members([begun_at(template, weights, place.step, masks)] * count)
+    folder = config.ticket.resolve().parent.parent
+    weights = read_snapshot(folder, start.snapshot, start.snapshot_step, template)
+    states = stack_members([begun_at(template, weights, start.step, masks)] * count)
     accuracy = float("nan")
-    for result in population.train(members, states=states, first_step=place.step, size=1):
+    for result in population.train(members, states=states, first_step=start.step, size=1):
         accuracy = float(result.metrics["test_accuracy"][0])
     print(f"{config.ticket.stem}: sparsity {pruning.sparsity(masks):.4f}, test accuracy {accuracy:.4f}")
     return accuracy
+
+
+def _check_fits(path: Path, ticket: Ticket, dataset: Dataset) -> None:
+    """Raises a ValueError if a ticket's training is none of its data set."""
+    recipe, examples = ticket.recipe, len(dataset.train.labels)
+    channels = dataset.train.images.shape[-1]
+    if any(moments is not None and len(moments) != channels for moments in (recipe.mean, recipe.std)):
+        raise ValueError(f"the ticket {path} normalises other channels than the {channels} of its images")
+    if recipe.validation_examples >= examples or recipe.batch_size > max(examples, _LARGEST_BATCH):
+        raise ValueError(
+            f"the ticket {path} holds out {recipe.validation_examples} examples and trains in batches of "
+            f"{recipe.batch_size}, its data set has {examples}"
+        )
+    last = recipe.epochs * recipe.steps_per_epoch(examples - recipe.validation_examples)
+    if not ticket.start.step < last:
+        raise ValueError(
+            f"the ticket {path} begins at step {ticket.start.step}, its training ends at step {last}"
+        )
 
 
 if __name__ == "__main__":

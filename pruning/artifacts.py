@@ -1,14 +1,13 @@
 """Masks on disk: one safetensors file, a bit a weight, readable without this library.
 
 Each mask is a uint8 tensor of packed bits (``numpy.packbits``, C order) under the leaf's key path;
-the file's metadata holds the format's name, the shapes, every path of the tree and what the caller
-adds (method, seed, sparsity, ...).
+the file's metadata holds the format's name, the shapes, every path of the tree, what the caller adds
+(method, seed, sparsity, ...) and a checksum of it all. Files from before there was one can be read.
 """
 
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from pruning.leaves import PyTree, is_none, is_traced
+from pruning.sealed import read_metadata, seal, unseal
+from pruning.writing import write_atomically
 
 FORMAT = "pruning-masks-1"
 
@@ -28,13 +27,16 @@ def save_masks(path: str | os.PathLike, masks: PyTree, metadata: Mapping[str, An
     """Writes masks to a file, whole or not at all.
 
     Args:
-        path: The file, ``.safetensors`` by custom. An existing one is replaced.
+        path: The file, ``.safetensors`` by custom. An existing one is replaced; where it is a link,
+            what it leads to.
         masks: A concrete tree of masks.
         metadata: What made them: method, seed, sparsity, ...; values that JSON can hold.
 
     Raises:
         ValueError: If a leaf is not a bool array, the masks are traced, there are none, two paths
-            read the same, or the metadata cannot be written as JSON.
+            read the same, the metadata cannot be written as JSON, or there is something else than a
+            file, such as a folder or a device.
+        OSError: If the file cannot be written, as on a full disk; an old one stays as it was.
     """
     tensors: dict[str, np.ndarray] = {}
     leaves: dict[str, Any] = {}
@@ -62,7 +64,7 @@ def save_masks(path: str | os.PathLike, masks: PyTree, metadata: Mapping[str, An
         }
     except TypeError as error:
         raise ValueError(f"expected metadata that JSON can hold: {error}") from error
-    write_atomically(Path(path), save(tensors, header))
+    write_atomically(Path(path), seal(tensors, header))
 
 
 def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
@@ -77,7 +79,8 @@ def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
         A tree of masks.
 
     Raises:
-        ValueError: If the file is missing, truncated, not one of ours, or does not fit ``like``.
+        ValueError: If the file is missing, damaged, not one of ours, does not fit ``like``, or holds,
+            without it, two leaves that are one key in a dict.
     """
     leaves, tensors, _ = _read(path)
     masks = {
@@ -88,14 +91,17 @@ def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
         return _nested(path, leaves, masks)
     expected, structure = jax.tree_util.tree_flatten_with_path(like, is_leaf=is_none)
     names = [jax.tree_util.keystr(key_path) for key_path, _ in expected]
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"two leaves of `like` have the path {twice}")
     if set(names) != set(masks):
         raise ValueError(
             f"the masks in {path} are of another network: only in the file "
             f"{sorted(set(masks) - set(names))[:4]}, only in `like` {sorted(set(names) - set(masks))[:4]}"
         )
     for name, (_, leaf) in zip(names, expected, strict=True):
-        mask = masks[name]
-        shape = None if leaf is None else jnp.shape(leaf)
+        # A whole model has functions among its leaves; they have no mask.
+        mask, shape = masks[name], getattr(leaf, "shape", None)
         if mask is not None and shape != mask.shape:
             raise ValueError(f"the mask at {name} in {path} has shape {mask.shape}, `like` has {shape}")
     return structure.unflatten([masks[name] for name in names])
@@ -111,58 +117,56 @@ def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
         The metadata given to ``save_masks``.
 
     Raises:
-        ValueError: If the file is missing, truncated or not one of ours.
+        ValueError: If the file is missing, damaged or not one of ours.
     """
     return _read(path)[2]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a reader, or a crash, never sees a part of it.
-
-    Args:
-        path: The file; its folder is made if need be.
-        content: The bytes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"there is no file of masks at {path}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path} is not a readable safetensors file (truncated, or not one): {error}"
-        ) from error
-    if header.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} holds no masks of this library (format {header.get('format')!r}, "
-            f"expected {FORMAT!r}): write it with pruning.save_masks"
-        )
+        # Before the tensors: those of others may be large.
+        form = read_metadata(path).get("format")
+        if form != FORMAT:
+            raise ValueError(
+                f"holds no masks of this library (format {form!r}, expected {FORMAT!r}): write it with "
+                "pruning.save_masks"
+            )
+        tensors, header, _ = unseal(path, ("format", "leaves", "metadata"))
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
     try:
-        leaves, metadata = json.loads(header["leaves"]), json.loads(header["metadata"])
-        masked = {name for name, leaf in leaves.items() if leaf["shape"] is not None}
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} has a damaged header ({error!r}): save the masks again") from error
+        leaves, metadata = _leaves(json.loads(header["leaves"])), json.loads(header["metadata"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has a damaged header ({error}): save the masks again") from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} has metadata that is no dict: save the masks again")
+    masked = {name for name, leaf in leaves.items() if leaf["shape"] is not None}
     if masked != set(tensors):
         raise ValueError(
             f"{path} is inconsistent at {sorted(masked ^ set(tensors))[:4]}: save the masks again"
         )
     return leaves, tensors, metadata
+
+
+def _leaves(found: Any) -> dict[str, Any]:
+    """What a header says of the leaves, if it is in the form that ``save_masks`` gives it."""
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a dict of leaves, got {type(found).__name__}")
+    for name, leaf in found.items():
+        if not isinstance(leaf, dict) or set(leaf) != {"keys", "shape"}:
+            raise ValueError(f"expected keys and a shape at {name!r}, got {str(leaf)[:80]}")
+        keys, shape = leaf["keys"], leaf["shape"]
+        if not isinstance(keys, list) or any(not isinstance(key, str | int) for key in keys):
+            raise ValueError(f"expected a list of names and numbers as keys at {name!r}, got {str(keys)[:80]}")
+        if shape is not None and (not isinstance(shape, list) or any(map(_is_no_size, shape))):
+            raise ValueError(f"expected a list of sizes as shape at {name!r}, got {str(shape)[:80]}")
+    return found
+
+
+def _is_no_size(value: Any) -> bool:
+    return type(value) is not int or value < 0
 
 
 def _unpack(path: Any, name: str, shape: list[int], packed: np.ndarray) -> jax.Array:
@@ -179,13 +183,16 @@ def _nested(path: Any, leaves: dict[str, Any], masks: dict[str, Any]) -> PyTree:
     tree: dict[Any, Any] = {}
     for name, leaf in leaves.items():
         keys = leaf["keys"]
-        if not keys:
+        if not keys and len(leaves) == 1:
             return masks[name]
         node = tree
         for key in keys[:-1]:
-            node = node.setdefault(key, {})
-            if not isinstance(node, dict):
-                raise ValueError(f"{path} has a leaf and a container at one path, near {name}")
+            node = node.setdefault(key, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or not keys or keys[-1] in node:
+            raise ValueError(
+                f"{path} has two leaves, or a leaf and a container, that are one key in a dict, at {name}: "
+                "give `like`, the params that the masks are of"
+            )
         node[keys[-1]] = masks[name]
     return tree
 
@@ -204,9 +211,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{value!r} of type {type(value).__name__}")
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

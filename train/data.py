@@ -25,6 +25,8 @@ _DIGITS_SPLIT_SEED = 0
 
 _IMAGES_PER_COUNT = 512
 
+_WHOLE = ("train_images", "train_labels", "test_images", "test_labels", "num_classes")
+
 STREAM_ABOVE = 2**33
 """Bytes of images; larger sets stay on disk."""
 
@@ -93,7 +95,7 @@ def load_dataset(
     try:
         folder = tfds_source.find_folder(name, data_dir)
         if not stream and image_size is None:
-            whole = decoded.read(folder, "images")
+            whole = decoded.read(folder, "images", _WHOLE)
             if whole is not None:
                 return _whole(name, whole)
         found = tfds_source.open_set(name, data_dir)
@@ -174,7 +176,7 @@ def _stored(name: str, folder: Path, found: tfds_source.OpenSet, size: int | Non
     train = tfds_source.stored_images(name, found, found.train, size)
     test = tfds_source.stored_images(name, found, found.test, size)
     copy = "moments" if size is None else f"moments-of-{size}"
-    kept = decoded.read(folder, copy)
+    kept = decoded.read(folder, copy, ("mean", "std", "train_labels", "test_labels"))
     if kept is None:
         # The smaller one first: what is wrong with it is known before all of the other is read.
         test_labels, chunks = _noting_labels(test)

@@ -104,18 +104,45 @@ class StoredImages:
 
     def _read(
         self, place: Any, random: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.int32]:
         try:
             record = self.records[int(place)]
         except Exception as error:  # The reader's, the decoder's: each library has its own.
             raise self.read_error(int(place), f"cannot be read ({error})") from error
-        image, size = record["image"], self.image_shape[0]
+        try:
+            image, label = example_of(record)
+        except ValueError as error:
+            raise self.read_error(int(place), error) from error
+        size = self.image_shape[0]
         if self.cropped:
             image = random_resized_crop(random, image, size) if random else center_crop(image, size)
         if image.shape != self.image_shape or image.dtype != np.uint8:
             found = f"is of shape {image.shape} and {image.dtype}, not {self.image_shape} and uint8"
             raise self.read_error(int(place), found)
-        return image, np.asarray(record["label"], np.int32)
+        return image, np.int32(label)
+
+
+def example_of(record: Any) -> tuple[np.ndarray, int]:
+    """The image and the label of a record.
+
+    Args:
+        record: As a reader gives it.
+
+    Raises:
+        ValueError: If it has no image, or no label that int32 can hold, in words that go on after its
+            name.
+    """
+    image, label = (record.get(key) if isinstance(record, dict) else None for key in ("image", "label"))
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        raise ValueError("has no image of height, width and channels")
+    number = np.asarray(label)
+    if number.shape != () or number.dtype.kind not in "iu":
+        raise ValueError(f"has no label that is a number, but {str(label)[:40]!r}")
+    bounds = np.iinfo(np.int32)
+    # NumPy would store the last 32 bits of a longer number without a word.
+    if not bounds.min <= int(number) <= bounds.max:
+        raise ValueError(f"has the label {label}, which is beyond int32")
+    return image, int(number)
 
 
 def is_stored(images: Any) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.stored_images import StoredImages
+from train.stored_images import StoredImages, example_of
 
 # Decoded records held at a time, on top of the arrays that are filled.
 _RECORDS_PER_READ = 1000
@@ -184,7 +184,7 @@ def open_set(name: str, data_dir: Path) -> OpenSet:
     _check_shards(name, folder, splits["train"])
     for test in tests:
         _check_shards(name, folder, splits[test])
-        if _read_record(name, builder, test, 0)["label"] != _NO_LABEL:
+        if _read_example(name, builder, test, 0)[1] != _NO_LABEL:
             return OpenSet(builder, "train", test)
     raise ValueError(
         f"data set {name!r}: none of the splits {tests} has labels, so nothing can be tested on them."
@@ -216,7 +216,10 @@ def read_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndar
             what = f"records {start} to {stop - 1} of {split!r} cannot be read ({error})"
             raise _damaged(name, builder.data_dir, what) from error
         for index, record in enumerate(records, start):
-            image = record["image"]
+            try:
+                image, label = example_of(record)
+            except ValueError as error:
+                raise _damaged(name, builder.data_dir, f"record {index} of {split!r} {error}") from error
             if index == 0:
                 images = np.empty((count, *image.shape), np.uint8)
             if image.shape != images.shape[1:]:
@@ -226,7 +229,7 @@ def read_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndar
                     "as a resized variant, or a recipe with an image_size, such as assessed-imagenet."
                 )
             images[index] = image
-            labels[index] = record["label"]
+            labels[index] = label
     check_labels(name, builder, split, labels)
     return images, labels
 
@@ -245,7 +248,7 @@ def image_bytes(name: str, found: OpenSet) -> int:
     """Bytes that the images of an open set take, decoded, if all are of the first one's size."""
     splits = found.builder.info.splits
     images = splits[found.train].num_examples + splits[found.test].num_examples
-    shape = image_shape(found) or _read_record(name, found.builder, found.train, 0)["image"].shape
+    shape = image_shape(found) or _read_example(name, found.builder, found.train, 0)[0].shape
     return images * math.prod(shape)
 
 
@@ -338,17 +341,18 @@ def _check_shards(name: str, folder: Path, split: Any) -> None:
             raise _damaged(name, folder, what)
 
 
-def _read_record(name: str, builder: Any, split: str, place: int) -> dict[str, Any]:
+def _read_example(name: str, builder: Any, split: str, place: int) -> tuple[np.ndarray, int]:
     try:
-        return builder.as_data_source(split=split)[place]
+        return example_of(builder.as_data_source(split=split)[place])
     except Exception as error:  # The reader's, the decoder's: each library has its own.
         what = f"record {place} of {split!r} cannot be read ({error})"
         raise _damaged(name, builder.data_dir, what) from error
 
 
 def _damaged(name: str, folder: Path | str, what: str) -> ValueError:
+    line = " ".join(what.split())  # Some libraries' errors have many.
     return ValueError(
-        f"data set {name!r} in {folder} is damaged or half-copied: {what}. Copy the folder again, "
+        f"data set {name!r} in {folder} is damaged or half-copied: {line}. Copy the folder again, "
         "or remove it and prepare the set again on a connected machine with "
         f"`python -m train.prepare {name} --data-dir DIR`."
     )

@@ -1,6 +1,7 @@
 """The ticket search end to end on a small scale: who is trained, from where, and again from files."""
 
 import dataclasses
+import itertools
 import shutil
 import warnings
 from pathlib import Path
@@ -10,15 +11,18 @@ import numpy as np
 import optax
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save
 
 import pruning
 from experiments import ticket_search, train_ticket
 from experiments.programs import begun_at
 from experiments.run_folder import RunFolder
 from experiments.ticket_options import TicketSearch
-from experiments.ticket_plan import CHAIN_OF, METHODS, Place, Start
+from experiments.ticket_plan import CHAIN_OF, METHODS, Place, Start, place_of
 from experiments.ticket_states import TicketStates
 from experiments.train_ticket import TrainTicket
+from pruning.sealed import unseal
+from tests.damage import mutated
 from train.data import load_dataset
 from train.population import stack_members
 
@@ -344,3 +348,104 @@ def test_other_masks_are_no_ticket(tmp_path):
     pruning.save_masks(path, {"w": np.ones((2, 2), bool)})
     with pytest.raises(ValueError, match="expected the ticket of a ticket_search"):
         train_ticket.run(TrainTicket(ticket=path))
+
+
+@pytest.fixture
+def ticket(finished, tmp_path):
+    """A ticket whose file may be changed, and what it says."""
+    (tmp_path / "tickets").mkdir()
+    (tmp_path / "snapshots").symlink_to(finished / "snapshots")
+    path = tmp_path / "tickets" / "imp-round-1-seed-0.safetensors"
+    shutil.copy(finished / "tickets" / path.name, path)
+    return path, pruning.load_masks(path), pruning.load_metadata(path)
+
+
+def is_dict(value):
+    return isinstance(value, dict)
+
+
+def known(digits, name):
+    """As ``load_dataset``, but read once."""
+    return digits if name == "digits" else load_dataset(name)
+
+
+def test_no_metadata_of_whatever_kind_is_a_crash(ticket, monkeypatch):
+    """Each value replaced: an error of one line that names a file, or a training; none is trained here."""
+
+    class Trained(Exception):
+        pass
+
+    def train(*args, **kwargs):
+        raise Trained
+
+    digits = load_dataset("digits")
+    monkeypatch.setattr(train_ticket, "stack_members", train)
+    monkeypatch.setattr(train_ticket, "load_dataset", lambda name, **knobs: known(digits, name))
+    path, masks, metadata = ticket
+    metadata["settings"] = {name: metadata["settings"][name] for name in ("dataset", "model", "recipe")}
+    outcomes = {"refused": 0, "trained": 0}
+    for other in itertools.islice(filter(is_dict, mutated(metadata)), 0, None, 2):
+        pruning.save_masks(path, masks, other)
+        try:
+            train_ticket.run(TrainTicket(ticket=path))
+        except Trained:
+            outcomes["trained"] += 1
+        except ValueError as error:
+            assert "\n" not in str(error)
+            assert str(path) in str(error)
+            outcomes["refused"] += 1
+    # What is trained after all: rates, decays and flags that a recipe may have.
+    assert outcomes["refused"] > 3 * outcomes["trained"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chunk_size": 10**9}, r"trained with 1000000000 networks at a time, of which \d+ fit"),
+        ({"start": {"snapshot": "../../x-seed-0", "snapshot_step": 0, "step": 0}}, "name of a snapshot"),
+        ({"start": {"snapshot": "a/b-seed-0", "snapshot_step": 0, "step": 0}}, "name of a snapshot"),
+        ({"start": {"snapshot": "dense-seed-1", "snapshot_step": 0, "step": 0}}, "snapshot of seed 0"),
+        ({"start": {"snapshot": "dense-seed-0", "snapshot_step": 0, "step": 46}}, "ends at step 46"),
+        ({"start": {"snapshot": "dense-seed-0", "snapshot_step": 9, "step": 3}}, "step-9.* is gone"),
+    ],
+)
+def test_what_a_ticket_may_not_say(ticket, change, message):
+    path, masks, metadata = ticket
+    pruning.save_masks(path, masks, metadata | change)
+    with pytest.raises(ValueError, match=message):
+        train_ticket.run(TrainTicket(ticket=path))
+
+
+def test_a_ticket_with_a_mask_missing(ticket):
+    path, masks, metadata = ticket
+    masks["dense1"]["kernel"] = None
+    pruning.save_masks(path, masks, metadata)
+    with pytest.raises(ValueError, match="lacks the mask of a layer of lenet-300-100"):
+        train_ticket.run(TrainTicket(ticket=path))
+
+
+def test_a_ticket_and_snapshots_from_before_there_were_checksums(ticket, finished, rows):
+    path, _, _ = ticket
+    (path.parents[1] / "snapshots").unlink()
+    (path.parents[1] / "snapshots").mkdir()
+    for file, names in (
+        (path, ("format", "leaves", "metadata")),
+        (finished / "snapshots" / "dense-round-0-seed-0-step-3.safetensors", ("network", "step")),
+    ):
+        tensors, metadata, _ = unseal(file, names)
+        other = path.parents[1] / file.parent.name / file.name
+        other.write_bytes(save(tensors, metadata if file == path else None))
+    accuracy = train_ticket.run(TrainTicket(ticket=path))
+    assert accuracy == final(rows, "imp")[1, None]["test_accuracy"]
+
+
+def test_a_folder_in_the_place_of_a_ticket(finished, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    states = states_of(path)
+    member = named(states.plan.iterative(2), "imp")
+    ticket = path / "tickets" / f"{place_of(member.columns).name}.safetensors"
+    ticket.unlink()
+    ticket.mkdir()
+    with pytest.raises(ValueError, match="expected a file to write at .*safetensors, got a folder"):
+        states.start(member)

@@ -1,14 +1,21 @@
 """A chunk that is killed goes on from where it was last kept, to the same numbers."""
 
 import dataclasses
+import json
 
+import jax
 import pytest
+from safetensors.numpy import save
 
 from experiments import stages
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RunFolder, parquet
 from experiments.stages import NamedMember, Stage, run_stage
+from experiments.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
+from pruning.sealed import seal, unseal
+from tests.damage import flipped, mutated
 from tests.train.test_population import member, population
 from train.models import make_model
+from train.population import stack_members
 
 EPOCHS = 3
 
@@ -111,6 +118,15 @@ def test_a_chunk_of_others_begins_anew(stage, tmp_path, keep_always):
     assert run(others, tmp_path).epochs == [1, 2, 3]
 
 
+def test_members_of_which_a_part_has_only_some_epochs_are_trained(stage, tmp_path):
+    run(stage, tmp_path)
+    whole = folder(tmp_path).rows()
+    (part,) = (tmp_path / "parts").iterdir()
+    part.write_bytes(parquet([row for row in whole if row["epoch"] < 3 or row["member"] == "0"]))
+    run(stage, tmp_path)
+    assert without_seconds(folder(tmp_path).rows()) == without_seconds(whole)
+
+
 def test_a_fresh_run_forgets_what_was_kept(stage, tmp_path, keep_always):
     run(stage, tmp_path, dies_after=2)
     assert list((tmp_path / "unfinished").iterdir())
@@ -118,12 +134,86 @@ def test_a_fresh_run_forgets_what_was_kept(stage, tmp_path, keep_always):
     assert not (tmp_path / "unfinished").exists()
 
 
-@pytest.mark.parametrize("harm", ["cut short", "of another model"])
+def kept_by_a_killed_run(stage, path):
+    run(stage, path, dies_after=2)
+    (kept,) = (path / "unfinished").iterdir()
+    states, metadata, _ = unseal(kept, ("progress",))
+    return kept, states, json.loads(metadata["progress"])
+
+
+def test_no_content_of_whatever_kind_goes_on(stage, tmp_path, keep_always, capsys):
+    """A valid file whose contents are wrong: each value replaced; the chunk begins anew, with a word."""
+    kept, states, progress = kept_by_a_killed_run(stage, tmp_path)
+    chunk = Chunk(tuple(progress["members"]), progress["size"])
+    template = jax.eval_shape(
+        stage.population.start, stack_members([n.member for n in (*stage.members, stage.members[-1])])
+    )
+    columns = [named.columns for named in stage.members]
+
+    def load():
+        chunks = unfinished_chunks(folder(tmp_path))
+        progress = UnfinishedChunk(folder(tmp_path), chunk).load(template, columns, stage.ends[:-1])
+        return chunks, progress
+
+    rows = progress["rows"]
+    others = mutated(progress | {"rows": rows[:1]})
+    others = [other | {"rows": [*other["rows"], *rows[1:]]} for other in others if _has_rows(other)]
+    others += [progress | {"rows": other} for other in (None, 1, [], {}, [[]], [None] * len(rows))]
+    others += [progress | {"step": step} for step in (0, 1, stage.ends[-1], 10**6, -stage.ends[0])]
+    others += [None, 5, [], {}]
+    capsys.readouterr()
+    went_on = 0
+    for other in others:
+        kept.write_bytes(seal(states, {"progress": json.dumps(other)}))
+        chunks, found = load()
+        said = capsys.readouterr().out
+        if found is None:
+            assert said.startswith("a chunk of networks begins anew: ") or chunks != [chunk]
+            assert str(kept) in said or chunks
+        else:
+            # Numbers of rows may be any number.
+            assert isinstance(found.rows[0]["train_loss"], int | float)
+            went_on += 1
+    assert went_on < len(others) / 4
+
+
+def _has_rows(other):
+    return isinstance(other, dict) and isinstance(other.get("rows"), list)
+
+
+def test_a_step_beyond_the_training_does_not_block_the_run(stage, tmp_path, keep_always, capsys):
+    kept, states, progress = kept_by_a_killed_run(stage, tmp_path)
+    kept.write_bytes(seal(states, {"progress": json.dumps(progress | {"step": 10**6})}))
+    assert run(stage, tmp_path).epochs == [1, 2, 3]
+    said = capsys.readouterr().out
+    assert f"a chunk of networks begins anew: {kept} was kept at step 1000000" in said
+
+
+def test_no_flipped_bit_goes_on_unseen(stage, tmp_path, keep_always):
+    kept, states, progress = kept_by_a_killed_run(stage, tmp_path)
+    # Small states, so that every byte is tried.
+    few = {name: array for name, array in states.items() if array.size < 100}
+    kept.write_bytes(seal(few, {"progress": json.dumps(progress)}))
+    content = kept.read_bytes()
+    assert len(unfinished_chunks(folder(tmp_path))) == 1
+    for damaged in flipped(content):
+        kept.write_bytes(damaged)
+        assert unfinished_chunks(folder(tmp_path)) == []
+        assert not kept.exists()
+
+
+@pytest.mark.parametrize("harm", ["cut short", "of another model", "a folder", "without a checksum"])
 def test_what_cannot_be_used_is_removed_and_said(stage, tmp_path, keep_always, capsys, harm):
     run(stage, tmp_path, dies_after=2)
     (kept,) = (tmp_path / "unfinished").iterdir()
     if harm == "cut short":
         kept.write_bytes(kept.read_bytes()[:-10])
+    elif harm == "a folder":
+        kept.unlink()
+        (kept / "inside").mkdir(parents=True)
+    elif harm == "without a checksum":
+        states, metadata, _ = unseal(kept, ("progress",))
+        kept.write_bytes(save(states, metadata))
     else:
         wide = population(model=make_model("lenet-300-100", num_classes=4))
         named = [dataclasses.replace(n, member=member(wide, i)) for i, n in enumerate(stage.members)]

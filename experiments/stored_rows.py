@@ -1,0 +1,69 @@
+"""Rows of a table as a parquet file that notices when its bytes have changed on the disk.
+
+The pages have checksums, which parquet's readers verify where they are asked to; what is around the pages
+(names, types, counts) has none, so a hash of the rows is stored beside them.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = dict[str, Any]
+
+HASH = b"rows-sha256"
+"""Its key in the table's metadata; files from before have none."""
+
+
+def parquet(rows: list[Row]) -> bytes:
+    """A parquet file of rows; a column that some rows lack is null there.
+
+    Args:
+        rows: At least one.
+
+    Returns:
+        The file's bytes.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = pa.table({name: [row.get(name) for row in rows] for name in names})
+    table = table.replace_schema_metadata({HASH: _hash(table.to_pylist())})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        As they were written.
+
+    Raises:
+        ValueError: If it is no parquet file, is damaged, or cannot be read, in words that go on after
+            its name.
+    """
+    try:
+        # Read here, where the file system's words are not mixed with those of parquet.
+        content = pa.py_buffer(path.read_bytes())
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        rows = table.to_pylist()
+    except Exception as error:  # A footer that is damaged has errors of every kind.
+        raise ValueError(f"cannot be read ({_first_line(error)})") from error
+    expected = (table.schema.metadata or {}).get(HASH)
+    if expected is not None and expected != _hash(rows):
+        raise ValueError("cannot be read (its rows are not those that were written)")
+    return rows
+
+
+def _hash(rows: list[Row]) -> bytes:
+    return hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest().encode()
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
