@@ -116,7 +116,7 @@ class RunFolder:
                 )
             return None
         try:
-            config = json.loads(path.read_text())
+            config = json.loads(path.read_text(encoding="utf-8"))
             there, here = _flat(_of_today(config["settings"])), _flat(self.settings)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(

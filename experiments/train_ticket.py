@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import tyro
 
 import pruning
+from experiments.option_checks import check_stored
 from experiments.options import run_command
 from experiments.programs import begun_at, held_masks, param_shapes
 from experiments.snapshots import read_snapshot, snapshot_file
@@ -64,6 +65,7 @@ def run(config: TrainTicket) -> float:
         raise ValueError(f"expected the ticket of a ticket_search, {config.ticket} holds other masks")
     settings, seed = metadata["settings"], metadata["network"]["seed"]
     recipe, place = recipe_from(settings["recipe"]), Start(**metadata["start"])
+    check_stored(settings["dataset"], stream=config.stream)
     mesh = device_mesh(devices_per_member=config.devices_per_network)
     dataset = load_dataset(
         settings["dataset"],
