@@ -68,7 +68,7 @@ def _run(experiment: str, options: tuple[str, ...], folder: Path, name: str) -> 
     environment = {key: value for key, value in os.environ.items() if key not in CACHE_VARIABLES}
     command = [sys.executable, "-m", f"experiments.{experiment}", "--out-dir", str(out), *options]
     first = None
-    with log.open("w") as written:
+    with log.open("wb") as written:
         start = time.perf_counter()
         process = subprocess.Popen(
             command,
@@ -82,7 +82,7 @@ def _run(experiment: str, options: tuple[str, ...], folder: Path, name: str) -> 
                 first = time.perf_counter() - start
             time.sleep(POLL_SECONDS)
     total = time.perf_counter() - start
-    said = log.read_text()
+    said = log.read_text(encoding="utf-8", errors="replace")
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} has failed: {said[-2000:]}")
     return Run(total if first is None else first, total, _programs(said))

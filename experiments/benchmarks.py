@@ -24,7 +24,8 @@ import jax
 
 from experiments.benchmark_comparison import Measurement, Unavailable, measure, measure_ceilings
 from experiments.benchmark_rows import ROWS
-from experiments.options import check_writable, run_command
+from experiments.option_checks import check_count, check_writable
+from experiments.options import run_command
 from pruning.artifacts import write_atomically
 from train.recipes import lookup
 
@@ -44,8 +45,7 @@ class Benchmarks:
         """Raises a ValueError that names the option that is wrong."""
         for name in self.only:
             lookup(ROWS, name, "benchmark")
-        if self.repetitions < 1:
-            raise ValueError(f"expected --repetitions >= 1, got {self.repetitions}")
+        check_count("--repetitions", self.repetitions)
 
 
 def main() -> None:

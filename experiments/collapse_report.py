@@ -1,6 +1,5 @@
 """What ``experiments.layer_collapse`` reports: critical compressions, layers, published fractions."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.figures import save_figures
 from experiments.processes import by_first
+from experiments.reference_table import read_table
 from experiments.run_folder import Row, RunFolder, parquet
 
 KEPT, SIZE = "kept", "size"
@@ -91,23 +91,21 @@ def read_published(path: Path, *, layers: int) -> Published:
         The fractions.
 
     Raises:
-        ValueError: If the file is not of this form, or of another number of layers.
+        ValueError: If the file is not of this form, of another number of layers, or has no numbers.
     """
-    with path.open() as file:
-        lines = list(csv.DictReader(file))
-    needed = {"pruner", "log10_compression", *(f"L{layer}_keep" for layer in range(layers))}
-    found = set(lines[0]) if lines else set()
-    if needed - found or f"L{layers}_keep" in found:
+    table = read_table(path, ("pruner", "log10_compression"))
+    kept = [f"L{layer}_keep" for layer in range(layers)]
+    if set(kept) - set(table.columns) or f"L{layers}_keep" in table.columns:
         raise ValueError(
             f"expected a CSV with the columns pruner, log10_compression, L0_keep to L{layers - 1}_keep "
-            f"(the network has {layers} layers), got {', '.join(sorted(found)) or 'none'} in {path}"
+            f"(the network has {layers} layers), got {', '.join(sorted(table.columns))} in {path}"
         )
-    fractions = {
-        (PUBLISHED_NAMES.get(line["pruner"], line["pruner"]), float(line["log10_compression"])): np.array(
-            [float(line[f"L{layer}_keep"]) for layer in range(layers)]
-        )
-        for line in lines
-    }
+    fractions = {}
+    for line in table.lines:
+        pruner = line.text("pruner")
+        method = PUBLISHED_NAMES.get(pruner, pruner)
+        layer_by_layer = [line.number(name, highest=1) for name in kept]
+        fractions[method, line.number("log10_compression")] = np.array(layer_by_layer)
     return Published(path.name, fractions)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from experiments.compare_plan import Plan, Programs, make_programs
 from experiments.compare_report import write_results
 from experiments.compare_search import fitted, winner
+from experiments.option_checks import check_counts, check_finite, check_sparsities
 from experiments.options import TrainingOptions, run_command, run_in_folder
 from experiments.programs import observe_fitness
 from experiments.run_folder import RunFolder
@@ -55,8 +56,9 @@ class Compare(TrainingOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        self.check_sparsities("sparsities")
-        self.check_positive("seeds", "k", "search_epochs")
+        check_sparsities(self, "sparsities")
+        check_counts(self, "seeds", "k", "search_epochs")
+        check_finite(self, "fractions")
         if any(not fraction >= 0 for fraction in self.fractions):
             raise ValueError(f"expected --fractions >= 0, got {self.fractions}")
         if len({f"{fraction:g}" for fraction in self.fractions}) < len(self.fractions):

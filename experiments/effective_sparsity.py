@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 import pruning
 from experiments.figures import save_figures
 from experiments.mark_figures import LOOKS
+from experiments.option_checks import check_sparsities
 from experiments.options import counted, run_command, run_in_folder
 from experiments.processes import by_first
 from experiments.run_folder import Row, RunFolder, parquet
@@ -58,7 +59,7 @@ class EffectiveSparsity(Untrained):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        self.check_sparsities("sparsities")
+        check_sparsities(self, "sparsities")
 
 
 def main() -> None:

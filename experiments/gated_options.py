@@ -1,10 +1,10 @@
 """The options of experiments with gates beside the weights."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.options import TrainingOptions, check_different
+from experiments.option_checks import check_above_zero, check_different, check_finite
+from experiments.options import TrainingOptions
 from experiments.soft_programs import check_start
 
 
@@ -25,11 +25,10 @@ class GatedOptions(TrainingOptions):
         """Raises a ValueError that names the option that is wrong; warns of gates that cannot open."""
         super().__post_init__()
         check_different("--starts", self.starts)
+        check_above_zero(self, "final_temperature", "gate_learning_rate")
         for start in self.starts:
             check_start("--starts", start, self.final_temperature)
-        rate = self.gate_learning_rate
-        if rate is not None and not 0 < rate < math.inf:
-            raise ValueError(f"expected a finite --gate-learning-rate > 0, got {rate}")
+        check_finite(self, "starts", "penalty")
         if not self.penalty >= 0:
             raise ValueError(f"expected --penalty >= 0, got {self.penalty}")
         if self.resolved_recipe().epochs < 2:

@@ -23,6 +23,7 @@ import jax
 
 import pruning
 from experiments.collapse_report import KEPT, SIZE, read_published, write_results
+from experiments.option_checks import check_above_zero, check_file
 from experiments.options import counted, run_command, run_in_folder
 from experiments.run_folder import Row, RunFolder
 from experiments.untrained import Network, Untrained, measure
@@ -30,6 +31,7 @@ from train.models import depth_order
 from train.population import MemberState
 
 PyTree = Any
+MOST_COMPRESSIONS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +52,8 @@ class LayerCollapse(Untrained):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        if not self.step > 0:
-            raise ValueError(f"expected --step > 0, got {self.step}")
-        self.check_file("reference")
+        check_above_zero(self, "step")
+        check_file(self, "reference")
 
 
 def main() -> None:
@@ -101,8 +102,16 @@ def compression_grid(masks: PyTree, step: float) -> list[float]:
 
     Returns:
         Base-10 logarithms of compressions.
+
+    Raises:
+        ValueError: If there are more than anybody waits for.
     """
     largest = math.log10(pruning.count_prunable(masks) / len(jax.tree.leaves(masks)))
+    if largest / step > MOST_COMPRESSIONS:
+        raise ValueError(
+            f"expected --step of at least {largest / MOST_COMPRESSIONS:.3g}, for {MOST_COMPRESSIONS} "
+            f"compressions up to the maximal one, got {step}"
+        )
     powers = [round(step * index, 6) for index in range(math.floor(largest / step + 1e-9) + 1)]
     return powers if math.isclose(powers[-1], largest) else [*powers, largest]
 

@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, Plan
-from experiments.options import TrainingOptions, check_names, check_steps_within
+from experiments.option_checks import (
+    check_counts,
+    check_file,
+    check_names,
+    check_sparsities,
+    check_steps_within,
+)
+from experiments.options import TrainingOptions
 
 GRID = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
 DEFAULT_METHODS = tuple(
@@ -54,16 +61,16 @@ class MissingTheMark(TrainingOptions):
         check_names("methods", self.methods, METHODS)
         if self.ablations:
             check_names("ablations", self.ablations, ABLATIONS)
-        self.check_sparsities("sparsities")
+        check_sparsities(self, "sparsities")
         if self.step_sparsities is not None:
-            self.check_sparsities("step_sparsities")
+            check_sparsities(self, "step_sparsities")
         if not set(self.step_sparsities or ()) <= set(self.sparsities):
             raise ValueError(
                 f"expected --step-sparsities among --sparsities, got {self.step_sparsities}: what is "
                 "pruned later is compared with what is pruned at initialization"
             )
-        self.check_positive("seeds", "k", "search_epochs")
-        self.check_file("reference")
+        check_counts(self, "seeds", "k", "search_epochs")
+        check_file(self, "reference")
         epochs = self.resolved_recipe().epochs
         if not 1 <= self.resolved_dissipate_epochs() <= epochs:
             raise ValueError(

@@ -5,7 +5,6 @@ A CSV with the columns network, dataset, method, variant, sparsity_percent, accu
 beside each other too.
 """
 
-import csv
 import math
 import re
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import numpy as np
 from experiments.mark_claims import Findings
 from experiments.mark_plan import METHODS, Plan
 from experiments.paired import at_sparsity, finite_mean, percent_cell
+from experiments.reference_table import Line, read_table
 
 COLUMNS = ("network", "dataset", "method", "variant", "sparsity_percent", "accuracy", "std")
 METHOD_NAMES = {"graspabs": "grasp-absolute", "LTR/IMP": "lottery-ticket-rewinding"}
@@ -80,24 +80,21 @@ def read_accuracies(path: Path, *, model: str, dataset: str) -> Reference:
         What has a counterpart here, in the order of the file.
 
     Raises:
-        ValueError: If columns are missing, or the file has nothing of this network and data set.
+        ValueError: If columns are missing, the file has nothing of this network and data set, or what
+            it has are no numbers.
     """
-    with path.open() as file:
-        lines = list(csv.DictReader(file))
-    missing = set(COLUMNS) - set(lines[0] if lines else ())
-    if missing:
-        raise ValueError(
-            f"expected a CSV with the columns {', '.join(COLUMNS)}, {path} lacks "
-            f"{', '.join(sorted(missing))}"
-        )
+    lines = read_table(path, COLUMNS).lines
     of_network = [
         line
         for line in lines
-        if _is_called(line["network"], model) and _is_called(line["dataset"], dataset.split(":")[0])
+        if _is_called(line.text("network"), model)
+        and _is_called(line.text("dataset"), dataset.split(":")[0])
     ]
     if not of_network:
-        there = sorted({f"{line['network']} on {line['dataset']}" for line in lines})
-        raise ValueError(f"expected accuracies of {model} on {dataset}, {path} has {', '.join(there)}")
+        there = sorted({f"{line.text('network')} on {line.text('dataset')}" for line in lines})
+        raise ValueError(
+            f"expected accuracies of {model} on {dataset}, {path} has {', '.join(there) or 'none'}"
+        )
     return Reference(path.name, [published for line in of_network for published in _published(line)])
 
 
@@ -144,18 +141,19 @@ def beside_table(published: Reference, found: Findings, plan: Plan) -> list[str]
     return lines
 
 
-def _published(line: dict[str, str]) -> Iterator[Published]:
-    method = METHOD_NAMES.get(line["method"], line["method"])
-    words = (name for word, name in VARIANT_NAMES.items() if word in line["variant"].lower())
+def _published(line: Line) -> Iterator[Published]:
+    method = METHOD_NAMES.get(line.text("method"), line.text("method"))
+    says = line.text("variant")
+    words = (name for word, name in VARIANT_NAMES.items() if word in says.lower())
     variant = next(words, "none")
     if method in METHODS and variant is not None:
         yield Published(
             method,
             variant,
-            line["variant"],
-            float(line["sparsity_percent"]) / 100,
-            float(line["accuracy"]) / 100,
-            float(line["std"] or "nan") / 100,
+            says,
+            line.number("sparsity_percent", highest=100) / 100,
+            line.number("accuracy", highest=100) / 100,
+            line.number("std", highest=100) / 100 if line.text("std").strip() else math.nan,
         )
 
 

@@ -1,12 +1,18 @@
 """The options of ``experiments.pruning_methods``, and what follows from them."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.gated_options import GatedOptions
 from experiments.methods_plan import COMBINED, METHODS, PRUNED_LATE, MethodsPlan
-from experiments.options import check_different, check_names
+from experiments.option_checks import (
+    check_above_zero,
+    check_counts,
+    check_different,
+    check_finite,
+    check_names,
+    check_sparsities,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +43,11 @@ class PruningMethods(GatedOptions):
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
         check_names("methods", self.methods, METHODS)
-        self.check_sparsities("sparsities")
+        check_sparsities(self, "sparsities")
         check_different("--stochastic-starts", self.stochastic_starts)
-        if not all(map(math.isfinite, self.stochastic_starts)):
-            raise ValueError(
-                f"expected finite --stochastic-starts, got {self.stochastic_starts}: a gate at infinity "
-                "is always open or always closed"
-            )
-        if not 0 < self.stochastic_learning_rate < math.inf:
-            raise ValueError(
-                f"expected a finite --stochastic-learning-rate > 0, got {self.stochastic_learning_rate}"
-            )
-        self.check_positive("seeds", "k", "search_epochs")
+        check_finite(self, "stochastic_starts")
+        check_above_zero(self, "stochastic_learning_rate")
+        check_counts(self, "seeds", "k", "search_epochs")
         epochs = self.resolved_recipe().epochs
         prune_epochs = self.resolved_prune_epochs()
         if not set(PRUNED_LATE).isdisjoint(self.methods) and not 0 < prune_epochs < epochs:

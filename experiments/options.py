@@ -1,24 +1,22 @@
 """What the experiments' command lines share: their common options, and a run in its folder."""
 
 import dataclasses
-import tempfile
-import traceback
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
 import tyro
 from jax.sharding import Mesh
 
 from experiments.compiled_programs import keep_compiled_programs
-from experiments.processes import is_first, join, leave, wait_for_all
+from experiments.endings import errors_in_one_line
+from experiments.option_checks import MOST_EPOCHS, check_counts, check_stored
+from experiments.processes import is_first, join, wait_for_all
 from experiments.run_folder import RunFolder, identity, is_finished
-from pruning.counting import check_sparsity
 from train.data import Dataset, load_dataset
-from train.devices import device_mesh
+from train.devices import check_devices, device_mesh
 from train.lowering import LOWERINGS, lowered
 from train.models import find_model
 from train.recipes import RECIPES, Recipe, default_recipe, lookup
@@ -72,10 +70,12 @@ class Options:
         self.resolved_recipe()
         if self.lowering is not None:
             lookup(LOWERINGS, self.lowering, "lowering")
+        check_stored(self.dataset, stream=self.stream)
 
     def resolved_recipe(self) -> Recipe:
         """The recipe, with its overrides."""
-        return lookup(RECIPES, self.recipe or default_recipe(self.dataset), "recipe")
+        name = default_recipe(self.dataset) if self.recipe is None else self.recipe
+        return lookup(RECIPES, name, "recipe")
 
     def load(self) -> Dataset:
         """The data set, where it was prepared; raises a ValueError if it cannot be read."""
@@ -91,26 +91,6 @@ class Options:
         }
         recipe = dataclasses.asdict(self.resolved_recipe())
         return {"experiment": self.experiment} | fields | {"recipe": recipe}
-
-    def check_positive(self, *names: str) -> None:
-        """Raises a ValueError if one of these options is below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"expected --{option} >= 1, got {getattr(self, name)}")
-
-    def check_file(self, name: str) -> None:
-        """Raises a ValueError if an option is given and is no file."""
-        path = getattr(self, name)
-        if path is not None and not path.is_file():
-            raise ValueError(f"expected --{name} to be a file, got {path}")
-
-    def check_sparsities(self, name: str) -> None:
-        """Raises a ValueError if an option's sparsities lie outside [0, 1), or repeat."""
-        option = f"--{name.replace('_', '-')}"
-        for sparsity in getattr(self, name):
-            check_sparsity(sparsity, f"every one of {option}")
-        check_different(option, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +115,8 @@ class TrainingOptions(Options):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        self.check_positive("devices_per_network")
-        if self.chunk_size is not None:
-            self.check_positive("chunk_size")
+        check_counts(self, "devices_per_network", "chunk_size")
+        check_counts(self, "epochs", most=MOST_EPOCHS)
 
     def mesh(self) -> Mesh:
         """The devices; raises a ValueError if they cannot be divided as asked."""
@@ -147,51 +126,6 @@ class TrainingOptions(Options):
         """The recipe, with its overrides."""
         recipe = super().resolved_recipe()
         return recipe if self.epochs is None else recipe.of_length(self.epochs)
-
-
-def check_steps_within(recipe: Recipe, steps_per_epoch: int, **steps: Sequence[int]) -> None:
-    """Raises a ValueError if steps of a training lie outside it.
-
-    Args:
-        recipe: Of the training.
-        steps_per_epoch: Of the recipe on the data set.
-        **steps: By the option's name.
-    """
-    last = recipe.epochs * steps_per_epoch
-    for name, values in steps.items():
-        for step in values:
-            if not 0 <= step < last:
-                option = f"--{name.replace('_', '-')}"
-                raise ValueError(
-                    f"expected {option} from 0 to below the end of the training, step {last} "
-                    f"({recipe.epochs} epochs of {steps_per_epoch} steps), got {step}"
-                )
-
-
-def check_different(option: str, values: Sequence[Any]) -> None:
-    """Raises a ValueError if an option has no value, or one twice.
-
-    Args:
-        option: As on the command line.
-        values: What was given.
-    """
-    if not values:
-        raise ValueError(f"expected at least one value of {option}")
-    if len(set(values)) < len(values):
-        raise ValueError(f"expected different {option}, got {', '.join(map(str, values))}")
-
-
-def check_names(option: str, names: Sequence[str], valid: Iterable[str]) -> None:
-    """Raises a ValueError if an option has no value, one twice, or one that is unknown.
-
-    Args:
-        option: In the plural, as in "methods".
-        names: What was given.
-        valid: What there is.
-    """
-    for name in names:
-        lookup(dict.fromkeys(valid), name, option.removesuffix("s"))
-    check_different(f"--{option}", names)
 
 
 def counted(count: int, what: str) -> str:
@@ -204,25 +138,6 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def check_writable(option: str, path: Path) -> None:
-    """Finds out whether a file can be written, before what takes long.
-
-    Args:
-        option: That names the file.
-        path: The file; its folder is made if need be.
-
-    Raises:
-        ValueError: If it cannot.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            if path.is_dir():
-                raise IsADirectoryError("it is a folder")
-    except OSError as error:
-        raise ValueError(f"cannot write {path} ({error}): choose another file with {option}") from error
-
-
 def run_command(options: type[Any], run: Callable[[Any], object], description: str | None) -> None:
     """Runs an experiment with the options of the command line; a user's mistake ends it in one line.
 
@@ -233,21 +148,18 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
         run: Takes an instance of it.
         description: What ``--help`` says.
     """
-    keep_compiled_programs()
-    try:
+    goes_on = issubclass(options, Options)
+    with errors_in_one_line(
+        "; what is finished is stored, and the same command goes on" if goes_on else ""
+    ):
+        keep_compiled_programs()
         parsed = tyro.cli(options, description=description)
         if isinstance(parsed, Options):
             join(parsed.coordinator_address, parsed.num_processes, parsed.process_id)
+        check_devices()
         chosen = getattr(parsed, "lowering", None)
-        with lowered(lookup(LOWERINGS, chosen, "lowering")) if chosen else nullcontext():
+        with nullcontext() if chosen is None else lowered(lookup(LOWERINGS, chosen, "lowering")):
             run(parsed)
-    except ValueError as error:
-        leave(str(error))
-    except Exception:
-        if jax.distributed.is_initialized():
-            traceback.print_exc()
-            leave("it has failed, as above")  # Else the others would wait for it.
-        raise
 
 
 def run_in_folder(
@@ -270,7 +182,8 @@ def run_in_folder(
     settings = options.settings()
     parts = (options.experiment.replace("_", "-"), options.dataset, options.model, identity(settings))
     path = options.out_dir or Path("runs") / "-".join(parts).replace(":", "-").replace("/", "-")
-    unfinished = options.fresh or rewrite or not is_finished(path)
+    with _readable(path):
+        unfinished = options.fresh or rewrite or not is_finished(path)
     if isinstance(options, TrainingOptions):
         options.mesh()  # Before what takes long.
     # The first one reads the data; what it keeps decoded is there for the others.
@@ -286,6 +199,19 @@ def run_in_folder(
         fill(folder)
     if is_first():
         folder.forget_unfinished()
-        print((path / "summary.md").read_text())
+        with _readable(path):
+            summary = (path / "summary.md").read_text(encoding="utf-8")
+        print(summary)
         print(f"results in {path}")
     return path
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Reports what cannot be read of an output folder as what it is to the user: one that will not do."""
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        raise ValueError(
+            f"cannot read the output folder {path}: {error}; choose another with --out-dir"
+        ) from error

@@ -10,7 +10,10 @@ import functools
 import itertools
 import json
 import os
+import re
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec
@@ -22,6 +25,8 @@ from jax.experimental import multihost_utils
 P = ParamSpec("P")
 
 LONGEST_WAIT = 30 * 24 * 3600  # seconds
+LONGEST_SEARCH = 30  # seconds: a scheduler may name a machine a little later than it starts this one
+MOST_PROCESSES = 100_000
 
 _waits = itertools.count()
 
@@ -44,7 +49,8 @@ def join(
 
     Raises:
         ValueError: If some of the three are missing, or do not fit. Where the first process does not
-            answer within 5 minutes, JAX ends this one.
+            answer within 5 minutes, JAX ends this one. If the address is none, its host is unknown, or
+            its port is taken.
     """
     if num_processes == 1:
         return
@@ -58,20 +64,50 @@ def join(
         return
     if missing and len(missing) < len(given):
         raise ValueError(f"several processes need {', '.join(given)}: {', '.join(missing)} is missing")
+    if num_processes is not None and not 1 <= num_processes <= MOST_PROCESSES:
+        raise ValueError(f"expected --num-processes from 1 to {MOST_PROCESSES}, got {num_processes}")
     if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
         raise ValueError(
             f"expected --process-id from 0 to {num_processes - 1} of --num-processes, got {process_id}"
         )
+    if coordinator_address is not None:
+        _check_address(coordinator_address)
     # A share may take hours: the others wait, and are told by the connection when a process has gone.
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"--xla_cpu_collective_timeout_seconds={LONGEST_WAIT} {flags}".strip()
     # JAX would catch SIGTERM for its own use, and a scheduler could not end the run.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(
-        coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=30
-    )
+    try:
+        jax.distributed.initialize(
+            coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=30
+        )
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(
+            f"cannot begin a run of several processes at {coordinator_address} ({error}): is the port "
+            "taken? Choose another with --coordinator-address"
+        ) from error
     if not is_first():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+
+
+def _check_address(address: str) -> None:
+    """Raises a ValueError unless an address is HOST:PORT, of a host that is known here."""
+    parts = re.fullmatch(r"(?P<host>\[[\da-fA-F:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})", address, re.ASCII)
+    if parts is None or not 1 <= int(parts["port"]) <= 65535:
+        raise ValueError(
+            f"expected --coordinator-address to be HOST:PORT, the port from 1 to 65535, got {address!r}"
+        )
+    end = time.monotonic() + LONGEST_SEARCH
+    while True:
+        try:
+            socket.getaddrinfo(parts["host"].strip("[]"), parts["port"])
+            return
+        except (OSError, UnicodeError) as error:
+            if time.monotonic() >= end:
+                raise ValueError(
+                    f"no machine is known here by the host of --coordinator-address {address!r} ({error})"
+                ) from error
+        time.sleep(1)
 
 
 def is_first() -> bool:
@@ -151,10 +187,26 @@ def leave(message: str) -> NoReturn:
     Args:
         message: For the user.
     """
-    if jax.distributed.is_initialized() and jax.process_count() > 1:
-        print(f"error: process {jax.process_index()}: {message}", file=sys.stderr, flush=True)
-        os._exit(1)  # JAX would wait at the exit for processes that wait for this one.
+    if _is_joined():
+        message = f"process {jax.process_index()}: {message}"
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        leave_silently(1)
     sys.exit(f"error: {message}")
+
+
+def leave_silently(code: int) -> NoReturn:
+    """Ends this process, without waiting for others of the run.
+
+    Args:
+        code: The exit status.
+    """
+    if _is_joined():
+        os._exit(code)  # JAX would wait at the exit for processes that wait for this one.
+    sys.exit(code)
+
+
+def _is_joined() -> bool:
+    return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def _is_one_of_several(environment: Mapping[str, str]) -> bool:

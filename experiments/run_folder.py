@@ -60,7 +60,9 @@ class RunFolder:
         self._started_over = secrets.token_hex(8) if fresh and found else self._started_over_there()
         if not is_finished(path):
             if (path / "summary.md").exists():
-                print(f"the summary or the results in {path} are damaged or missing: they are written again")
+                print(
+                    f"the summary or the results in {path} are damaged or missing: they are written again"
+                )
             with writing_to(path):
                 # The config before anything else: a folder without one is taken for somebody else's, and
                 # a copy of this run that goes on beside a fresh start must notice.
@@ -96,7 +98,9 @@ class RunFolder:
                 for row in read_rows(part):
                     member, epoch = row.get("member"), row.get("epoch")
                     if not isinstance(member, str) or type(epoch) is not int:
-                        raise ValueError(f"cannot be read (it has a row of member {member!r}, epoch {epoch!r})")
+                        raise ValueError(
+                            f"cannot be read (it has a row of member {member!r}, epoch {epoch!r})"
+                        )
                     found.setdefault((member, epoch), row)
             except ValueError as error:
                 self.check_not_started_over()

@@ -95,7 +95,9 @@ def _recipe(fields: dict[str, Any]) -> Recipe:
     recipe = recipe_from(fields)
     for name, hint in typing.get_type_hints(Recipe).items():
         if not _is_of(getattr(recipe, name), hint):
-            raise ValueError(f"expected {name!r} of the recipe to be {hint}, got {getattr(recipe, name)!r}")
+            raise ValueError(
+                f"expected {name!r} of the recipe to be {hint}, got {getattr(recipe, name)!r}"
+            )
     for epochs in (recipe.epochs, recipe.warmup_epochs, *recipe.drop_epochs):
         if not 0 <= epochs <= _MOST_EPOCHS:
             raise ValueError(f"expected epochs of the recipe from 0 to {_MOST_EPOCHS}, got {epochs}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from experiments.gated_options import GatedOptions
-from experiments.options import check_names, check_steps_within
+from experiments.option_checks import check_counts, check_finite, check_names, check_steps_within
 from experiments.soft_programs import check_start
 from experiments.ticket_plan import CRITERIA, METHODS, TicketPlan
 from pruning.counting import check_sparsity
@@ -42,12 +42,13 @@ class TicketSearch(GatedOptions):
         super().__post_init__()
         check_names("methods", self.methods, METHODS)
         lookup(CRITERIA, self.criterion, "criterion")
-        self.check_positive("seeds", "rounds", "sequential_rounds")
+        check_counts(self, "seeds", "rounds", "sequential_rounds")
         check_sparsity(self.fraction, "--fraction")
         if self.output_fraction is not None:
             check_sparsity(self.output_fraction, "--output-fraction")
             if not self.by_layer:
                 raise ValueError("--output-fraction needs --by-layer: otherwise layers have no fractions")
+        check_finite(self, "sequential_start")
         check_start("--sequential-start", self.sequential_start, self.final_temperature)
 
     def plan(self, steps_per_epoch: int) -> TicketPlan:

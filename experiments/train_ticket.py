@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import tyro
 
 import pruning
+from experiments.option_checks import check_stored
 from experiments.options import run_command
 from experiments.programs import begun_at, held_masks, param_shapes
 from experiments.snapshots import read_snapshot
@@ -65,6 +66,7 @@ def run(config: TrainTicket) -> float:
     """
     ticket = read_ticket(config.ticket)
     recipe, start, count = ticket.recipe, ticket.start, ticket.chunk_size
+    check_stored(ticket.dataset, stream=config.stream)
     mesh = device_mesh(devices_per_member=config.devices_per_network)
     try:
         dataset = load_dataset(

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 import pruning
 from experiments.mark_masks import MaskMaker
-from experiments.options import Options, check_names
+from experiments.option_checks import MOST_CLASSES, check_counts, check_names
+from experiments.options import Options
 from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
 from experiments.score_methods import SCORE_METHODS
@@ -42,9 +43,8 @@ class Untrained(Options):
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
         check_names("methods", self.methods, SCORE_METHODS)
-        self.check_positive("seeds")
-        if self.classes is not None:
-            self.check_positive("classes")
+        check_counts(self, "seeds")
+        check_counts(self, "classes", most=MOST_CLASSES)
 
 
 class Network:

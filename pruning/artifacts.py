@@ -159,7 +159,9 @@ def _leaves(found: Any) -> dict[str, Any]:
             raise ValueError(f"expected keys and a shape at {name!r}, got {str(leaf)[:80]}")
         keys, shape = leaf["keys"], leaf["shape"]
         if not isinstance(keys, list) or any(not isinstance(key, str | int) for key in keys):
-            raise ValueError(f"expected a list of names and numbers as keys at {name!r}, got {str(keys)[:80]}")
+            raise ValueError(
+                f"expected a list of names and numbers as keys at {name!r}, got {str(keys)[:80]}"
+            )
         if shape is not None and (not isinstance(shape, list) or any(map(_is_no_size, shape))):
             raise ValueError(f"expected a list of sizes as shape at {name!r}, got {str(shape)[:80]}")
     return found

@@ -103,7 +103,9 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
         with safe_open(path, framework="numpy") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"is not a readable safetensors file (truncated, or not one): {error}") from error
+        raise ValueError(
+            f"is not a readable safetensors file (truncated, or not one): {error}"
+        ) from error
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

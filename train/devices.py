@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -26,6 +27,30 @@ from train.stored_images import is_stored
 
 PyTree = Any
 MEMBERS, BATCH = "members", "batch"
+
+
+def check_devices() -> None:
+    """Starts JAX's devices, before anything is computed.
+
+    Raises:
+        ValueError: If the machine has none of the kind that JAX is told to use; says which it has.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        config: Any = jax.config
+        asked = config.jax_platforms
+        if not asked:
+            raise
+        config.update("jax_platforms", None)
+        try:
+            there = ", ".join(jax.extend.backend.backends())
+        finally:
+            config.update("jax_platforms", asked)
+        raise ValueError(
+            f"JAX_PLATFORMS is {asked!r}, and no device of that kind can be used here, where there is: "
+            f"{there}. Name one of these in JAX_PLATFORMS, or leave it unset"
+        ) from error
 
 
 def device_mesh(devices: Sequence[Any] | None = None, *, devices_per_member: int = 1) -> Mesh:

@@ -73,8 +73,8 @@ def add_batch(
     """
     found = logits(images)
     loss = jnp.sum(jnp.where(counted, cross_entropy(found, labels), 0))
-    right = jnp.sum((jnp.argmax(found, -1) == labels) & counted)
-    return Totals(totals.loss + loss, totals.right + right)
+    right = jnp.sum((jnp.argmax(found, -1) == labels) & counted, dtype=jnp.int32)
+    return Totals(totals.loss + loss.astype(jnp.float32), totals.right + right)
 
 
 def evaluation_batches(size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -102,9 +102,7 @@ class StoredImages:
         """
         return _read_batches(lambda index: self._read(self.places[index]), len(self), batch)
 
-    def _read(
-        self, place: Any, random: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.int32]:
+    def _read(self, place: Any, random: np.random.Generator | None = None) -> tuple[np.ndarray, np.int32]:
         try:
             record = self.records[int(place)]
         except Exception as error:  # The reader's, the decoder's: each library has its own.

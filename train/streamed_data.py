@@ -89,7 +89,7 @@ class StreamedData:
         orders = np.asarray(self._orders(keys, jnp.asarray(step), len(self.train.labels)))
         epoch = np.full(len(keys), step // self.training.steps_per_epoch, np.uint32)
         crops = np.concatenate([jax.random.key_data(keys), epoch[:, None]], axis=1)
-        totals = self._placed(jnp.zeros(size))
+        totals = self._placed(jnp.zeros(size, jnp.float32))
         for first, block in self._blocks(self.train, np.moveaxis(orders, 0, 1)[begin:end], crops=crops):
             # Waits for the block before: what runs, and what waits to run, are two.
             jax.block_until_ready(totals)

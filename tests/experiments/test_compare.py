@@ -19,6 +19,7 @@ import pruning
 from experiments import compare
 from experiments.compare import Compare
 from experiments.compare_plan import Plan, make_programs, seed_keys
+from experiments.programs import with_masks
 from experiments.run_folder import RunFolder, is_finished
 from train.data import load_dataset
 from train.devices import device_mesh
@@ -270,19 +271,16 @@ def test_the_population_searches_as_k_starts_does():
 
     keys, template = seed_keys(0), members[0].member
 
+    def only(stacked):
+        return jax.tree.map(lambda leaf: leaf[0], stacked)
+
     def train_fn(params, masks):
-        """The same epoch, given the masks: the population's own step from outside."""
-        state = population._training.start(template).opt_state
-        held = jax.tree.map(
-            lambda leaf: leaf._replace(masks=masks) if isinstance(leaf, pruning.HoldMasksState) else leaf,
-            state,
-            is_leaf=lambda leaf: isinstance(leaf, pruning.HoldMasksState),
-        )
-        start = type(result.states)(params, {}, held, jax.numpy.int32(0))
-        whole = (0, population.steps_per_epoch)
-        trained, _ = population._data._train_member(
-            (whole, population.train_split, population.evaluation_splits), start, template
-        )
+        """The same epoch, given the masks: a population of one, within the search's own program."""
+        alone = stack_members([template])
+        begun = only(population.start(alone))
+        begun = with_masks(begun._replace(params=params), masks)
+        (ended,) = population.train(alone, states=stack_members([begun]), epochs=1)
+        trained = only(ended.states)
         return trained.params, trained.params
 
     found = pruning.k_starts(

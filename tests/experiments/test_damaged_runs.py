@@ -16,7 +16,13 @@ from experiments.stored_rows import read_rows
 from tests.damage import cut, flipped, mutated
 
 ROWS = [
-    {"member": f"random/0.{seed}", "seed": seed, "epoch": epoch, "test_loss": 1.5 / (1 + seed), "failed": False}
+    {
+        "member": f"random/0.{seed}",
+        "seed": seed,
+        "epoch": epoch,
+        "test_loss": 1.5 / (1 + seed),
+        "failed": False,
+    }
     for seed, epoch in itertools.product(range(2), (1, 2))
 ]
 
@@ -232,7 +238,9 @@ def test_a_fresh_start_beside_a_running_copy_is_said_by_that_one(tmp_path):
     copy.save_part(ROWS)
     fresh = folder(tmp_path, fresh=True)
     for attempt in (copy.rows, copy.done, lambda: copy.save_part(ROWS), lambda: copy.write("a", "b")):
-        with pytest.raises(ValueError, match="another command has started the run in .* over with --fresh"):
+        with pytest.raises(
+            ValueError, match="another command has started the run in .* over with --fresh"
+        ):
             attempt()
     assert fresh.done() == set()
     fresh.save_part(ROWS)

@@ -47,7 +47,9 @@ def test_a_link_in_a_circle(tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_old_one(tmp_path, monkeypatch, failing):
+def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_old_one(
+    tmp_path, monkeypatch, failing
+):
     path = tmp_path / "masks.safetensors"
     pruning.save_masks(path, MASKS, {"seed": 1})
 
@@ -56,7 +58,9 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_old_one(tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, full)
-        with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '.*masks.safetensors'$"):
+        with pytest.raises(
+            OSError, match=r"^\[Errno 28\] No space left on device: '.*masks.safetensors'$"
+        ):
             pruning.save_masks(path, MASKS, {"seed": 2})
     assert pruning.load_metadata(path) == {"seed": 1}
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
