@@ -1,7 +1,7 @@
 """Compiled programs are kept between runs, in the user's cache folder, by JAX's own cache.
 
 JAX compresses them without a checksum where it finds zstandard, and never replaces one that it cannot
-read. Machine code that has changed on the disk is not to be run, so every entry ends with a hash here, and
+read. Machine code that has changed on the disk is not to be run, so every entry ends with a hash, and
 one that does not fit it is removed and compiled again.
 """
 

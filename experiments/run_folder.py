@@ -115,7 +115,7 @@ class RunFolder:
         """Raises a ValueError if another command has begun this run anew, or removed it."""
         if not (self.path / "config.json").exists():
             raise ValueError(
-                f"the output folder {self.path} has been removed while this command was running: the same "
+                f"the output folder {self.path} was removed while this command was running: the same "
                 "command starts over"
             )
         if self._started_over_there() != self._started_over:
@@ -160,17 +160,17 @@ class RunFolder:
             write_atomically(self.path / name, content.encode() if isinstance(content, str) else content)
 
     def _check_kinds(self) -> None:
-        """Raises a ValueError if there is a file in the place of one of the run's folders, or the reverse."""
+        """Raises a ValueError if a file is in the place of one of the run's folders, or the reverse."""
         for name in FOLDERS:
             if os.path.lexists(self.path / name) and not (self.path / name).is_dir():
                 raise ValueError(
-                    f"{self.path / name} is a file, where the run keeps a folder: delete it, and the same "
+                    f"{self.path / name} is a file and should be a folder: delete it, and the same "
                     "command goes on"
                 )
         for name in FILES:
             if (self.path / name).is_dir():
                 raise ValueError(
-                    f"{self.path / name} is a folder, where the run keeps a file: delete it, and the same "
+                    f"{self.path / name} is a folder and should be a file: delete it, and the same "
                     "command goes on"
                 )
 

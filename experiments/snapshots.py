@@ -156,7 +156,8 @@ def read_state(
         found = arrays[name]
         if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
             raise ValueError(
-                f"holds {found.dtype}{list(found.shape)} at {name}, expected {leaf.dtype}{list(leaf.shape)}"
+                f"holds {found.dtype}{list(found.shape)} at {name}, "
+                f"expected {leaf.dtype}{list(leaf.shape)}"
             )
     return structure.unflatten([arrays[name] for name in expected]), metadata, checked
 

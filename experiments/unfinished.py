@@ -140,7 +140,7 @@ def _begins_anew(path: Path, error: ValueError) -> None:
 
 
 def _progress(metadata: dict[str, str], checked: bool) -> dict[str, Any]:
-    """Who is in a chunk and how far it has come; raises a ValueError that goes on after the file's name."""
+    """Who is in a chunk and how far it is; raises a ValueError that goes on after the file's name."""
     if not checked:
         raise ValueError("has no checksum: it is of an earlier version, or damaged")
     try:

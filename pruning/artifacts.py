@@ -192,8 +192,8 @@ def _nested(path: Any, leaves: dict[str, Any], masks: dict[str, Any]) -> PyTree:
             node = node.setdefault(key, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict) or not keys or keys[-1] in node:
             raise ValueError(
-                f"{path} has two leaves, or a leaf and a container, that are one key in a dict, at {name}: "
-                "give `like`, the params that the masks are of"
+                f"{path} has two leaves, or a leaf and a container, that are one key in a dict, at {name}"
+                ": give `like`, the params that the masks are of"
             )
         node[keys[-1]] = masks[name]
     return tree

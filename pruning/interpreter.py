@@ -187,7 +187,7 @@ def _call(closed: Any, arguments: Sequence[Value], uses: list[_Use]) -> list[Val
 
     def read(atom: Any) -> Value:
         return (
-            constant(jnp.asarray(atom.val, atom.aval.dtype))
+            constant(jnp.asarray(atom.val, getattr(atom.aval, "dtype", None)))
             if isinstance(atom, core.Literal)
             else values[atom]
         )

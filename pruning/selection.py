@@ -138,7 +138,7 @@ def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree
 def _keep_highest(scores: PyTree, pruned: Any, masks: PyTree) -> tuple[PyTree, jax.Array]:
     """The masks, and whether the scores rank nothing."""
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, scores))
-    before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
+    before: list[Any] = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
     kept, level = without_lowest(leaves, before, jnp.asarray(pruned, jnp.int32))
     return structure.unflatten(kept), level
 

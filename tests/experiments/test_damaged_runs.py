@@ -239,7 +239,7 @@ def test_a_fresh_start_beside_a_running_copy_is_said_by_that_one(tmp_path):
     fresh = folder(tmp_path, fresh=True)
     for attempt in (copy.rows, copy.done, lambda: copy.save_part(ROWS), lambda: copy.write("a", "b")):
         with pytest.raises(
-            ValueError, match="another command has started the run in .* over with --fresh"
+            ValueError, match=r"another command has started the run in .* over with --fresh"
         ):
             attempt()
     assert fresh.done() == set()

@@ -111,7 +111,7 @@ def started(out_dir, *, python=(), stdout=subprocess.PIPE, **environment):
 
 
 def test_commands_in_surroundings_that_are_poor(finished, tmp_path):
-    """No reader of what is printed; a full output; an ASCII terminal; an ASCII machine; no such device."""
+    """Nobody reads what is printed; a full output; an ASCII terminal or machine; no such device."""
     (finished / "summary.md").write_text("95.2 ± 0.1 %, naïve\n" * 5000, encoding="utf-8")
     reading, writing = os.pipe()
     os.close(reading)

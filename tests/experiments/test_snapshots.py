@@ -108,12 +108,12 @@ def test_a_folder_in_its_place(path):
     path.mkdir()
     assert_refused(path, "is a folder, where a file is expected")
     snapshots = snapshots_in(path.parents[1])
-    with pytest.raises(ValueError, match="expected a file to write at .* got a folder"):
+    with pytest.raises(ValueError, match=r"expected a file to write at .* got a folder"):
         snapshots.save("seed-0", 3, STATE)
 
 
 def test_gone_since_a_fresh_start_is_said_as_that(path):
     snapshots = snapshots_in(path.parents[1])
     RunFolder(path.parents[1], {}, fresh=True)
-    with pytest.raises(ValueError, match="another command has started the run"):
+    with pytest.raises(ValueError, match=r"another command has started the run"):
         snapshots.load("seed-0", 3)

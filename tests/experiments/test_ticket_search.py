@@ -370,7 +370,7 @@ def known(digits, name):
 
 
 def test_no_metadata_of_whatever_kind_is_a_crash(ticket, monkeypatch):
-    """Each value replaced: an error of one line that names a file, or a training; none is trained here."""
+    """Each value replaced: a line that names a file, or a training; none is trained here."""
 
     class Trained(Exception):
         pass
@@ -447,5 +447,5 @@ def test_a_folder_in_the_place_of_a_ticket(finished, tmp_path):
     ticket = path / "tickets" / f"{place_of(member.columns).name}.safetensors"
     ticket.unlink()
     ticket.mkdir()
-    with pytest.raises(ValueError, match="expected a file to write at .*safetensors, got a folder"):
+    with pytest.raises(ValueError, match=r"expected a file to write at .*safetensors, got a folder"):
         states.start(member)
