@@ -112,7 +112,6 @@ def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
     forms = [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in sorted(tensors.items())]
     checksum = zlib.crc32(json.dumps([sorted(metadata.items()), forms]).encode())
     for _, tensor in sorted(tensors.items()):
-        checksum = zlib.crc32(
-            memoryview(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)), checksum
-        )
+        content: Any = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)  # a buffer, to zlib
+        checksum = zlib.crc32(content, checksum)
     return f"{checksum:08x}"

@@ -201,7 +201,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, name):
     folder(tmp_path)
     (tmp_path / "parts").rmdir()
     (tmp_path / name).write_text("in the way")
-    with pytest.raises(ValueError, match=f"{name} is a file, where the run keeps a folder: delete it"):
+    with pytest.raises(ValueError, match=f"{name} is a file and should be a folder: delete it"):
         folder(tmp_path)
 
 
@@ -210,7 +210,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(finished, name):
     (finished / name).unlink()
     (finished / name).mkdir()
     assert name == "config.json" or not is_finished(finished)
-    with pytest.raises(ValueError, match=f"{name} is a folder, where the run keeps a file: delete it"):
+    with pytest.raises(ValueError, match=f"{name} is a folder and should be a file: delete it"):
         folder(finished)
 
 
