@@ -44,6 +44,7 @@ from pruning.kstarts import (
     train_candidates,
     weight_fitness,
 )
+from pruning.layout import Axes, equinox_layout, flax_layout, stacked_layout
 from pruning.leaves import prunable, prunable_by_shape, prunable_except, prunable_under
 from pruning.lottery import prune_remaining, prune_remaining_by_layer
 from pruning.masks import (
@@ -83,6 +84,7 @@ from pruning.transforms import (
 
 __all__ = [
     "AccumulateGradientsState",
+    "Axes",
     "DissipateState",
     "GradualMagnitudeState",
     "HoldMasksState",
@@ -110,11 +112,13 @@ __all__ = [
     "dissipate_settled",
     "dissipate_to",
     "effective_masks",
+    "equinox_layout",
     "erdos_renyi",
     "erdos_renyi_kernel",
     "evolve_masks",
     "exponential_sparsities",
     "fittest",
+    "flax_layout",
     "force_scores",
     "full_masks",
     "gate_penalty",
@@ -163,6 +167,7 @@ __all__ = [
     "soft_masked_optimizer",
     "soft_masks",
     "sparsity",
+    "stacked_layout",
     "successive_elimination",
     "synflow_scores",
     "temperature_schedule",

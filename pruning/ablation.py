@@ -10,17 +10,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from pruning.drawn_layers import each_layer
+from pruning.layout import Layout, flax_layout
 from pruning.leaves import PyTree
 from pruning.masks import apply_masks
-from pruning.placement import gathered, placed_as
 
 
-def shuffle_masks(key: jax.Array, masks: PyTree) -> PyTree:
+def shuffle_masks(key: jax.Array, masks: PyTree, *, layout: Layout = flax_layout) -> PyTree:
     """Permutes each layer's mask at random.
 
     Args:
         key: A typed PRNG key (``jax.random.key``).
         masks: A tree of masks.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
         Masks that keep as many weights in each layer, in places drawn uniformly; a layer's permutation
@@ -33,13 +35,12 @@ def shuffle_masks(key: jax.Array, masks: PyTree) -> PyTree:
     2
     """
 
-    def shuffle(index: int, mask: jax.Array) -> jax.Array:
-        whole = gathered(mask)
-        shuffled = jax.random.permutation(jax.random.fold_in(key, index), whole.ravel())
-        return placed_as(shuffled.reshape(mask.shape), mask)
+    def shuffle(key: jax.Array, mask: jax.Array) -> jax.Array:
+        return jax.random.permutation(key, mask.ravel()).reshape(mask.shape)
 
-    leaves, structure = jax.tree.flatten(masks)
-    return structure.unflatten([shuffle(index, mask) for index, mask in enumerate(leaves)])
+    structure = jax.tree.structure(masks)
+    keys = [jax.random.fold_in(key, index) for index in range(structure.num_leaves)]
+    return structure.unflatten(each_layer(shuffle, keys, layout, masks))
 
 
 def invert_scores(scores: PyTree) -> PyTree:

@@ -1,7 +1,11 @@
 """Allocations: from one sparsity to a sparsity for each layer.
 
-All have the signature ``allocation(params, sparsity, *, prunable)`` and return a tree shaped like
-masks with a float in [0, 1) where a leaf is prunable. They differ in who bears the sparsity:
+All have the signature ``allocation(params, sparsity, *, prunable, layout)`` and return a tree shaped like
+masks with a float in [0, 1) where a leaf is prunable; where a leaf holds stacked layers, an array of
+them. What takes an allocation passes ``prunable`` on; a layout is bound beforehand:
+``allocation=functools.partial(erdos_renyi_kernel, layout=stacked_layout("blocks"))``.
+
+They differ in who bears the sparsity:
 ``uniform`` treats all layers alike, ``erdos_renyi`` spares layers with few connections per unit,
 ``erdos_renyi_kernel`` counts a convolution's kernel among the connections,
 ``ideal_gas_quotas`` spares small layers, ``smart_ratios`` spares the layers near the input (and must be
@@ -10,23 +14,29 @@ told which those are). ``layer_sparsities`` reads the sparsities of masks that a
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pruning.counting import check_sparsity
+from pruning.layout import LayerAxes, Layout, axes_of, flax_layout, layers_with_path
 from pruning.leaves import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
 from pruning.masks import map_masks
 from pruning.masks import sparsity as sparsity_of
 
 
-def uniform(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
+def uniform(
+    params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+) -> PyTree:
     r"""The same sparsity in every layer: :math:`s_l = s`.
 
     Args:
         params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); may be traced.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.layout``).
 
     Returns:
         A tree of sparsities.
@@ -39,10 +49,13 @@ def uniform(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) 
     {'bias': None, 'kernel': 0.5}
     """
     check_sparsity(sparsity)
-    return jax.tree.map(lambda leaf: sparsity, prunable_params(params, prunable))
+    leaves = _layers(params, prunable, layout)
+    return leaves.tree([sparsity] * len(leaves.sizes))
 
 
-def erdos_renyi(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
+def erdos_renyi(
+    params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+) -> PyTree:
     r"""Density proportional to :math:`(n_{in} + n_{out}) / (n_{in} \, n_{out})`.
 
     The kernel's spatial extent does not count; see ``erdos_renyi_kernel`` for the form that counts
@@ -50,9 +63,10 @@ def erdos_renyi(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunab
     rest is solved again, so that the total sparsity is kept.
 
     Args:
-        params: Any pytree of arrays; the last two axes of a leaf are taken as in and out.
+        params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.layout``).
 
     Returns:
         A tree of sparsities.
@@ -63,10 +77,12 @@ def erdos_renyi(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunab
     Source: Mocanu et al. 2018 (arXiv 1707.04780); the capping as in Evci et al. 2020
     (arXiv 1911.11134).
     """
-    return _proportional(params, sparsity, lambda shape: shape[-2:], prunable)
+    return _proportional(params, sparsity, lambda axes: (), prunable, layout)
 
 
-def erdos_renyi_kernel(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
+def erdos_renyi_kernel(
+    params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+) -> PyTree:
     r"""Density proportional to :math:`\sum_i d_i / \prod_i d_i` over all axes of the kernel.
 
     For dense layers the same as ``erdos_renyi``; a convolution's height and width count as
@@ -77,6 +93,7 @@ def erdos_renyi_kernel(params: PyTree, sparsity: Scalar, *, prunable: Prunable =
         params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.layout``).
 
     Returns:
         A tree of sparsities.
@@ -91,10 +108,12 @@ def erdos_renyi_kernel(params: PyTree, sparsity: Scalar, *, prunable: Prunable =
     >>> round(sparsities["a"], 3), round(sparsities["b"], 3)
     (0.908, 0.498)
     """
-    return _proportional(params, sparsity, lambda shape: shape, prunable)
+    return _proportional(params, sparsity, lambda axes: axes.kernel, prunable, layout)
 
 
-def ideal_gas_quotas(params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable) -> PyTree:
+def ideal_gas_quotas(
+    params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+) -> PyTree:
     r"""IGQ: density :math:`1 / (F n_l + 1)`, with F such that the total sparsity is kept.
 
     Small layers stay dense, large ones are left with nearly equal *numbers* of weights as the sparsity
@@ -104,6 +123,7 @@ def ideal_gas_quotas(params: PyTree, sparsity: Scalar, *, prunable: Prunable = p
         params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.layout``).
 
     Returns:
         A tree of sparsities.
@@ -119,8 +139,8 @@ def ideal_gas_quotas(params: PyTree, sparsity: Scalar, *, prunable: Prunable = p
     (0.54, 0.105)
     """
     _check_concrete(sparsity)
-    leaves, structure = jax.tree.flatten(prunable_params(params, prunable))
-    sizes = np.array([math.prod(leaf.shape) for leaf in leaves], np.float64)
+    leaves = _layers(params, prunable, layout)
+    sizes = np.array(leaves.sizes, np.float64)
     kept = (1 - float(sparsity)) * sizes.sum()
 
     def quotas(force: float) -> np.ndarray:
@@ -131,7 +151,7 @@ def ideal_gas_quotas(params: PyTree, sparsity: Scalar, *, prunable: Prunable = p
     for _ in range(200):
         middle = (low + high) / 2
         low, high = (middle, high) if quotas(middle) @ sizes > kept else (low, middle)
-    return structure.unflatten((1 - quotas((low + high) / 2)).tolist())
+    return leaves.tree((1 - quotas((low + high) / 2)).tolist())
 
 
 def smart_ratios(
@@ -141,6 +161,7 @@ def smart_ratios(
     layers: Sequence[str],
     last_density: float = 0.3,
     prunable: Prunable = prunable,
+    layout: Layout = flax_layout,
 ) -> PyTree:
     r"""Density proportional to :math:`(L - l + 1)^2 + (L - l + 1)` for the l-th of L layers.
 
@@ -151,10 +172,11 @@ def smart_ratios(
     Args:
         params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
-        layers: The prunable leaves' paths (as ``layer_report`` writes them) from input to output: a
-            pytree does not know its order.
+        layers: The layers' paths (as ``layer_report`` writes them) from input to output: a pytree does
+            not know its order. Those of ``nnx`` may end in ``.value`` or not.
         last_density: Density of the last layer, in (0, 1].
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.layout``).
 
     Returns:
         A tree of sparsities. As an ``allocation``: ``functools.partial(smart_ratios, layers=...)``.
@@ -168,11 +190,9 @@ def smart_ratios(
     to the layers that follow.
     """
     _check_concrete(sparsity)
-    tree = prunable_params(params, prunable)
-    sizes = {
-        jax.tree_util.keystr(path): math.prod(leaf.shape)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    leaves = _layers(params, prunable, layout)
+    sizes = dict(zip(leaves.paths, leaves.sizes, strict=True))
+    layers = [path.replace(".value", "") for path in layers]
     if sorted(layers) != sorted(sizes):
         raise ValueError(
             f"expected layers to name each prunable leaf once ({', '.join(sizes)}), "
@@ -194,12 +214,10 @@ def smart_ratios(
     places = range(len(layers), 1, -1)
     densities = _capped(kept, [sizes[path] for path in early], [n * n + n for n in places])
     of_path = dict(zip(layers, [*densities, last_density], strict=True))
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: 1 - of_path[jax.tree_util.keystr(path)], tree
-    )
+    return leaves.tree([1 - of_path[path] for path in leaves.paths])
 
 
-def layer_sparsities(masks: PyTree) -> PyTree:
+def layer_sparsities(masks: PyTree, *, layout: Layout = flax_layout) -> PyTree:
     """The sparsity of each layer of given masks.
 
     With ``layerwise_masks(random_scores(key, params), layer_sparsities(masks))`` as many weights are
@@ -207,6 +225,7 @@ def layer_sparsities(masks: PyTree) -> PyTree:
 
     Args:
         masks: A tree of masks.
+        layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.layout``).
 
     Returns:
         A tree of sparsities: floats, or float32 scalars where the masks are traced. A layer without
@@ -216,25 +235,81 @@ def layer_sparsities(masks: PyTree) -> PyTree:
     >>> layer_sparsities({"kernel": jnp.array([[True, False, False, False]]), "bias": None})
     {'bias': None, 'kernel': 0.75}
     """
-    return map_masks(sparsity_of, masks)
+    axes = iter(axes_of(layout, masks))
+
+    def of_leaf(mask: jax.Array) -> Any:
+        stacked = next(axes).stacked
+        if not stacked:
+            return sparsity_of(mask)
+        return _stacked([sparsity_of(mask[place]) for place in np.ndindex(stacked)], stacked)
+
+    return map_masks(of_leaf, masks)
+
+
+class _Layers(NamedTuple):
+    """The layers of all prunable leaves, one after the other.
+
+    Attributes:
+        axes: Of each leaf.
+        sizes: Weights of each layer.
+        paths: Of each layer, without the boxes of ``nnx``.
+        structure: The tree of the leaves.
+    """
+
+    axes: list[LayerAxes]
+    sizes: list[int]
+    paths: list[str]
+    structure: Any
+
+    def tree(self, values: Sequence[Any]) -> PyTree:
+        """A tree of a number for each layer."""
+        remaining, leaves = iter(values), []
+        for axes in self.axes:
+            of_leaf = [next(remaining) for _ in range(axes.layers)]
+            leaves.append(_stacked(of_leaf, axes.stacked) if axes.stacked else of_leaf[0])
+        return self.structure.unflatten(leaves)
+
+
+def _layers(params: PyTree, prunable: Prunable, layout: Layout) -> _Layers:
+    tree = prunable_params(params, prunable)
+    found = axes_of(layout, tree)
+    return _Layers(
+        found,
+        [axes.layer_size for axes in found for _ in range(axes.layers)],
+        [path.replace(".value", "") for path, _ in layers_with_path(layout, tree)],
+        jax.tree.structure(tree),
+    )
+
+
+def _stacked(values: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    """Numbers as an array: numpy, or traced where they are."""
+    together = jnp.stack if any(is_traced(value) for value in values) else np.array
+    return together(values).reshape(shape)
 
 
 def _proportional(
     params: PyTree,
     sparsity: Scalar,
-    dimensions: Callable[[tuple[int, ...]], tuple[int, ...]],
+    kernel: Callable[[LayerAxes], tuple[int, ...]],
     prunable: Prunable,
+    layout: Layout,
 ) -> PyTree:
     """Solves ``density_l = min(1, eps * ratio_l)`` for the eps that removes the sparsity's weights.
 
     The number of weights to remove is rounded down (``floor(s * n)``), as the reference does.
+    ``kernel(axes)`` are the spatial sizes that count beside those of in and out.
     """
     _check_concrete(sparsity)
-    leaves, structure = jax.tree.flatten(prunable_params(params, prunable))
-    sizes = [math.prod(leaf.shape) for leaf in leaves]
-    ratios = [sum(dimensions(leaf.shape)) / math.prod(dimensions(leaf.shape)) for leaf in leaves]
-    kept = sum(sizes) - math.floor(float(sparsity) * sum(sizes))
-    return structure.unflatten([1 - density for density in _capped(kept, sizes, ratios)])
+    leaves = _layers(params, prunable, layout)
+
+    def ratio(axes: LayerAxes) -> float:
+        units = ([axes.fan_in] if axes.inputs else []) + ([axes.fan_out] if axes.outputs else [])
+        dimensions = [*kernel(axes), *units]
+        return sum(dimensions) / math.prod(dimensions)
+
+    ratios = [ratio(axes) for axes in leaves.axes for _ in range(axes.layers)]
+    kept = sum(leaves.sizes) - math.floor(float(sparsity) * sum(leaves.sizes))
+    return leaves.tree([1 - density for density in _capped(kept, leaves.sizes, ratios)])
 
 
 def _capped(kept: float, sizes: Sequence[int], ratios: Sequence[float]) -> list[float]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.interpreter import OutputFn, propagate, whole_signals
+from pruning.layout import Layout, axes_of, flax_layout, unstacked
 from pruning.leaves import PyTree, is_none, is_traced
 from pruning.masks import check_masks, map_masks
 
@@ -20,7 +21,10 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
     Weight :math:`w_i` is effective if it is kept and :math:`\partial R / \partial w_i \ne 0`, where
     :math:`R` is the sum of the outputs of the network with its masks in place of its weights, an
     input of ones, and every operation such that no two paths cancel (``pruning.signals``). This
-    counts paths, and is exact: no values of params enter, in any dtype and at any depth.
+    counts paths, and no values of params enter, in any dtype and at any depth. It is exact for products,
+    convolutions, sums, and functions of each entry. Where it is not known entry by entry what depends on
+    what (``fft``, sorting, solving, decompositions, a choice that depends on a signal) all is taken to
+    depend on all along the axes concerned. So a live weight is never called dead.
 
     - Leaves without a mask are whole: weights that multiply (kernels, scales of normalisation)
       connect, weights that are added (biases) neither start a path nor block one. A unit that only
@@ -32,10 +36,8 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
       initially, mean 0 and variance 1, or make them leaves of ``params`` without a mask.
     - A function whose value at 0 is not 0 (a sigmoid, softmax) feeds what follows. ReLU, leaky ReLU,
       tanh, GELU and SiLU do not. Normalising over features (LayerNorm) connects the features.
-    - Nothing passes a function whose derivative is 0 (``sign``, ``round``, whatever gradient is declared
-      for it), and behind ``sort`` and ``top_k`` only the entries that are first are followed.
-    - A weight plus a product of weights, ``x @ (w + a @ b)``, is taken for units with a bias: write
-      ``x @ w + (x @ a) @ b``.
+    - A function whose derivative is 0 (``sign``, a step) passes what arrives, whatever gradient
+      is declared for it. A choice by a signal may go either way.
 
     Call it under ``jit`` for networks of many layers; under ``vmap`` for stacked masks.
 
@@ -50,7 +52,8 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
 
     Raises:
         ValueError: If the masks do not fit the params, no floating-point output depends on params, or
-            params enter control flow other than ``jax.lax.scan``.
+            params enter a ``while_loop`` or another primitive of which it is not known what depends on
+            what, which is named.
 
     >>> params = {"a": jnp.ones((1, 2)), "bias": jnp.ones(2), "b": jnp.ones((2, 1))}
     >>> def output_fn(p):
@@ -77,14 +80,16 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
     return map_masks(lambda mask, gradient: mask & (gradient != 0), masks, jax.grad(total)(kept))
 
 
-def collapsed_layers(masks: PyTree) -> tuple[str, ...]:
+def collapsed_layers(masks: PyTree, *, layout: Layout = flax_layout) -> tuple[str, ...]:
     """The layers of which nothing is kept. Without a way around it, one cuts the network in two.
 
     Args:
         masks: A tree of concrete masks; effective ones also tell which layers do nothing.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
-        The paths (``jax.tree_util.keystr``) of masks without a kept weight, in tree order.
+        The paths (``jax.tree_util.keystr``, and an index in a stack of layers) of layers without a kept
+        weight, in tree order.
 
     Raises:
         ValueError: If the masks are traced.
@@ -94,13 +99,13 @@ def collapsed_layers(masks: PyTree) -> tuple[str, ...]:
 
     Source: Tanaka et al. 2020 (arXiv 2006.05467), layer-collapse.
     """
-    found = jax.tree_util.tree_leaves_with_path(masks)
-    if any(is_traced(mask) for _, mask in found):
+    if any(is_traced(mask) for mask in jax.tree.leaves(masks)):
         raise ValueError("collapsed_layers needs concrete masks: call it outside jit and vmap")
-    return tuple(jax.tree_util.keystr(path) for path, mask in found if not np.any(np.asarray(mask)))
+    whole = jax.tree.map(np.asarray, masks)
+    return tuple(path for path, mask in unstacked(layout, whole).items() if not np.any(mask))
 
 
-def dead_units(masks: PyTree, *, unit_axis: int = -1) -> PyTree:
+def dead_units(masks: PyTree, *, unit_axis: int = -1, layout: Layout | None = None) -> PyTree:
     """The units of each layer that no kept weight leads into.
 
     Meant for effective masks: there a unit without an outgoing effective weight has no incoming one
@@ -111,9 +116,11 @@ def dead_units(masks: PyTree, *, unit_axis: int = -1) -> PyTree:
         masks: A tree of masks, concrete or traced.
         unit_axis: The axis of a mask that runs over output units: -1 in Flax's kernels (HWIO), 0 in
             Equinox's and PyTorch's (OIHW).
+        layout: Says instead which axes run over output units, and which are layers (``pruning.layout``).
 
     Returns:
-        A tree like masks with a bool array (units,) for each mask: True where the unit is dead.
+        A tree like masks with a bool array (units,) for each mask: True where the unit is dead. With a
+        layout it has the axes that are stacked and those of the units.
 
     >>> dead_units({"kernel": jnp.array([[True, False, False], [True, True, False]]), "bias": None})
     {'bias': None, 'kernel': Array([False, False,  True], dtype=bool)}
@@ -122,4 +129,12 @@ def dead_units(masks: PyTree, *, unit_axis: int = -1) -> PyTree:
     def dead(mask: jax.Array) -> jax.Array:
         return ~jnp.any(jnp.moveaxis(mask, unit_axis, -1), axis=tuple(range(mask.ndim - 1)))
 
-    return map_masks(dead, masks)
+    if layout is None:
+        return map_masks(dead, masks)
+    axes = iter(axes_of(layout, masks))
+
+    def dead_in(mask: jax.Array) -> jax.Array:
+        of_leaf = next(axes)
+        return ~jnp.any(mask, axis=(*of_leaf.inputs, *of_leaf.spatial))
+
+    return map_masks(dead_in, masks)

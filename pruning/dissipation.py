@@ -31,6 +31,7 @@ import optax
 
 from pruning.conditions import compute_where
 from pruning.counting import check_rising, check_steps, pruned_count
+from pruning.layout import Layout, flax_layout, map_layers
 from pruning.leaves import Prunable, PyTree, Scalar, is_traced
 from pruning.masks import count_prunable, map_masks
 from pruning.placement import flat_places, zero_count
@@ -70,6 +71,7 @@ def dissipate(
     stop_after: int,
     masks: PyTree = None,
     prunable: Prunable | None = None,
+    layout: Layout | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Zeroes for good the weights that a check finds within a fraction of their initial value.
 
@@ -91,6 +93,8 @@ def dissipate(
             measure from its true start, call ``init`` with ``apply_masks(initial_params, masks)``.
         prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``. (A function as default
             would be taken for a schedule by ``optax.inject_hyperparams``.)
+        layout: ``layout(path, leaf)`` says which axes are layers, none of which is emptied; None for
+            ``pruning.flax_layout``.
 
     Returns:
         A transformation for the end of a chain. It needs ``params`` in ``update``; read the masks
@@ -110,7 +114,7 @@ def dissipate(
     Array([[0.5, 0. ]], dtype=float32)
     """
     check_steps(check_every=(check_every, 1), stop_after=(stop_after, 0))
-    prune = _prune_inside(_band(fraction))
+    prune = _prune_inside(_band(fraction), layout)
     return _transformation("dissipate", None, prune, check_every, stop_after, masks, prunable)
 
 
@@ -121,6 +125,7 @@ def dissipate_settled(
     stop_after: int,
     masks: PyTree = None,
     prunable: Prunable | None = None,
+    layout: Layout | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""As ``dissipate``, for weights that have never left the band: the stricter reading.
 
@@ -135,6 +140,8 @@ def dissipate_settled(
         stop_after: Last step that may be a check.
         masks: Where to begin; None for the dense network.
         prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
+        layout: ``layout(path, leaf)`` says which axes are layers, none of which is emptied; None for
+            ``pruning.flax_layout``.
 
     Returns:
         A transformation for the end of a chain, as ``dissipate``.
@@ -155,7 +162,7 @@ def dissipate_settled(
         # A weight that left needs its initial value no more.
         return jnp.where(inside(weight, initial), initial, _left(initial))
 
-    prune = _prune_inside(inside)
+    prune = _prune_inside(inside, layout)
     return _transformation("dissipate_settled", track, prune, check_every, stop_after, masks, prunable)
 
 
@@ -165,6 +172,7 @@ def dissipate_to(
     check_every: int,
     masks: PyTree = None,
     prunable: Prunable | None = None,
+    layout: Layout | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Dissipating gradients at given sparsities: at each check the least displaced weights go.
 
@@ -179,6 +187,8 @@ def dissipate_to(
         check_every: Steps between checks, >= 1.
         masks: Where to begin; its removed weights count. None for the dense network.
         prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
+        layout: ``layout(path, leaf)`` says which axes are layers, none of which is emptied; None for
+            ``pruning.flax_layout``.
 
     Returns:
         A transformation for the end of a chain, as ``dissipate``.
@@ -198,7 +208,8 @@ def dissipate_to(
     def prune(state: DissipateState, weights: PyTree) -> PyTree:
         size = count_prunable(state.masks)
         counts = jnp.stack([jnp.asarray(pruned_count(s, size)) for s in sparsities])
-        scores = map_masks(_spare_most_displaced, state.masks, weights, state.initial)
+        chosen = layout or flax_layout
+        scores = map_layers(_spare_most_displaced, chosen, state.masks, weights, state.initial)
         return keep_highest(scores, counts[state.count // check_every - 1], masks=state.masks)
 
     return _transformation(
@@ -233,12 +244,15 @@ def _left(initial: Any) -> Any:
     return jnp.finfo(initial.dtype).min.astype(initial.dtype)
 
 
-def _prune_inside(inside: Callable[[Any, Any], Any]) -> Callable[[DissipateState, PyTree], PyTree]:
+def _prune_inside(
+    inside: Callable[[Any, Any], Any], layout: Layout | None
+) -> Callable[[DissipateState, PyTree], PyTree]:
     def prune_layer(mask: Any, weight: Any, initial: Any) -> Any:
         kept = mask & ~inside(weight, initial)
         return jnp.where(jnp.any(kept), kept, _most_displaced(mask, weight, initial))
 
-    return lambda state, weights: map_masks(prune_layer, state.masks, weights, state.initial)
+    chosen = layout or flax_layout
+    return lambda state, weights: map_layers(prune_layer, chosen, state.masks, weights, state.initial)
 
 
 def _transformation(

@@ -4,11 +4,13 @@ Every operation keeps the number of kept weights of each layer, to the weight.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from pruning.allocation import uniform
+from pruning.drawn_layers import each_layer
 from pruning.kstarts import (
     Fitness,
     KStarts,
@@ -17,13 +19,15 @@ from pruning.kstarts import (
     fittest,
     train_candidates,
 )
+from pruning.layout import Layout, flax_layout
 from pruning.leaves import Prunable, PyTree, Scalar, prunable
 from pruning.masks import check_alike
-from pruning.placement import gathered, placed_as
 from pruning.selection import keep_highest
 
 
-def mutate_masks(key: jax.Array, masks: PyTree, fraction: float) -> PyTree:
+def mutate_masks(
+    key: jax.Array, masks: PyTree, fraction: float, *, layout: Layout = flax_layout
+) -> PyTree:
     """Moves a fraction of each layer's kept weights to places that were pruned.
 
     Args:
@@ -31,6 +35,7 @@ def mutate_masks(key: jax.Array, masks: PyTree, fraction: float) -> PyTree:
         masks: A tree of masks.
         fraction: Fraction of the kept weights that move, in [0, 1]; concrete. A layer with fewer
             pruned than moving weights moves as many as it has pruned.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
         Masks with the same count in each layer.
@@ -51,16 +56,19 @@ def mutate_masks(key: jax.Array, masks: PyTree, fraction: float) -> PyTree:
         arrive = keep_highest(enter, mask.size - moving, masks=~mask)
         return jnp.logical_or(stay, arrive)
 
-    return _over_layers(mutate, key, masks)
+    return _over_layers(mutate, layout, key, masks)
 
 
-def crossover_masks(key: jax.Array, masks: PyTree, others: PyTree) -> PyTree:
+def crossover_masks(
+    key: jax.Array, masks: PyTree, others: PyTree, *, layout: Layout = flax_layout
+) -> PyTree:
     """A child keeps what both parents keep, and a random choice of what one of them keeps.
 
     Args:
         key: A typed PRNG key.
         masks: One parent.
         others: The other, with the same count in each layer.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
         Masks with the count of ``masks`` in each layer.
@@ -76,7 +84,7 @@ def crossover_masks(key: jax.Array, masks: PyTree, others: PyTree) -> PyTree:
         scores = jax.random.uniform(key, mask.shape) + (mask & other)
         return keep_highest(scores, mask.size - kept, masks=mask | other)
 
-    return _over_layers(cross, key, masks, others)
+    return _over_layers(cross, layout, key, masks, others)
 
 
 def evolve_masks(
@@ -91,6 +99,7 @@ def evolve_masks(
     mutation: float = 0.1,
     allocation=uniform,
     prunable: Prunable = prunable,
+    layout: Layout = flax_layout,
 ) -> KStarts:
     """Searches masks over generations: train, keep the fitter half, breed the other half from it.
 
@@ -109,6 +118,7 @@ def evolve_masks(
         mutation: Fraction of a child's kept weights that move, in [0, 1].
         allocation: From the sparsity to a sparsity for each layer.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        layout: Says which axes are layers (``pruning.layout``); the same as in the allocation.
 
     Returns:
         The winner of the last generation and that generation's fitness.
@@ -133,7 +143,7 @@ def evolve_masks(
         return fittest(trained, masks, fitness(trained, sums, masks))
 
     def breed(masks: PyTree, key: jax.Array) -> tuple[PyTree, None]:
-        return _next_generation(key, masks, generation(masks).fitness, mutation), None
+        return _next_generation(key, masks, generation(masks).fitness, mutation, layout), None
 
     keys = jax.random.split(key, generations - 1) if generations > 1 else None
     if keys is not None:
@@ -141,7 +151,9 @@ def evolve_masks(
     return generation(masks)
 
 
-def _next_generation(key: jax.Array, masks: PyTree, fitness: jax.Array, mutation: float) -> PyTree:
+def _next_generation(
+    key: jax.Array, masks: PyTree, fitness: jax.Array, mutation: float, layout: Layout
+) -> PyTree:
     """Survivors first, then their children; as many as before."""
     k = len(fitness)
     survivors = math.ceil(k / 2)
@@ -155,22 +167,19 @@ def _next_generation(key: jax.Array, masks: PyTree, fitness: jax.Array, mutation
         choose, cross, mutate = jax.random.split(key, 3)
         one, two = jax.random.randint(choose, (2,), 0, survivors)
         parents = [jax.tree.map(lambda leaf, i=i: leaf[i], elite) for i in (one, two)]
-        return mutate_masks(mutate, crossover_masks(cross, *parents), mutation)
+        crossed = crossover_masks(cross, *parents, layout=layout)
+        return mutate_masks(mutate, crossed, mutation, layout=layout)
 
     born = jax.vmap(child)(jax.random.split(key, children))
     return jax.tree.map(lambda old, new: jnp.concatenate([old, new]), elite, born)
 
 
-def _over_layers(function, key: jax.Array, masks: PyTree, *others: PyTree) -> PyTree:
-    leaves, structure = jax.tree.flatten(masks)
-    more = [jax.tree.leaves(other) for other in others]
-    keys = jax.random.split(key, len(leaves))
-    return structure.unflatten(
-        [
-            placed_as(function(key, *map(gathered, layer)), layer[0])
-            for key, *layer in zip(keys, leaves, *more, strict=True)
-        ]
-    )
+def _over_layers(
+    function: Callable[..., jax.Array], layout: Layout, key: jax.Array, masks: PyTree, *others: PyTree
+) -> PyTree:
+    structure = jax.tree.structure(masks)
+    keys = list(jax.random.split(key, structure.num_leaves))
+    return structure.unflatten(each_layer(function, keys, layout, masks, *others))
 
 
 def _check_fraction(fraction: float) -> None:

@@ -4,8 +4,9 @@ The standard method "during training". Like dissipating gradients it is the last
 chain, judges the weights after that step's update, and holds what it removed at exactly zero.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import optax
 from pruning.apportioning import apportioned, quotas
 from pruning.conditions import compute_where
 from pruning.counting import check_rising, check_steps, pruned_count
+from pruning.layout import over_layers
 from pruning.leaves import Prunable, PyTree
 from pruning.leaves import prunable as default_prunable
 from pruning.masks import count_prunable, map_masks
@@ -106,15 +108,32 @@ def gradual_magnitude(
             size = count_prunable(masks)
             counts = jnp.stack([jnp.asarray(pruned_count(s, size)) for s in sparsities])
             return keep_highest(scores, counts[check], masks=masks)
+        by_check = [jax.tree.leaves(allocation(params, s, prunable=chosen)) for s in sparsities]
+        # Where the allocation gives a leaf several sparsities, its leading axes are layers.
+        stacks = [np.shape(of_leaf) for of_leaf in by_check[0]]
         leaves, structure = jax.tree.flatten(masks)
-        sizes = [leaf.size for leaf in leaves]
-        asked = [
-            quotas(s, jax.tree.leaves(allocation(params, s, prunable=chosen)), sizes) for s in sparsities
+        layers = [
+            leaf[place]
+            for leaf, stacked in zip(leaves, stacks, strict=True)
+            for place in np.ndindex(stacked)
         ]
-        removed = jnp.stack([jnp.sum(~leaf, dtype=jnp.int32) for leaf in leaves])
+        sizes = [layer.size for layer in layers]
+        asked = [
+            quotas(s, [part for of_leaf in found for part in _flat(of_leaf)], sizes)
+            for s, found in zip(sparsities, by_check, strict=True)
+        ]
+        removed = jnp.stack([jnp.sum(~layer, dtype=jnp.int32) for layer in layers])
         now = jax.tree.map(lambda *checks: jnp.stack(checks)[check], *asked)
-        counts = structure.unflatten(list(apportioned(now, sizes, removed)))
-        return map_masks(lambda m, s, n: keep_highest(s, n, masks=m), masks, scores, counts)
+        ends = np.cumsum([math.prod(stacked) for stacked in stacks])[:-1]
+        counts = jnp.split(apportioned(now, sizes, removed), ends)
+        return structure.unflatten(
+            [
+                over_layers(_keep_largest, stacked)(mask, score, of_leaf.reshape(stacked))
+                for mask, score, of_leaf, stacked in zip(
+                    leaves, jax.tree.leaves(scores), counts, stacks, strict=True
+                )
+            ]
+        )
 
     def init_fn(params: PyTree) -> GradualMagnitudeState:
         count = zero_count(params)
@@ -139,3 +158,12 @@ def gradual_magnitude(
         return zero_pruned(updates, params, kept), GradualMagnitudeState(count, kept)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _flat(sparsities: Any) -> list[Any]:
+    """The sparsities of one leaf's layers."""
+    return [sparsities] if np.ndim(sparsities) == 0 else list(sparsities.ravel())
+
+
+def _keep_largest(mask: jax.Array, score: jax.Array, pruned: jax.Array) -> jax.Array:
+    return keep_highest(score, pruned, masks=mask)

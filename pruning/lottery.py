@@ -10,9 +10,8 @@ ticket rewound (IMP-Continued).
 
 from typing import Any
 
-import jax
-
 from pruning.counting import check_sparsity, pruned_count
+from pruning.layout import Layout, flax_layout
 from pruning.leaves import PyTree, Scalar, is_traced
 from pruning.masks import count_kept, count_prunable
 from pruning.selection import check_scores, keep_highest, select_by_layer
@@ -43,10 +42,12 @@ def prune_remaining(scores: PyTree, masks: PyTree, fraction: Scalar) -> PyTree:
     """
     check_scores(scores, masks)
     check_sparsity(fraction, "the fraction to remove")
-    return _remove(scores, masks, fraction)
+    return keep_highest(scores, _pruned_in_all(masks, fraction), masks=masks)
 
 
-def prune_remaining_by_layer(scores: PyTree, masks: PyTree, fractions: PyTree) -> PyTree:
+def prune_remaining_by_layer(
+    scores: PyTree, masks: PyTree, fractions: PyTree, *, layout: Layout = flax_layout
+) -> PyTree:
     """As ``prune_remaining``, for every layer by itself and with a fraction of its own.
 
     Args:
@@ -54,7 +55,8 @@ def prune_remaining_by_layer(scores: PyTree, masks: PyTree, fractions: PyTree) -
         masks: What is left.
         fractions: A tree like masks with a number in [0, 1) for each layer: for
             ``jax.tree.map(lambda mask: 0.2, masks)``, 0.2 everywhere. Frankle and Carbin remove 0.1 of
-            the output layer.
+            the output layer. For a leaf of stacked layers an array of them, or one for all.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
         Masks.
@@ -70,16 +72,16 @@ def prune_remaining_by_layer(scores: PyTree, masks: PyTree, fractions: PyTree) -
     {'a': Array([[ True, False]], dtype=bool), 'b': Array([[ True,  True]], dtype=bool)}
     """
 
-    def keep(where: str, leaf: Any, fraction: Scalar, mask: Any) -> jax.Array:
+    def count(where: str, fraction: Scalar, size: int, mask: Any) -> Any:
         check_sparsity(fraction, f"the fraction to remove of {where}")
-        return _remove(leaf, mask, fraction)
+        return _pruned_in_all(mask, fraction)
 
-    return select_by_layer(keep, scores, fractions, masks, "fraction to remove")
+    return select_by_layer(count, scores, fractions, masks, "fraction to remove", layout)
 
 
-def _remove(scores: PyTree, masks: PyTree, fraction: Any) -> PyTree:
-    left = count_kept(masks)
+def _pruned_in_all(masks: PyTree, fraction: Any) -> Any:
+    """How many weights are pruned when a fraction of what is left has gone."""
+    left, size = count_kept(masks), count_prunable(masks)
     if not is_traced(left) and left == 0:
-        return masks
-    pruned = count_prunable(masks) - left + pruned_count(fraction, left)
-    return keep_highest(scores, pruned, masks=masks)
+        return size
+    return size - left + pruned_count(fraction, left)

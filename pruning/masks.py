@@ -14,6 +14,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from pruning.layout import Layout, flax_layout, unstacked
 from pruning.leaves import Prunable, PyTree, is_none, is_traced, prunable, prunable_params
 from pruning.placement import copied
 from pruning.reading_masks import fit_masks
@@ -238,33 +239,28 @@ class LayerRow(NamedTuple):
     sparsity: float
 
 
-def layer_report(params: PyTree, masks: PyTree) -> Sequence[LayerRow]:
+def layer_report(params: PyTree, masks: PyTree, *, layout: Layout = flax_layout) -> Sequence[LayerRow]:
     """What the masks keep in each layer.
 
     Args:
         params: Any pytree of arrays.
         masks: Concrete masks of that tree.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
-        A row for each prunable leaf, in tree order: path, shape, kept, size, sparsity.
+        A row for each layer, in tree order: path, shape, kept, size, sparsity. A leaf is a layer; one of
+        stacked layers has a row for each, whose path ends in its index.
 
     Raises:
         ValueError: If the masks do not fit the params, or are traced.
     """
     masks = fit_masks(masks, params)
     check_masks(masks, params)
+    if any(is_traced(mask) for mask in jax.tree.leaves(masks)):
+        raise ValueError("layer_report needs concrete masks: call it outside jit and vmap")
     rows = []
-    for path, mask in jax.tree_util.tree_leaves_with_path(masks):
-        if is_traced(mask):
-            raise ValueError("layer_report needs concrete masks: call it outside jit and vmap")
-        kept = count_kept(mask)
-        rows.append(
-            LayerRow(
-                path=jax.tree_util.keystr(path),
-                shape=mask.shape,
-                kept=kept,
-                size=mask.size,
-                sparsity=1 - kept / mask.size if mask.size else 0.0,
-            )
-        )
+    for path, mask in unstacked(layout, masks).items():
+        kept, size = count_kept(mask), math.prod(mask.shape)
+        removed = 1 - kept / size if size else 0.0
+        rows.append(LayerRow(path=path, shape=mask.shape, kept=kept, size=size, sparsity=removed))
     return rows

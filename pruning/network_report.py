@@ -1,5 +1,6 @@
 """What masks leave of a network, layer by layer: weights, effective weights, FLOPs."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 
 from pruning.connectivity import effective_masks
 from pruning.interpreter import OutputFn, multiply_adds
+from pruning.layout import Layout, axes_of, flax_layout, unstacked
 from pruning.leaves import PyTree, is_traced
 from pruning.masks import count_kept, map_masks
 
@@ -25,7 +27,9 @@ class NetworkRow(NamedTuple):
     sparse_flops: int
 
 
-def network_report(output_fn: OutputFn, params: PyTree, masks: PyTree) -> Sequence[NetworkRow]:
+def network_report(
+    output_fn: OutputFn, params: PyTree, masks: PyTree, *, layout: Layout = flax_layout
+) -> Sequence[NetworkRow]:
     r"""What the masks keep in each layer, what of it is effective, and what it costs to compute.
 
     FLOPs are those of the products and convolutions that a leaf enters in one ``output_fn(params)``,
@@ -47,9 +51,10 @@ def network_report(output_fn: OutputFn, params: PyTree, masks: PyTree) -> Sequen
             ones; with a batch of 1, FLOPs are those of an example.
         params: Any pytree of arrays; only shapes and dtypes matter.
         masks: Concrete masks of that tree.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
-        A row for each leaf that has a mask, in tree order.
+        A row for each layer that has a mask, in tree order; a leaf of stacked layers has one for each.
 
     Raises:
         ValueError: If the masks do not fit the params or are traced, no output depends on params, or
@@ -67,26 +72,28 @@ def network_report(output_fn: OutputFn, params: PyTree, masks: PyTree) -> Sequen
     if any(is_traced(mask) for mask in jax.tree.leaves(masks)):
         raise ValueError("network_report needs concrete masks: call it outside jit and vmap")
     effective = effective_masks(output_fn, params, masks)
-    counts = map_masks(lambda mask, count: count, masks, multiply_adds(output_fn, params))
+    uses = jax.tree.leaves(map_masks(lambda mask, count: count, masks, multiply_adds(output_fn, params)))
+    # What a stack is used in, its layers are in equal parts.
+    counts = [
+        count // axes.layers
+        for count, axes in zip(uses, axes_of(layout, masks), strict=True)
+        for _ in range(axes.layers)
+    ]
+    layers, connected = unstacked(layout, masks), unstacked(layout, effective)
     rows = []
-    for (path, mask), found, count in zip(
-        jax.tree_util.tree_leaves_with_path(masks),
-        jax.tree.leaves(effective),
-        jax.tree.leaves(counts),
-        strict=True,
-    ):
-        kept, effective_kept, size = count_kept(mask), count_kept(found), max(mask.size, 1)
+    for (path, mask), count in zip(layers.items(), counts, strict=True):
+        kept, effective_kept, size = count_kept(mask), count_kept(connected[path]), math.prod(mask.shape)
         rows.append(
             NetworkRow(
-                path=jax.tree_util.keystr(path),
+                path=path,
                 shape=mask.shape,
-                size=mask.size,
+                size=size,
                 kept=kept,
-                sparsity=(mask.size - kept) / size,
+                sparsity=(size - kept) / max(size, 1),
                 effective_kept=effective_kept,
-                effective_sparsity=(mask.size - effective_kept) / size,
+                effective_sparsity=(size - effective_kept) / max(size, 1),
                 dense_flops=2 * count,
-                sparse_flops=2 * count * kept // size,
+                sparse_flops=2 * count * kept // max(size, 1),
             )
         )
     return rows

@@ -6,7 +6,9 @@ integers that are ordered as the scores are, which takes a few passes over them,
 beyond those integers, and works on any tree under ``jit`` and ``vmap`` with a traced sparsity.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.counting import check_sparsity, pruned_count
+from pruning.layout import Layout, axes_of, flax_layout, over_layers
 from pruning.leaves import PyTree, Scalar, is_traced
 from pruning.masks import check_alike, count_kept, count_prunable
 from pruning.rankable import check_rankable
@@ -52,13 +55,17 @@ def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> P
     return jax.tree.map(lambda mask: mask & ~level, kept) if is_traced(level) else kept
 
 
-def layerwise_masks(scores: PyTree, sparsities: PyTree, *, masks: PyTree = None) -> PyTree:
+def layerwise_masks(
+    scores: PyTree, sparsities: PyTree, *, masks: PyTree = None, layout: Layout = flax_layout
+) -> PyTree:
     """Keeps the highest scores of each layer: a threshold and an exact count for every layer.
 
     Args:
         scores: A tree like masks with float leaves.
-        sparsities: A sparsity in [0, 1) for each layer, as an allocation returns them.
+        sparsities: A sparsity in [0, 1) for each layer, as an allocation returns them: an array of them
+            for a leaf of stacked layers, which needs no layout then; one number is for all of them.
         masks: Weights that are pruned already: they stay pruned and count towards the sparsities.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
         Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed in each layer (of a traced
@@ -69,31 +76,34 @@ def layerwise_masks(scores: PyTree, sparsities: PyTree, *, masks: PyTree = None)
             the trees do not match.
     """
 
-    def keep(where: str, leaf: Any, sparsity: Scalar, mask: Any) -> jax.Array:
+    def count(where: str, sparsity: Any, size: int, mask: Any) -> Any:
         check_sparsity(sparsity, f"the sparsity of {where}")
-        pruned = pruned_count(sparsity, leaf.size)
+        pruned = pruned_count(sparsity, size)
         if mask is not None:
             _check_reachable(mask, pruned, f"sparsity {sparsity} at {where}")
-        return keep_highest(leaf, pruned, masks=mask)
+        return pruned
 
-    return select_by_layer(keep, scores, sparsities, masks, "sparsity")
+    return select_by_layer(count, scores, sparsities, masks, "sparsity", layout)
 
 
 def select_by_layer(
-    keep: Callable[[str, Any, Any, Any], jax.Array],
+    count: Callable[[str, Any, int, Any], Any],
     scores: PyTree,
     values: PyTree,
     masks: PyTree,
     what: str,
+    layout: Layout,
 ) -> PyTree:
     """Selects in each layer by itself, with a value of its own.
 
     Args:
-        keep: ``keep(path, scores, value, mask)`` is a layer's new mask; mask may be None.
+        count: ``count(path, value, size, mask)`` is how many of a layer's weights are pruned then; mask
+            may be None.
         scores: A tree like masks with float leaves.
-        values: A number for each layer.
+        values: A number for each layer; an array of them for a leaf of stacked layers.
         masks: Weights that are pruned already, or None.
         what: The number, for the error.
+        layout: Which axes are layers, where a value does not say it.
 
     Returns:
         Masks.
@@ -110,12 +120,43 @@ def select_by_layer(
             "with jax.tree.map over the scores"
         )
     before = [None] * len(layers) if masks is None else jax.tree.leaves(masks)
-    return structure.unflatten(
-        [
-            keep(jax.tree_util.keystr(path), leaf, value, mask)
-            for (path, leaf), value, mask in zip(layers, jax.tree.leaves(values), before, strict=True)
-        ]
-    )
+    kept = []
+    for (path, leaf), value, mask, axes in zip(
+        layers, jax.tree.leaves(values), before, axes_of(layout, scores), strict=True
+    ):
+        where, stacked = jax.tree_util.keystr(path), np.shape(value) or axes.stacked
+        if leaf.shape[: len(stacked)] != stacked:
+            raise ValueError(
+                f"expected one {what} at {where}, or an array of them for its leading axes that are "
+                f"layers, got shape {stacked} for {leaf.shape}"
+            )
+        select = _selector(partial(count, where), math.prod(leaf.shape[len(stacked) :]))
+        value = np.broadcast_to(value, stacked) if stacked and not is_traced(value) else value
+        kept.append(select(leaf, value, mask, stacked))
+    return structure.unflatten(kept)
+
+
+def _selector(count: Callable[[Any, int, Any], Any], size: int) -> Callable[..., jax.Array]:
+    """Selects among the scores of a leaf: of one layer, or of several."""
+
+    def of_one(leaf: Any, value: Any, mask: Any) -> jax.Array:
+        return keep_highest(leaf, count(value, size, mask), masks=mask)
+
+    def of_all(leaf: Any, value: Any, mask: Any, stacked: tuple[int, ...]) -> jax.Array:
+        if not stacked:
+            return of_one(leaf, value, mask)
+        select = lambda leaf, pruned, mask: keep_highest(leaf, pruned, masks=mask)  # noqa: E731
+        if is_traced(value) or is_traced(mask):
+            value, select = jnp.broadcast_to(value, stacked), of_one
+        else:
+            each = [
+                count(value[place], size, None if mask is None else mask[place])
+                for place in np.ndindex(stacked)
+            ]
+            value = jnp.array(each, jnp.int32).reshape(stacked)
+        return over_layers(select, stacked)(jnp.asarray(leaf), value, mask)
+
+    return of_all
 
 
 def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree:

@@ -8,6 +8,7 @@ Continuous Sparsification's ``soft_masks`` are the deterministic counterpart, fo
 import jax
 import jax.numpy as jnp
 
+from pruning.layout import Layout, flax_layout, map_layers
 from pruning.leaves import PyTree
 
 
@@ -44,11 +45,12 @@ def sampled_masks(key: jax.Array, gates: PyTree) -> PyTree:
     return structure.unflatten([draw(key, gate) for key, gate in zip(keys, leaves, strict=True)])
 
 
-def rescaled_masks(masks: PyTree) -> PyTree:
+def rescaled_masks(masks: PyTree, *, layout: Layout = flax_layout) -> PyTree:
     r"""Divides each layer's drawn masks by the fraction that they keep, so that signals keep their size.
 
     Args:
         masks: From ``sampled_masks``.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.layout``).
 
     Returns:
         A tree like them; a layer of which nothing is kept stays 0. The fraction counts as a constant in
@@ -65,4 +67,4 @@ def rescaled_masks(masks: PyTree) -> PyTree:
         kept = jax.lax.stop_gradient(jnp.mean(mask, dtype=wide))
         return (mask.astype(wide) / jnp.where(kept > 0, kept, 1)).astype(mask.dtype)
 
-    return jax.tree.map(rescale, masks)
+    return map_layers(rescale, layout, masks)

@@ -21,6 +21,7 @@ from experiments.compare import Compare
 from experiments.compare_plan import Plan, make_programs, seed_keys
 from experiments.programs import with_masks
 from experiments.run_folder import RunFolder, is_finished
+from experiments.stored_rows import parquet
 from train.data import load_dataset
 from train.devices import device_mesh
 from train.models import make_model
@@ -349,6 +350,7 @@ def test_networks_that_diverge_are_reported_and_the_run_ends(tmp_path, monkeypat
 def test_fresh_starts_over(tmp_path):
     folder = RunFolder(tmp_path / "out", {"a": 1}, fresh=False)
     folder.save_part([{"member": "x", "epoch": 1}])
+    folder.write("results.parquet", parquet(folder.rows()))
     folder.write("summary.md", "done")
     again = RunFolder(tmp_path / "out", {"a": 1}, fresh=False)
     assert again.done() == {"x"}

@@ -144,12 +144,20 @@ def test_what_a_scan_collects_may_begin_as_a_constant():
     assert effective(output_fn) == [[[1, 0], [1, 1]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]]
 
 
-def test_params_inside_a_condition_are_an_error_that_names_it():
+def test_a_condition_may_take_either_branch():
     def output_fn(p):
-        return lax.cond(p["w"].sum() > 0, jnp.sin, jnp.cos, p["w"])
+        first, second = jnp.ones((1, 1)) @ p["first"], jnp.ones((1, 1)) @ p["second"]
+        return lax.cond(True, lambda: first, lambda: second)
 
-    with pytest.raises(ValueError, match="primitive 'cond'"):
-        pruning.effective_masks(output_fn, {"w": jnp.ones((1, 1))}, {"w": jnp.ones((1, 1), bool)})
+    params = {"first": jnp.ones((1, 1)), "second": jnp.ones((1, 1))}
+    by_constant = pruning.effective_masks(output_fn, params, pruning.full_masks(params))
+    assert by_constant["first"].all()
+
+    def by_signal(p):
+        x = jnp.ones((1, 1)) @ p["first"]
+        return lax.cond(x.sum() > 0, jnp.sin, lambda x: x @ p["second"], x)
+
+    assert pruning.sparsity(pruning.effective_masks(by_signal, params, pruning.full_masks(params))) == 0
 
 
 def test_params_inside_a_while_loop_are_an_error_that_names_it():

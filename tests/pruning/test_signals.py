@@ -58,7 +58,6 @@ ACTIVATIONS = {
     "ratio of likes": lambda x: x / x,
     "two thresholds": lambda x: jnp.minimum(jnp.maximum(x, -0.1), 0.1),
     "no gradient": lax.stop_gradient,
-    "hard choice": lambda x: x * (2 * jnp.argmax(x) + jnp.maximum(jnp.argmin(x), 1) - 7),
     "lower precision": lambda x: x.astype(jnp.bfloat16).astype(jnp.float32),
 }
 
@@ -154,8 +153,60 @@ def test_a_choice_by_a_signal_may_go_either_way():
     assert through(lambda x, p: jnp.where(x > 1, x, x[:, ::-1])) == BOTH
 
 
-def test_a_step_has_no_slope_and_stops_the_signal():
-    assert through(lambda x, p: jnp.where(x > 0, 1.0, 0.0)) == ([False, False], [False, False])
+@pytest.mark.parametrize("function", [lambda x: jnp.where(x > 0, 1.0, 0.0), jnp.sign, jnp.round])
+def test_what_has_no_slope_passes_what_arrives(function):
+    assert through(lambda x, p: function(x)) == FIRST_ALONE
+
+
+def test_a_number_that_depends_on_all_entries_brings_the_signal_to_each():
+    """The second unit is its bias alone, times a number that the first one decides."""
+    assert through(lambda x, p: x * jnp.argmax(x)) == ([True, False], [True, True])
+
+
+SPREADING = {
+    "fft": lambda x: jnp.fft.fft(x).real,
+    "rfft": lambda x: jnp.fft.irfft(jnp.fft.rfft(x), 2),
+    "cosines": jax.scipy.fft.dct,
+    "sorting": lambda x: jnp.sort(x, axis=-1),
+    "the largest": lambda x: lax.top_k(x, 2)[0],
+    "sums so far": lambda x: jnp.cumsum(x, axis=-1),
+    "a matrix of both signs": lambda x: x @ jnp.array([[1.0, 1.0], [1.0, -1.0]]),
+    "linear equations": lambda x: jnp.linalg.solve(jnp.array([[2.0, 1.0], [1.0, 3.0]]), x.T).T,
+}
+
+
+@pytest.mark.parametrize("name", SPREADING)
+def test_what_mixes_entries_brings_the_signal_to_each_and_cancels_none(name):
+    assert through(lambda x, p: SPREADING[name](x)) == ([True, False], [True, True])
+
+
+def test_a_dense_network_through_a_transform_is_dense():
+    """Equal signals cancel in a transform: but for its first entry, it is 0 of them."""
+    params = {"a": jnp.ones((4, 8)), "b": jnp.ones((8, 3))}
+
+    def output_fn(p):
+        return jnp.fft.fft(jnp.ones((1, 4)) @ p["a"]).real @ p["b"]
+
+    full = pruning.full_masks(params)
+    assert pruning.sparsity(pruning.effective_masks(output_fn, params, full)) == 0
+
+
+def test_a_low_rank_change_of_a_kernel_is_followed():
+    params = {"w": jnp.ones((4, 3)), "a": jnp.ones((4, 2)), "b": jnp.ones((2, 3))}
+    full = pruning.full_masks(params, prunable=pruning.prunable_by_shape)
+
+    def output_fn(p):
+        return jnp.ones((1, 4)) @ (p["w"] + p["a"] @ p["b"])
+
+    assert pruning.sparsity(pruning.effective_masks(output_fn, params, full)) == 0
+
+
+def test_printing_changes_nothing():
+    def printed(x, p):
+        jax.debug.print("{}", x)
+        return x
+
+    assert through(printed) == FIRST_ALONE
 
 
 def test_signs_and_shares_do_not_cancel():
