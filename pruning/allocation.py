@@ -13,6 +13,7 @@ told which those are). ``layer_sparsities`` reads the sparsities of masks that a
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -192,7 +193,7 @@ def smart_ratios(
     _check_concrete(sparsity)
     leaves = _layers(params, prunable, layout)
     sizes = dict(zip(leaves.paths, leaves.sizes, strict=True))
-    layers = [path.replace(".value", "") for path in layers]
+    layers = [_without_box(path) for path in layers]
     if sorted(layers) != sorted(sizes):
         raise ValueError(
             f"expected layers to name each prunable leaf once ({', '.join(sizes)}), "
@@ -276,9 +277,14 @@ def _layers(params: PyTree, prunable: Prunable, layout: Layout) -> _Layers:
     return _Layers(
         found,
         [axes.layer_size for axes in found for _ in range(axes.layers)],
-        [path.replace(".value", "") for path, _ in layers_with_path(layout, tree)],
+        [_without_box(path) for path, _ in layers_with_path(layout, tree)],
         jax.tree.structure(tree),
     )
+
+
+def _without_box(path: str) -> str:
+    """A layer's path without the ``.value`` of a box round its leaf, which is there or not in ``nnx``."""
+    return re.sub(r"\.value(?=(\[\d+\])*$)", "", path)
 
 
 def _stacked(values: Sequence[Any], shape: tuple[int, ...]) -> Any:

@@ -206,6 +206,19 @@ ROWS = {
         run=lambda key, params: pruning.prunable_except("head")((DictKey("head"),), jnp.ones((2, 2))),
         check=checks.equal(False),
     ),
+    "Axes": Row(run=lambda key, params: jnp.int32(pruning.Axes(2).stacked), check=checks.equal(2)),
+    "flax_layout": Row(
+        run=lambda key, params: pruning.flax_layout((), jnp.ones((2, 3))).outputs,
+        check=checks.equal([-1]),
+    ),
+    "equinox_layout": Row(
+        run=lambda key, params: pruning.equinox_layout((), jnp.ones((2, 3))).outputs,
+        check=checks.equal([0]),
+    ),
+    "stacked_layout": Row(
+        run=lambda key, params: pruning.stacked_layout()((), jnp.ones((4, 2, 3))).stacked,
+        check=checks.equal(1),
+    ),
     # Counting and allocations
     "pruned_count": Row(
         run=lambda key, params: jnp.asarray(pruning.pruned_count(0.7, 10)), check=checks.equal(7)
