@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.leaves import is_traced
+from pruning.leaves import check_countable, is_traced
 
 # Undoes the rounding of products like 0.7 * 10; smaller than any sparsity step that could matter.
 TOLERANCE = 1e-6
@@ -55,7 +55,7 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
         An int, or an int32 scalar where either is traced.
 
     Raises:
-        ValueError: If a concrete sparsity is outside [0, 1).
+        ValueError: If a concrete sparsity is outside [0, 1), or there are 2**31 weights or more.
 
     Source: the rule of the Synaptic-Flow reference implementation (Tanaka et al. 2020,
     arXiv 2006.05467).
@@ -66,6 +66,8 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
     check_sparsity(sparsity)
     if is_traced(size):
         sparsity = jnp.asarray(sparsity)
+    else:
+        check_countable(size)
     if getattr(sparsity, "dtype", jnp.float64) == jnp.float64:
         if not is_traced(sparsity) and not is_traced(size):
             return max(0, min(math.floor(float(sparsity) * size + TOLERANCE), size - 1))

@@ -20,7 +20,7 @@ from pruning.kstarts import (
     train_candidates,
 )
 from pruning.layout import Layout, flax_layout
-from pruning.leaves import Prunable, PyTree, Scalar, prunable
+from pruning.leaves import Prunable, PyTree, Scalar, check_countable, prunable
 from pruning.masks import check_alike
 from pruning.selection import keep_highest
 
@@ -46,6 +46,7 @@ def mutate_masks(
     _check_fraction(fraction)
 
     def mutate(key: jax.Array, mask: jax.Array) -> jax.Array:
+        check_countable(mask.size)
         kept = jnp.sum(mask, dtype=jnp.int32)
         moving = jnp.minimum(
             jnp.floor(fraction * kept.astype(jnp.float32) + 1e-6).astype(jnp.int32),
@@ -79,9 +80,10 @@ def crossover_masks(
     check_alike(others, masks)
 
     def cross(key: jax.Array, mask: jax.Array, other: jax.Array) -> jax.Array:
+        check_countable(mask.size)
         kept = jnp.sum(mask, dtype=jnp.int32)
         # In both parents: above every random score. In one: the score decides. In none: pruned.
-        scores = jax.random.uniform(key, mask.shape) + (mask & other)
+        scores = jax.random.uniform(key, mask.shape, jnp.float32) + (mask & other).astype(jnp.float32)
         return keep_highest(scores, mask.size - kept, masks=mask | other)
 
     return _over_layers(cross, layout, key, masks, others)

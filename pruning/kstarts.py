@@ -295,7 +295,7 @@ def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
         axes = tuple(range(1, mask.ndim))
         size = jnp.abs(value.astype(at_least_float32(value.dtype)))
         total = total + jnp.sum(jnp.where(mask, size, 0), axis=axes)
-        count = count + jnp.sum(mask, axis=axes)
+        count = count + jnp.sum(mask, axis=axes, dtype=jnp.int32).astype(jnp.float32)
     return total / count
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
+from pruning.differences import first_difference
 from pruning.naming import is_auxiliary, leaf_paths, names_along
 
 PyTree = Any
@@ -18,6 +19,26 @@ Scalar = float | jax.Array
 def is_none(leaf: Any) -> bool:
     """Whether ``leaf`` is ``None``: the ``is_leaf`` with which trees of masks are mapped over."""
     return leaf is None
+
+
+LIMIT = 2**31
+"""Weights that are counted together are fewer: counts are int32, as JAX has them by default."""
+
+
+def check_countable(size: int) -> None:
+    """Checks that so many weights can be counted in compiled code.
+
+    Args:
+        size: Of a layer, or of all that are ranked together.
+
+    Raises:
+        ValueError: If they are 2**31 or more.
+    """
+    if size >= LIMIT:
+        raise ValueError(
+            f"expected fewer than 2**31 weights to be counted together, got {size}: rank them in parts "
+            "(pruning.layerwise_masks; a layout that says which axes are layers; another prunable)"
+        )
 
 
 def is_traced(value: Any) -> bool:
@@ -177,8 +198,7 @@ def prunable_pair(
     first, second = (prunable_params(tree, prunable) for tree in (params, other))
     if jax.tree.structure(first) != jax.tree.structure(second):
         raise ValueError(
-            f"expected params and {name} of one structure, got {jax.tree.structure(first)} and "
-            f"{jax.tree.structure(second)}"
+            f"expected params and {name} of one structure, got {first_difference(first, second)}"
         )
     found = jax.tree_util.tree_leaves_with_path(second)
     for leaf, (path, counterpart) in zip(jax.tree.leaves(first), found, strict=True):

@@ -14,8 +14,17 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from pruning.differences import first_difference
 from pruning.layout import Layout, flax_layout, unstacked
-from pruning.leaves import Prunable, PyTree, is_none, is_traced, prunable, prunable_params
+from pruning.leaves import (
+    Prunable,
+    PyTree,
+    check_countable,
+    is_none,
+    is_traced,
+    prunable,
+    prunable_params,
+)
 from pruning.placement import copied
 from pruning.reading_masks import fit_masks
 
@@ -75,22 +84,19 @@ def check_masks(masks: PyTree, params: PyTree) -> None:
     expected, params_structure = flatten(params, is_leaf=is_none)
     keystr = jax.tree_util.keystr
     if mask_structure != params_structure:
-        mask_paths, params_paths = ({keystr(path) for path, _ in side} for side in (found, expected))
-        only_masks, only_params = mask_paths - params_paths, params_paths - mask_paths
-        where = (
-            f"only in the masks: {sorted(only_masks)[:4]}, only in the params: {sorted(only_params)[:4]}"
-            if only_masks or only_params
-            else f"the containers differ: {mask_structure} against {params_structure}"
-        )
         raise ValueError(
-            f"expected masks with the structure of the params, {where}; make them with "
-            "pruning.full_masks(params) or from scores of the same params"
+            "expected masks with the structure of the params, got (masks against params) "
+            f"{first_difference(masks, params)}; make them with pruning.full_masks(params) or from "
+            "scores of the same params"
         )
     for (path, mask), (_, leaf) in zip(found, expected, strict=True):
         if mask is None:
             continue
         if leaf is None:
-            raise ValueError(f"expected no mask at {keystr(path)}, where the params have no array")
+            raise ValueError(
+                f"expected no mask at {keystr(path)}, where the other tree (params, or scores) has None: "
+                "if one was made with a predicate of yours, pass the same prunable= everywhere"
+            )
         dtype = getattr(mask, "dtype", type(mask).__name__)
         if dtype != jnp.bool_:
             raise ValueError(f"expected a bool mask at {keystr(path)}, got {dtype}")
@@ -118,7 +124,10 @@ def check_alike(masks: PyTree, other: PyTree) -> None:
     for (path, mask), leaf in zip(found, expected, strict=True):
         if mask is None and leaf is not None:
             where = jax.tree_util.keystr(path)
-            raise ValueError(f"expected a mask at {where}, where the other tree has a leaf, got None")
+            raise ValueError(
+                f"expected a mask at {where}, where the other tree has a leaf, got None: if one was made "
+                "with a predicate of yours, pass the same prunable= everywhere"
+            )
 
 
 def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
@@ -180,9 +189,13 @@ def count_kept(masks: PyTree) -> Any:
 
     Returns:
         An int, or an int32 scalar where the masks are traced.
+
+    Raises:
+        ValueError: If they are traced and have 2**31 weights or more.
     """
     leaves = jax.tree.leaves(masks)
     if any(is_traced(mask) for mask in leaves):
+        check_countable(sum(math.prod(mask.shape) for mask in leaves))
         return sum((jnp.sum(mask, dtype=jnp.int32) for mask in leaves), start=jnp.int32(0))
     return sum(int(np.count_nonzero(np.asarray(mask))) for mask in leaves)
 
@@ -225,7 +238,7 @@ def sparsity(masks: PyTree) -> Any:
     if is_traced(removed):
         # By a number that it knows XLA divides in a way that may be off in the last digit, and then
         # ``pruned_count`` would not find the count again.
-        return removed / jax.lax.optimization_barrier(jnp.float32(size))
+        return removed.astype(jnp.float32) / jax.lax.optimization_barrier(jnp.float32(size))
     return removed / size
 
 

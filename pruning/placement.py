@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from pruning.leaves import PyTree, is_traced
+from pruning.leaves import PyTree, check_countable, is_traced
 
 
 def placed_as(array: Any, leaf: Any) -> jax.Array:
@@ -77,6 +77,7 @@ def flat_places(leaf: jax.Array, start: Any = 0) -> jax.Array:
     Returns:
         ``start + jnp.arange(leaf.size).reshape(leaf.shape)``, without the reshape.
     """
+    check_countable(leaf.size)
     places = jnp.zeros_like(leaf, dtype=jnp.int32) + start
     for axis in range(leaf.ndim):
         # Multiplied while it is short: what does not change in a loop XLA computes before it, in memory.

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.counting import check_sparsity, pruned_count
+from pruning.differences import first_difference
 from pruning.layout import Layout, axes_of, flax_layout, over_layers
-from pruning.leaves import PyTree, Scalar, is_traced
+from pruning.leaves import PyTree, Scalar, check_countable, is_traced
 from pruning.masks import check_alike, count_kept, count_prunable
 from pruning.rankable import check_rankable
 from pruning.threshold import without_lowest
@@ -115,9 +116,9 @@ def select_by_layer(
     layers, structure = jax.tree_util.tree_flatten_with_path(scores)
     if structure != jax.tree.structure(values):
         raise ValueError(
-            f"expected a {what} for each layer of the scores ({structure}), got "
-            f"{jax.tree.structure(values)}; make them with an allocation such as pruning.uniform, or "
-            "with jax.tree.map over the scores"
+            f"expected a {what} for each layer of the scores, got (scores against these) "
+            f"{first_difference(scores, values)}; make them with an allocation such as pruning.uniform, "
+            "or with jax.tree.map over the scores"
         )
     before = [None] * len(layers) if masks is None else jax.tree.leaves(masks)
     kept = []
@@ -178,6 +179,7 @@ def keep_highest(scores: PyTree, pruned: Any, *, masks: PyTree = None) -> PyTree
 
 def _keep_highest(scores: PyTree, pruned: Any, masks: PyTree) -> tuple[PyTree, jax.Array]:
     """The masks, and whether the scores rank nothing."""
+    check_countable(sum(leaf.size for leaf in jax.tree.leaves(scores)))
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, scores))
     before: list[Any] = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
     kept, level = without_lowest(leaves, before, jnp.asarray(pruned, jnp.int32))

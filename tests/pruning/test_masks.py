@@ -142,8 +142,8 @@ def test_check_accepts_what_fits():
         (changed(kernel=jnp.ones((2, 3))), r"bool mask at \['dense'\]\['kernel'\], got float32"),
         (changed(kernel=True), r"bool mask at \['dense'\]\['kernel'\], got bool"),
         (changed(kernel=None), "nothing is prunable"),
-        (MASKS["dense"], r"only in the masks.*\['bias'\]"),
-        ({"dense": {"kernel": MASKS["dense"]["kernel"]}}, r"only in the params: \[.*bias"),
+        (MASKS["dense"], r"\['bias'\] against nothing"),
+        ({"dense": {"kernel": MASKS["dense"]["kernel"]}}, r"nothing against .*\['bias'\]"),
         ({"dense": list(MASKS["dense"].values())}, "structure of the params"),
         ({}, "structure of the params"),
         (None, "structure of the params"),
@@ -158,7 +158,7 @@ def test_masks_that_do_not_fit_are_named(function, masks, message):
 @pytest.mark.parametrize("container", [list, tuple])
 def test_a_list_is_not_a_tuple(container):
     other = {list: tuple, tuple: list}[container]
-    with pytest.raises(ValueError, match="containers differ"):
+    with pytest.raises(ValueError, match=r"at the top a \w+ against a \w+"):
         pruning.check_masks(container([jnp.ones((1, 1), bool)]), other([jnp.ones((1, 1))]))
 
 
