@@ -284,8 +284,9 @@ def test_batch_statistics_travel_in_the_params():
 
 
 def test_the_recipe_for_nnx_with_statistics_and_dropout():
-    page = Path(__file__).parents[2] / "docs" / "nnx_k_starts.md"
-    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    page = Path(__file__).parents[2] / "docs" / "nnx.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    (block,) = (block for block in blocks if "k_starts(" in block)
     names = {}
     exec(compile(block, page.name, "exec"), names)
     winner, found = names["winner"], names["found"]
