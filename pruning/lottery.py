@@ -10,6 +10,8 @@ ticket rewound (IMP-Continued).
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from pruning.counting import check_sparsity, pruned_count
 from pruning.layout import Layout, flax_layout
 from pruning.leaves import PyTree, Scalar, is_traced
@@ -36,8 +38,8 @@ def prune_remaining(scores: PyTree, masks: PyTree, fraction: Scalar) -> PyTree:
     Source: Frankle and Carbin 2019 (arXiv 1803.03635); global ranking: Renda et al. 2020
     (arXiv 2003.02389).
 
-    >>> masks = {"w": jax.numpy.array([[True, True, True, False]])}
-    >>> prune_remaining({"w": jax.numpy.array([[3.0, 1.0, 2.0, 9.0]])}, masks, 0.4)
+    >>> masks = {"w": jnp.array([[True, True, True, False]])}
+    >>> prune_remaining({"w": jnp.array([[3.0, 1.0, 2.0, 9.0]])}, masks, 0.4)
     {'w': Array([[ True, False,  True, False]], dtype=bool)}
     """
     check_scores(scores, masks)
@@ -66,8 +68,8 @@ def prune_remaining_by_layer(
 
     Source: Frankle and Carbin 2019 (arXiv 1803.03635), section 2; Zhou et al. 2019 (arXiv 1905.01067).
 
-    >>> masks = {"a": jax.numpy.ones((1, 2), bool), "b": jax.numpy.ones((1, 2), bool)}
-    >>> scores = {"a": jax.numpy.array([[3.0, 1.0]]), "b": jax.numpy.array([[8.0, 9.0]])}
+    >>> masks = {"a": jnp.ones((1, 2), bool), "b": jnp.ones((1, 2), bool)}
+    >>> scores = {"a": jnp.array([[3.0, 1.0]]), "b": jnp.array([[8.0, 9.0]])}
     >>> prune_remaining_by_layer(scores, masks, {"a": 0.5, "b": 0.0})
     {'a': Array([[ True, False]], dtype=bool), 'b': Array([[ True,  True]], dtype=bool)}
     """

@@ -75,14 +75,14 @@ def flat_places(leaf: jax.Array, start: Any = 0) -> jax.Array:
         start: The first entry's, an int32.
 
     Returns:
-        ``start + jnp.arange(leaf.size).reshape(leaf.shape)``, without the reshape.
+        ``start + jnp.arange(leaf.size).reshape(leaf.shape)``, without the reshape. Inside a loop in which
+        ``start`` changes they are never in memory.
     """
     check_countable(leaf.size)
-    places = jnp.zeros_like(leaf, dtype=jnp.int32) + start
+    sharding, places = _explicit_sharding(leaf), jnp.int32(start)
     for axis in range(leaf.ndim):
-        # Multiplied while it is short: what does not change in a loop XLA computes before it, in memory.
-        along = jax.lax.iota(jnp.int32, leaf.shape[axis]) * math.prod(leaf.shape[axis + 1 :])
-        places = places + jnp.expand_dims(along, [other for other in range(leaf.ndim) if other != axis])
+        along = jax.lax.broadcasted_iota(jnp.int32, leaf.shape, axis, out_sharding=sharding)
+        places = places + along * math.prod(leaf.shape[axis + 1 :])
     return places
 
 

@@ -1,23 +1,21 @@
 """Where a count is reached: the search under every selection.
 
-Keys are unsigned integers in a list of arrays, ordered as the scores are. Each pass over them counts,
-for three probes at once, how many lie below. The probes stand around the place where the threshold is if
-keys are spread evenly between the two ends of what is left, in a window that narrows as fast as that
-guess proves right; where it has failed (ties, gaps) they divide what is left. The search ends as soon as
-the count is met. Where many keys are equal the search goes on once more, among their places. So a
-threshold among millions of scores takes about ten passes over them, sorts nothing and copies nothing.
+Keys are integers in a list of arrays, ordered as the scores are. Each pass over them counts, for three
+probes at once, how many lie below. The probes stand around the place where the threshold is if keys are
+spread evenly between the two ends of what is left, in a window that narrows as fast as that guess proves
+right; where it has failed (ties, gaps) they divide what is left. The search ends as soon as the count is
+met. Where it is met among equal keys, the search goes on among their places. So a threshold among
+millions of scores takes about ten passes over them, sorts nothing and copies nothing but the keys.
 
 Nothing but counts passes between leaves, or between the devices on which they lie: three numbers a leaf
-and pass. A pass is one loop a leaf in the compiled program, and there is one search in it whether or not
-scores are tied: the time to compile grows with the number of leaves, so what is there for each must be
-little (``docs/decisions.md``, "Selection").
-
-The steps are module-level functions and the scores travel in the loop's state, so that JAX knows the
-loop again and calls outside ``jit`` compile once.
+and pass. The compiled program has three loops a leaf (its keys, the counts of a pass, the masks), and no
+number of its own in any of them, so that those of leaves of one shape are compiled once: the time to
+compile grows with the number of leaves, and what is there for each must be little
+(``docs/decisions.md``, "Selection").
 """
 
-import functools
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,29 +24,35 @@ from jax import lax
 
 from pruning.placement import flat_places, is_manual, zero_over
 
-NAN = 1
-"""The key of NaN; minus infinity has a higher one, what is pruned already has 0."""
-
 # Half of the widest window, as a fraction of what is left: probes that divide it.
 _WIDEST = 0.25
 # A guess that was right to within a fraction of what was left is so again, twice as roughly.
 _CAUTION = 2.0
-# How many layers' counts are added up in one kernel.
-_PART = 16
+# How many layers' counts are added up in one loop.
+_PART = 32
 
 
 class Search(NamedTuple):
-    """The state of a search for the largest threshold below which no more than ``number`` keys lie.
+    """The state of a search for the largest threshold below which no more than ``number`` entries lie.
+
+    First it is a key, of which ``low``, ``high`` and ``probes`` are unsigned integers in the same order.
+    Then, among equal keys, it is a place, counted from the end: those that come first are kept.
 
     Attributes:
-        low: No more than ``number`` keys lie below it.
-        high: More do, or it is larger than every key.
+        low: No more than ``number`` entries lie below it.
+        high: More do, or it is larger than every one.
         below: How many lie below ``low``.
         above: How many lie below ``high``.
         probes: The thresholds to try next, three strictly between the two where there is room.
         window: Half of the window in which the threshold is looked for, as a fraction of what is left.
         number: The count looked for.
+        among_ties: Whether it is a place that is looked for.
+        tied: The key at which the count lies, when it is a place that is looked for.
+        below_tied: How many keys are lower than that.
+        level: Whether the scores rank nothing: all are 0, or all infinite.
         keys: What is counted.
+        starts: For each array the place of its first entry, less the first probe if that is a place.
+            (If these did not change they would be constants, and each array's loop would be its own.)
     """
 
     low: jax.Array
@@ -58,35 +62,15 @@ class Search(NamedTuple):
     probes: jax.Array
     window: jax.Array
     number: jax.Array
-    keys: list[jax.Array]
-
-
-class Selection(NamedTuple):
-    """The state of a selection: a search among the scores, then one among equal ones if need be.
-
-    Attributes:
-        kept: Which entries are not among the lowest.
-        exact: Whether as many are left out as are to be.
-        ranked: Whether the search among the scores is done, so that ``tied`` holds.
-        level: Whether the scores rank nothing: all are 0, or all infinite.
-        tied: The key at which the count lies; only some of its holders are to be left out.
-        number: How many to leave out.
-        behind: For each of the scores how many entries there are from its first one to the end.
-        scores: The scores, floats.
-        masks: Weights that are pruned already (False), or None, for each of the scores.
-    """
-
-    kept: list[jax.Array]
-    exact: jax.Array
-    ranked: jax.Array
-    level: jax.Array
+    among_ties: jax.Array
     tied: jax.Array
-    number: jax.Array
-    behind: list[jax.Array]
-    scores: list[jax.Array]
-    masks: list[jax.Array | None]
+    below_tied: jax.Array
+    level: jax.Array
+    keys: list[jax.Array]
+    starts: list[jax.Array]
 
 
+@jax.jit
 def without_lowest(
     scores: list[jax.Array], masks: list[jax.Array | None], number: jax.Array
 ) -> tuple[list[jax.Array], jax.Array]:
@@ -102,98 +86,40 @@ def without_lowest(
         Bool arrays of the same shapes, of which all but ``number`` entries are True where no more are
         masked; and whether the scores rank nothing, since all are 0, or infinite, and none is masked.
     """
-    unsigned = _unsigned(scores)
-    # XLA does not know it: kernels for arrays of one shape are compiled once if no number tells them
-    # apart.
-    zero = lax.optimization_barrier(zero_over([number, scores, masks]))
-    behind = np.cumsum([leaf.size for leaf in scores][::-1], dtype=np.int32)[::-1]
-    start = Selection(
-        kept=[jnp.zeros_like(leaf, dtype=bool) | (zero > 0) for leaf in scores],
-        exact=zero > 0,
-        ranked=zero > 0,
-        level=zero > 0,
-        tied=lax.convert_element_type(zero, unsigned),
-        number=number + zero,
-        behind=[zero + size for size in behind],
-        scores=scores,
-        masks=masks,
-    )
+    signed = np.dtype("i8" if any(leaf.dtype == jnp.float64 for leaf in scores) else "i4")
+    zero = zero_over([number, scores, masks])
+    keys = [_keys(leaf, mask, signed) for leaf, mask in zip(scores, masks, strict=True)]
     if is_manual():
-        start = start._replace(
-            scores=[jnp.where(zero > 0, jnp.zeros_like(leaf), leaf) for leaf in scores],
-            masks=[None if mask is None else mask | (zero > 0) for mask in masks],
-        )
-    found = lax.while_loop(_is_inexact, _select, start)
-    return found.kept, found.level
-
-
-def keys_of(scores: jax.Array, mask: jax.Array | None, unsigned: Any) -> jax.Array:
-    """Unsigned integers in the order of the scores; 0 where pruned already, ``NAN`` for NaN.
-
-    Args:
-        scores: A float array.
-        mask: What is not pruned already, or None.
-        unsigned: ``uint32``, or ``uint64`` where some scores are float64.
-
-    Returns:
-        An array of that dtype.
-    """
-    signed, top = np.dtype(f"i{unsigned.itemsize}"), np.iinfo(unsigned).bits - 1
-    sign = np.array(np.iinfo(signed).min, signed)
-    scores = lax.convert_element_type(scores, np.dtype(f"f{unsigned.itemsize}"))
-    bits = lax.bitcast_convert_type(scores, signed)
-    # Both zeros are one score: the sign of a zero must not break a tie. (As numbers, subnormal
-    # ones are zero too on CPUs.)
-    bits = jnp.where(bits == sign, np.array(0, signed), bits)
-    # Negative numbers are turned round, and all are brought above 0.
-    keys = bits ^ (lax.shift_right_arithmetic(bits, np.array(top, signed)) | sign)
-    keys = lax.bitcast_convert_type(keys, unsigned)
-    keys = jnp.where(scores != scores, np.array(NAN, unsigned), keys)
-    return keys if mask is None else jnp.where(mask, keys, np.array(0, unsigned))
-
-
-def _is_inexact(selection: Selection) -> jax.Array:
-    return ~selection.exact
-
-
-def _select(selection: Selection) -> Selection:
-    """One search: among the scores first, then among the places of equal ones."""
-    # XLA would compute what is the same in both searches before the first, in memory.
-    scores, masks, behind, ranked = lax.optimization_barrier(
-        (selection.scores, selection.masks, selection.behind, selection.ranked)
+        keys = [key + lax.convert_element_type(zero, signed) for key in keys]
+    nothing = lax.convert_element_type(zero, _unsigned(signed))
+    sizes = np.cumsum([leaf.size for leaf in scores][::-1], dtype=np.int32)[::-1]
+    found = lax.while_loop(
+        _is_open,
+        _narrow,
+        Search(
+            low=nothing,
+            high=nothing + np.array(np.iinfo(nothing.dtype).max, nothing.dtype),
+            below=zero,
+            above=zero + sum(leaf.size for leaf in scores),
+            probes=nothing + _first_probes(nothing.dtype),
+            window=lax.convert_element_type(zero, np.float32) + np.float32(_WIDEST),
+            number=number + zero,
+            among_ties=zero > 0,
+            tied=lax.convert_element_type(zero, signed),
+            below_tied=zero,
+            level=zero > 0,
+            keys=keys,
+            starts=[zero + size for size in sizes],
+        ),
     )
-    tied, unsigned = selection.tied, selection.tied.dtype
-    last, keys = _largest(unsigned) - np.array(1, unsigned), []
-    for leaf, mask, size in zip(scores, masks, behind, strict=True):
-        key = keys_of(leaf, mask, unsigned)
-        # Those that come first are the furthest from the end, and are left out last.
-        place = lax.convert_element_type(-flat_places(leaf, -size), unsigned)
-        beside = jnp.where(key < tied, np.array(0, unsigned), last)
-        keys.append(jnp.where(ranked, jnp.where(key == tied, place, beside), key))
-    number, nothing = selection.number, tied * 0
-    size = sum(leaf.size for leaf in scores)
-    among_places = np.array([1, size // 3 + 2, 2 * size // 3 + 3], unsigned)
-    start = Search(
-        low=nothing,
-        high=nothing + _largest(unsigned),
-        below=number * 0,
-        above=number * 0 + size,
-        probes=jnp.where(ranked, among_places, _first_probes(unsigned)),
-        window=_float(number * 0) + np.float32(_WIDEST),
-        number=number,
-        keys=keys,
-    )
-    found = lax.while_loop(_is_open, _narrow, start)
-    kept = [key >= found.low for key in keys]
-    alike = (found.below == 0) & (found.above == size)
-    neither = (found.low == _key(0.0, unsigned)) | (found.low == _key(np.inf, unsigned))
-    return selection._replace(
-        kept=[bits if mask is None else bits & mask for bits, mask in zip(kept, masks, strict=True)],
-        exact=ranked | (found.below == found.number),
-        ranked=ranked | True,
-        level=jnp.where(ranked, selection.level, alike & neither),
-        tied=found.low,
-    )
+    tied = jnp.where(found.among_ties, found.tied, _signed(found.low))
+    place = jnp.where(found.among_ties, _from_first(found, found.low), 0)
+    kept = [
+        _at_least(key, tied, start, place) for key, start in zip(found.keys, found.starts, strict=True)
+    ]
+    return [
+        bits if mask is None else bits & mask for bits, mask in zip(kept, masks, strict=True)
+    ], found.level
 
 
 def _is_open(search: Search) -> jax.Array:
@@ -202,16 +128,40 @@ def _is_open(search: Search) -> jax.Array:
 
 def _narrow(search: Search) -> Search:
     """Moves both ends to the nearest probes and sets the next probes between them."""
-    number, probes, before = search.number, search.probes, search.high - search.low
-    counts = _counts_below(search.keys, probes)
+    number, probes = search.number, search.probes
+    counts = _counts_below(search)
     fits = counts <= number
     low = jnp.max(jnp.where(fits, probes, search.low))
     high = jnp.min(jnp.where(fits, search.high, probes))
     below = jnp.max(jnp.where(fits, counts, search.below))
     above = jnp.min(jnp.where(fits, search.above, counts))
-    left = high - low
-    width, between = _float(left), _float(above - below)
-    shrunk, place = width / _float(before), _float(number - below) / between
+    # Never among places: no two entries have the same.
+    tied = (high - low <= 1) & (below < number)
+    size, unsigned = sum(leaf.size for leaf in search.keys), low.dtype
+    unranked = (
+        (below == 0) & (above == size) & ((low == _key(0.0, unsigned)) | (low == _key(np.inf, unsigned)))
+    )
+    shrunk = jnp.where(tied, np.float32(0), _float(high - low) / _float(search.high - search.low))
+    moved = search._replace(
+        low=jnp.where(tied, np.array(0, unsigned), low),
+        high=jnp.where(tied, np.array(size + 1, unsigned), high),
+        below=below,
+        above=above,
+        among_ties=search.among_ties | tied,
+        tied=jnp.where(tied, _signed(low), search.tied),
+        below_tied=jnp.where(tied, below, search.below_tied),
+        level=search.level | (tied & unranked),
+    )
+    moved = _with_probes(moved, shrunk)
+    further = _first_place(moved) - _first_place(search)
+    return moved._replace(starts=[start - further for start in search.starts])
+
+
+def _with_probes(search: Search, shrunk: jax.Array) -> Search:
+    """Sets the probes, after a pass that left a fraction of what was there."""
+    left = search.high - search.low
+    width, between = _float(left), _float(search.above - search.below)
+    place = _float(search.number - search.below) / between
     deviation = jnp.sqrt(place * (1 - place) / between) + 1 / between
     window = jnp.maximum(_CAUTION * search.window * shrunk, 2 * deviation)
     window = jnp.where((shrunk > 0.55) | (window > _WIDEST), np.float32(_WIDEST), window)
@@ -221,21 +171,69 @@ def _narrow(search: Search) -> Search:
     # A float32 near 2**32 may lie above the largest integer.
     largest = np.float32(2.0) ** np.iinfo(left.dtype).bits * np.float32(1 - 2**-24)
     ahead = lax.convert_element_type(jnp.clip(jnp.clip(places, 0, 1) * width, 1, largest), left.dtype)
-    probes = low + jnp.minimum(ahead, jnp.maximum(left, 2) - 1)
-    return search._replace(low=low, high=high, below=below, above=above, probes=probes, window=window)
+    probes = search.low + jnp.minimum(ahead, jnp.maximum(left, 2) - 1)
+    return search._replace(probes=probes, window=window)
 
 
-def _counts_below(keys: list[jax.Array], probes: jax.Array) -> jax.Array:
-    """How many keys lie below each probe, in one pass: a reduction with three results is one loop."""
-    each, sums = [probes[index] for index in range(3)], []
-    for leaf in keys:
-        below = tuple(lax.convert_element_type(leaf < probe, jnp.int32) for probe in each)
-        sums.append(lax.reduce(below, (np.int32(0),) * 3, _add, range(leaf.ndim)))
+def _first_place(search: Search) -> jax.Array:
+    return lax.convert_element_type(jnp.where(search.among_ties, search.probes[0], 0), np.int32)
+
+
+def _counts_below(search: Search) -> jax.Array:
+    """How many entries lie below each probe, in one pass."""
+    at = jnp.where(search.among_ties, _from_first(search, search.probes), _signed(search.probes))
+    each = [at[probe] for probe in range(3)]
+    sums = [
+        _counts(key, start, search.tied, search.among_ties, each)
+        for key, start in zip(search.keys, search.starts, strict=True)
+    ]
     while len(sums) > 1:
-        # In parts: one sum of hundreds would be one large kernel, and those take long to compile.
-        parts = [functools.reduce(_add, sums[at : at + _PART]) for at in range(0, len(sums), _PART)]
-        sums = [lax.optimization_barrier(part) for part in parts]
-    return jnp.stack(sums[0])
+        # In parts: one sum of hundreds would be one large loop, and those take long to compile.
+        sums = [_sum(sums[at : at + _PART]) for at in range(0, len(sums), _PART)]
+    return jnp.concatenate(sums[0]) + search.below_tied
+
+
+def _from_first(search: Search, places: jax.Array) -> jax.Array:
+    """Places less the first probe, in the dtype of the keys."""
+    return lax.convert_element_type(places - search.probes[0], search.tied.dtype)
+
+
+# What is done for each leaf is compiled into the program as it stands, but traced once a shape.
+
+
+@partial(jax.jit, static_argnums=2)
+def _keys(scores: jax.Array, mask: jax.Array | None, signed: np.dtype) -> jax.Array:
+    """Integers in the order of the scores; the lowest where pruned already, the next one for NaN."""
+    scores = lax.convert_element_type(scores, np.dtype(f"f{signed.itemsize}"))
+    bits, lowest = lax.bitcast_convert_type(scores, signed), np.array(np.iinfo(signed).min, signed)
+    # A negative number has the highest bit and its absolute value; both zeros are one score.
+    keys = jnp.where(bits < 0, lowest - bits, bits)
+    keys = jnp.where(scores != scores, lowest + np.array(1, signed), keys)
+    return keys if mask is None else jnp.where(mask, keys, lowest)
+
+
+@jax.jit
+def _counts(
+    keys: jax.Array, start: jax.Array, tied: jax.Array, among_ties: jax.Array, at: jax.Array
+) -> list[jax.Array]:
+    """How many entries lie below each threshold; a reduction with three results is one loop."""
+    largest = np.array(np.iinfo(keys.dtype).max, keys.dtype)
+    places = lax.convert_element_type(-flat_places(keys, -start), keys.dtype)
+    values = jnp.where(among_ties, jnp.where(keys == tied, places, largest), keys)[None]
+    below = tuple(lax.convert_element_type(values < at[probe], np.int32) for probe in range(3))
+    return lax.reduce(below, (np.int32(0),) * 3, _add, range(1, values.ndim))
+
+
+@jax.jit
+def _sum(counts: list) -> list[jax.Array]:
+    each = tuple(jnp.concatenate(of_probe)[None] for of_probe in zip(*counts, strict=True))
+    return lax.reduce(each, (np.int32(0),) * 3, _add, [1])
+
+
+@jax.jit
+def _at_least(keys: jax.Array, tied: jax.Array, start: jax.Array, place: jax.Array) -> jax.Array:
+    """What is higher than a key, or as high and not behind a place, counted from the end."""
+    return jnp.where(keys == tied, -flat_places(keys, -start) >= place, keys > tied)
 
 
 def _add(left: tuple, right: tuple) -> tuple:
@@ -243,23 +241,25 @@ def _add(left: tuple, right: tuple) -> tuple:
 
 
 def _float(value: jax.Array) -> jax.Array:
-    return lax.convert_element_type(value, jnp.float32)
+    return lax.convert_element_type(value, np.float32)
 
 
-def _unsigned(scores: list[jax.Array]) -> Any:
-    return np.dtype("u8" if any(leaf.dtype == jnp.float64 for leaf in scores) else "u4")
+def _unsigned(signed: np.dtype) -> np.dtype:
+    return np.dtype(f"u{signed.itemsize}")
 
 
-def _largest(unsigned: Any) -> np.ndarray:
-    return np.array(np.iinfo(unsigned).max, unsigned)
+def _signed(unsigned: jax.Array) -> jax.Array:
+    """The key that is as high among signed integers."""
+    signed = np.dtype(f"i{unsigned.dtype.itemsize}")
+    return lax.bitcast_convert_type(unsigned, signed) ^ np.array(np.iinfo(signed).min, signed)
 
 
-def _first_probes(unsigned: Any) -> np.ndarray:
+def _first_probes(unsigned: np.dtype) -> np.ndarray:
     """Scores are rarely below 0, and rarely as many below 2**-12 as above."""
     return np.stack([_key(value, unsigned) for value in (0.0, 2.0**-12, 1.0)])
 
 
-def _key(value: float, unsigned: Any) -> np.ndarray:
-    """The key of a number that is not negative."""
+def _key(value: float, unsigned: np.dtype) -> np.ndarray:
+    """The key, unsigned, of a number that is not negative."""
     top = np.array(1, unsigned) << np.array(np.iinfo(unsigned).bits - 1, unsigned)
     return np.array(value, f"f{unsigned.itemsize}").view(unsigned) | top

@@ -10,7 +10,11 @@ ROOT = Path(__file__).parents[1]
 
 def run_module(module, *arguments, devices):
     """Runs a module in a process of its own and returns what it printed."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    # On a machine that does much else a device may come late to where the others wait for it.
+    flags = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices} "
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+    )
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,

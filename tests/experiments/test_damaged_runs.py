@@ -255,7 +255,7 @@ def test_a_folder_that_is_removed_while_it_runs(tmp_path):
     run = folder(tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
     for attempt in (run.rows, lambda: run.save_part(ROWS)):
-        with pytest.raises(ValueError, match="has been removed while this command was running"):
+        with pytest.raises(ValueError, match="was removed while this command was running"):
             attempt()
 
 

@@ -56,11 +56,10 @@ def equal(found, expected):
     return jax.tree.all(jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), found, expected))
 
 
-def largest_exchange(function, params):
-    """The most numbers that any collective operation of the compiled program hands over."""
-    text = jax.jit(function).lower(params).compile().as_text()
+def largest_exchange(compiled):
+    """The most numbers that any collective operation of a compiled program hands over."""
     operation = r"= (\S+) (?:all-gather|all-to-all|all-reduce|collective-permute|reduce-scatter)\("
-    shapes = [re.findall(r"\[([\d,]*)\]", found) for found in re.findall(operation, text)]
+    shapes = [re.findall(r"\[([\d,]*)\]", found) for found in re.findall(operation, compiled.as_text())]
     sizes = [np.prod([int(n) for n in shape.split(",") if n]) for one in shapes for shape in one]
     return int(max(sizes, default=0))
 
@@ -77,12 +76,13 @@ def on_mesh(function, expected, kind):
     eager = function(params)
     found = {"eager": equal(eager, expected), "lies as the params": lies_as(eager, params)}
     with jax.set_mesh(mesh):
-        compiled = jax.jit(function)(params)
-        found["in the mesh's context"] = equal(function(params), expected)
-    found["compiled"] = equal(compiled, expected)
-    if kind is AxisType.Explicit:  # else XLA is free to choose
-        found["compiled lies as the params"] = lies_as(compiled, params)
-    return params, found
+        program = jax.jit(function).lower(params).compile()
+        compiled = program(params)
+        found["compiled"] = equal(compiled, expected)
+        if kind is AxisType.Explicit:  # else XLA is free to choose
+            found["compiled lies as the params"] = lies_as(compiled, params)
+            found["in the mesh's context"] = equal(function(params), expected)
+    return found, largest_exchange(program)
 
 
 def mapped(function, expected):
@@ -106,9 +106,9 @@ def main():
     for name, function in (SELECTIONS | OTHERS).items():
         expected = jax.jit(function)(WHOLE)
         for kind in (AxisType.Auto, AxisType.Explicit):
-            params, found[f"{name}, {kind.name}"] = on_mesh(function, expected, kind)
+            found[f"{name}, {kind.name}"], exchange = on_mesh(function, expected, kind)
             if name in SELECTIONS:
-                exchanges[f"{name}, {kind.name}"] = largest_exchange(function, params)
+                exchanges[f"{name}, {kind.name}"] = exchange
         found[f"{name}, shard_map"] = {"equal": mapped(function, expected)}
     print(json.dumps({"right": found, "exchanges": exchanges}))
 

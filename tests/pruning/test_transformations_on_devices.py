@@ -7,7 +7,7 @@ import pytest
 from tests.forced_devices import run_module
 
 
-@pytest.mark.parametrize("devices", [4, 8])
+@pytest.mark.parametrize("devices", [pytest.param(4, marks=pytest.mark.slow), 8])
 def test_transformations_of_divided_params(devices):
     found = json.loads(run_module("tests.pruning.transformations_on_devices", devices=devices))
     assert len(found) == 9 * 5
