@@ -9,6 +9,7 @@ from functools import partial
 
 import pruning
 from experiments.benchmark_comparison import Comparison, Row
+from experiments.benchmark_compiling import PROGRAMS, compiling
 from experiments.benchmark_input import reading
 from experiments.benchmark_overhead import dissipation, optimizer_step
 from experiments.benchmark_scores import (
@@ -59,6 +60,11 @@ ROWS: dict[str, Callable[[], Row]] = {
     ),
     "hold-masks-step": lambda: optimizer_step(15_000_000, pruning.hold_masks),
     "selection": lambda: selection(25_600_000),
+    **{f"compile-{name}-100": partial(compiling, name, 100) for name in PROGRAMS},
+    **{
+        f"compile-global-masks-{leaves}": partial(compiling, "global-masks", leaves)
+        for leaves in (25, 400)
+    },
     **{
         f"{method}-{model}": partial(sensitivity, method, model, COLOUR, 100)
         for method in ("snip", "grasp")

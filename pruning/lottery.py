@@ -10,8 +10,6 @@ ticket rewound (IMP-Continued).
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from pruning.counting import check_sparsity, pruned_count
 from pruning.layout import Layout, flax_layout
 from pruning.leaves import PyTree, Scalar, is_traced

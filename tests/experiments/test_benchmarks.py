@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from experiments.benchmark_comparison import (
     measure,
     measure_ceilings,
 )
+from experiments.benchmark_compiling import PROGRAMS, compiling
 from experiments.benchmark_input import reading
 from experiments.benchmark_overhead import dissipation, optimizer_step
 from experiments.benchmark_populations import synthetic_dataset, training_flops
@@ -150,6 +152,7 @@ def slow(*parameters):
         slow(lambda: dissipation("lenet-300-100", (4, 4, 1), 2), 2),
         (lambda: optimizer_step(5000, pruning.hold_masks), 10),
         (lambda: selection(1_000_000), 1),
+        *(slow(partial(compiling, program, 2), 1) for program in PROGRAMS),
         (lambda: sensitivity("snip", "lenet-5", (16, 16, 1), 4), 1),
         slow(lambda: sensitivity("grasp", "lenet-5", (16, 16, 1), 4), 1),
         (lambda: synflow("lenet-5", (16, 16, 1), 2, "float32"), 2),
