@@ -1,5 +1,6 @@
 """Where masks are found in a state, and that they fit what they came from."""
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -160,6 +161,17 @@ def test_gradient_sums_of_an_nnx_optimizer_have_a_fitness():
     found = [pruning.gradient_fitness(None, stack(each), masks) for each in (sums, pure)]
     assert np.isfinite(found).all()
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_the_order_of_layers_is_named_with_boxes_or_without(boxed):
+    """Inside ``update`` the params of an nnx.Optimizer have boxes, which ``init`` does not see."""
+    params = nnx.state(Network(nnx.Rngs(0)), nnx.Param)
+    kernels = pruning.full_masks(params if boxed else nnx.as_pure(params))
+    layers = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(kernels)]
+    ratios = partial(pruning.smart_ratios, layers=layers)
+    _, optimizer = trained(pruning.gradual_magnitude([0.5], check_every=1, allocation=ratios))
+    assert pruning.sparsity(pruning.get_masks(optimizer.opt_state)) == 0.5
 
 
 def test_boxes_are_put_on_and_taken_off():
