@@ -13,6 +13,7 @@ from pruning.interpreter import OutputFn, propagate, whole_signals
 from pruning.layout import Layout, axes_of, flax_layout, unstacked
 from pruning.leaves import PyTree, is_none, is_traced
 from pruning.masks import check_masks, map_masks
+from pruning.reading_masks import fit_masks
 
 
 def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTree:
@@ -66,6 +67,7 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
     SynFlow (Tanaka et al. 2020, arXiv 2006.05467) with the masks for weights; deviations: biases
     start no path, maxima are sums, and signals are reduced to there or not after every operation.
     """
+    masks = fit_masks(masks, params)
     check_masks(masks, params)
     whole = whole_signals(params, masks)
 

@@ -22,6 +22,7 @@ from pruning.kstarts import (
 from pruning.layout import Layout, flax_layout
 from pruning.leaves import Prunable, PyTree, Scalar, check_countable, prunable
 from pruning.masks import check_alike
+from pruning.reading_masks import fit_masks
 from pruning.selection import keep_highest
 
 
@@ -77,6 +78,7 @@ def crossover_masks(
     Raises:
         ValueError: If the parents differ in structure or shapes.
     """
+    others = fit_masks(others, masks)
     check_alike(others, masks)
 
     def cross(key: jax.Array, mask: jax.Array, other: jax.Array) -> jax.Array:

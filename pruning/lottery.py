@@ -14,6 +14,7 @@ from pruning.counting import check_sparsity, pruned_count
 from pruning.layout import Layout, flax_layout
 from pruning.leaves import PyTree, Scalar, is_traced
 from pruning.masks import count_kept, count_prunable
+from pruning.reading_masks import fit_masks
 from pruning.selection import check_scores, keep_highest, select_by_layer
 
 
@@ -40,6 +41,7 @@ def prune_remaining(scores: PyTree, masks: PyTree, fraction: Scalar) -> PyTree:
     >>> prune_remaining({"w": jnp.array([[3.0, 1.0, 2.0, 9.0]])}, masks, 0.4)
     {'w': Array([[ True, False,  True, False]], dtype=bool)}
     """
+    masks = fit_masks(masks, scores)
     check_scores(scores, masks)
     check_sparsity(fraction, "the fraction to remove")
     return keep_highest(scores, _pruned_in_all(masks, fraction), masks=masks)

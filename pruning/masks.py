@@ -176,6 +176,7 @@ def intersect_masks(masks: PyTree, *others: PyTree) -> PyTree:
         ValueError: If the trees differ in structure or shapes.
     """
     for other in others:
+        other = fit_masks(other, masks)
         check_alike(other, masks)
         masks = map_masks(jnp.logical_and, masks, other)
     return masks

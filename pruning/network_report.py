@@ -11,6 +11,7 @@ from pruning.interpreter import OutputFn, multiply_adds
 from pruning.layout import Layout, axes_of, flax_layout, unstacked
 from pruning.leaves import PyTree, is_traced
 from pruning.masks import count_kept, map_masks
+from pruning.reading_masks import fit_masks
 
 
 class NetworkRow(NamedTuple):
@@ -58,7 +59,7 @@ def network_report(
 
     Raises:
         ValueError: If the masks do not fit the params or are traced, no output depends on params, or
-            params enter control flow other than ``jax.lax.scan``.
+            params enter ``jax.lax.while_loop``.
 
     >>> params = {"w": jax.numpy.ones((2, 2))}
     >>> masks = {"w": jax.numpy.array([[True, False], [False, False]])}
@@ -71,6 +72,7 @@ def network_report(
     """
     if any(is_traced(mask) for mask in jax.tree.leaves(masks)):
         raise ValueError("network_report needs concrete masks: call it outside jit and vmap")
+    masks = fit_masks(masks, params)
     effective = effective_masks(output_fn, params, masks)
     uses = jax.tree.leaves(map_masks(lambda mask, count: count, masks, multiply_adds(output_fn, params)))
     # What a stack is used in, its layers are in equal parts.

@@ -9,6 +9,7 @@ from jax.experimental import checkify
 
 from pruning.leaves import PyTree, is_traced
 from pruning.masks import check_alike
+from pruning.reading_masks import fit_masks
 
 _ZERO, _FINITE, _INFINITE, _NAN = range(4)
 
@@ -56,6 +57,7 @@ def check_rankable(scores: PyTree, masks: PyTree = None) -> None:
     Traceback (most recent call last):
     ValueError: expected scores that rank the weights, got 0 for all 2 of them: ...
     """
+    masks = fit_masks(masks, scores)
     if masks is not None:
         check_alike(masks, scores)
     leaves = jax.tree_util.tree_leaves_with_path(scores)

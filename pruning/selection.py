@@ -21,6 +21,7 @@ from pruning.layout import Layout, axes_of, flax_layout, over_layers
 from pruning.leaves import PyTree, Scalar, check_countable, is_traced
 from pruning.masks import check_alike, count_kept, count_prunable
 from pruning.rankable import check_rankable
+from pruning.reading_masks import fit_masks
 from pruning.threshold import without_lowest
 
 
@@ -46,6 +47,7 @@ def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> P
     >>> global_masks({"a": jnp.array([[3.0, 1.0]]), "b": jnp.array([[2.0, 0.0]])}, 0.5)
     {'a': Array([[ True, False]], dtype=bool), 'b': Array([[ True, False]], dtype=bool)}
     """
+    masks = fit_masks(masks, scores)
     size = check_scores(scores, masks)
     pruned = pruned_count(sparsity, size)
     if masks is not None:
@@ -112,6 +114,7 @@ def select_by_layer(
     Raises:
         ValueError: If the trees do not match, or a score is NaN.
     """
+    masks, values = fit_masks(masks, scores), fit_masks(values, scores)
     check_scores(scores, masks)
     layers, structure = jax.tree_util.tree_flatten_with_path(scores)
     if structure != jax.tree.structure(values):

@@ -221,3 +221,47 @@ def test_masks_and_functions_under_inject_hyperparams_are_static():
     tx = by_layer([0.5], check_every=1, allocation=pruning.uniform, prunable=pruning.prunable)
     _, state = tx.update(model, tx.init(model), model)
     assert pruning.sparsity(pruning.get_masks(state)) == 0.5
+
+
+X = jnp.ones((2, 3))
+AGAIN = {
+    "global_masks": lambda _, params, masks: pruning.global_masks(
+        pruning.magnitude_scores(params), 0.8, masks=masks
+    ),
+    "layerwise_masks": lambda _, params, masks: pruning.layerwise_masks(
+        pruning.magnitude_scores(params), jax.tree.map(lambda mask: 0.8, masks), masks=masks
+    ),
+    "prune_remaining": lambda _, params, masks: pruning.prune_remaining(
+        pruning.magnitude_scores(params), masks, 0.5
+    ),
+    "prune_remaining_by_layer": lambda _, params, masks: pruning.prune_remaining_by_layer(
+        pruning.magnitude_scores(params), masks, jax.tree.map(lambda mask: 0.5, masks)
+    ),
+    "effective_masks": pruning.effective_masks,
+    "intersect_masks": lambda _, params, masks: pruning.intersect_masks(
+        pruning.full_masks(params), masks
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_masks_of_an_nnx_optimizer_are_pruned_further_with_the_params_in_their_boxes(name):
+    model, optimizer = trained(pruning.gradual_magnitude([0.5], check_every=1))
+    model.eval()  # statistics change in training mode, from which no signal can be followed
+    masks = pruning.get_masks(optimizer.opt_state)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    found = AGAIN[name](lambda params: nnx.merge(graph, params, rest)(X), params, masks)
+    removed = jax.tree.map(lambda mask, before: mask & ~before, nnx.as_pure(found), masks)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(removed))
+    if name == "prune_remaining":
+        assert pruning.sparsity(found) == 0.75
+
+
+def test_reports_of_boxed_params_take_masks_without_boxes():
+    model, optimizer = trained(pruning.gradual_magnitude([0.5], check_every=1))
+    model.eval()  # statistics change in training mode, from which no signal can be followed
+    masks = pruning.get_masks(optimizer.opt_state)
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    rows = pruning.network_report(lambda params: nnx.merge(graph, params, rest)(X[:1]), params, masks)
+    assert sum(row.kept for row in rows) == 10
+    pruning.check_rankable(pruning.magnitude_scores(params), masks)
