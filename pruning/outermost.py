@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pruning.differences import first_difference
 from pruning.leaves import PyTree, is_none
 from pruning.reading_masks import get_masks
 from pruning.transforms import is_placeholder, require_params, zero_pruned
@@ -90,8 +91,9 @@ def _zero_in_copies(updates: PyTree, params: PyTree, masks: PyTree) -> PyTree:
 
     updates = jax.tree.map(held, params, updates, is_leaf=fits)
     if not copies:
+        difference = first_difference(masks, params) or "other shapes"
         raise ValueError(
-            "expected params that the masks inside fit, or a tree with copies of them, got "
-            f"{jax.tree.structure(params)} with masks {jax.tree.structure(masks)}"
+            "expected params that the masks inside fit, or a tree with copies of them, got (masks against "
+            f"params) {difference}; make the masks with pruning.full_masks(params) or from their scores"
         )
     return updates
