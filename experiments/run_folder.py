@@ -156,8 +156,15 @@ class RunFolder:
             ValueError: If the folder cannot be written.
         """
         self.check_not_started_over()
-        with writing_to(self.path):
-            write_atomically(self.path / name, content.encode() if isinstance(content, str) else content)
+        self._check_no_folder(name)
+        try:
+            with writing_to(self.path):
+                write_atomically(
+                    self.path / name, content.encode() if isinstance(content, str) else content
+                )
+        except ValueError:
+            self.check_not_started_over()  # A fresh start removes folders while this one writes in them.
+            raise
 
     def _check_kinds(self) -> None:
         """Raises a ValueError if a file is in the place of one of the run's folders, or the reverse."""
@@ -168,11 +175,14 @@ class RunFolder:
                     "command goes on"
                 )
         for name in FILES:
-            if (self.path / name).is_dir():
-                raise ValueError(
-                    f"{self.path / name} is a folder and should be a file: delete it, and the same "
-                    "command goes on"
-                )
+            self._check_no_folder(name)
+
+    def _check_no_folder(self, name: str) -> None:
+        if (self.path / name).is_dir():
+            raise ValueError(
+                f"{self.path / name} is a folder and should be a file: delete it, and the same "
+                "command goes on"
+            )
 
     def _adopted(self) -> dict[str, Any] | None:
         """The config of the run that the folder holds, if it is this one; None for an empty folder."""

@@ -128,14 +128,17 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray
     try:
         # Before the tensors: those of others may be large.
         form = read_metadata(path).get("format")
-        if form != FORMAT:
-            raise ValueError(
-                f"holds no masks of this library (format {form!r}, expected {FORMAT!r}): write it with "
-                "pruning.save_masks"
-            )
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: save the masks again") from error
+    if form != FORMAT:
+        raise ValueError(
+            f"{path} holds no masks of this library (format {form!r}, expected {FORMAT!r}): write it "
+            "with pruning.save_masks"
+        )
+    try:
         tensors, header, _ = unseal(path, ("format", "leaves", "metadata"))
     except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
+        raise ValueError(f"{path} {error}: save the masks again") from error
     try:
         leaves, metadata = _leaves(json.loads(header["leaves"])), json.loads(header["metadata"])
     except (ValueError, RecursionError) as error:
