@@ -156,7 +156,7 @@ class RunFolder:
             ValueError: If the folder cannot be written.
         """
         self.check_not_started_over()
-        self._check_no_folder(name)
+        self._check_file(name)
         try:
             with writing_to(self.path):
                 write_atomically(
@@ -175,13 +175,14 @@ class RunFolder:
                     "command goes on"
                 )
         for name in FILES:
-            self._check_no_folder(name)
+            self._check_file(name)
 
-    def _check_no_folder(self, name: str) -> None:
-        if (self.path / name).is_dir():
+    def _check_file(self, name: str) -> None:
+        path = self.path / name
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "a device or a pipe"
             raise ValueError(
-                f"{self.path / name} is a folder and should be a file: delete it, and the same "
-                "command goes on"
+                f"{path} is {what} and should be a file: delete it, and the same command goes on"
             )
 
     def _adopted(self) -> dict[str, Any] | None:
@@ -195,8 +196,7 @@ class RunFolder:
                     "choose an empty one with --out-dir"
                 )
             return None
-        if path.is_dir():
-            self._check_kinds()
+        self._check_file(path.name)
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(config.get("run_by", []), list):
@@ -291,7 +291,8 @@ def is_finished(path: Path) -> bool:
 
 def _has_summary(path: Path) -> bool:
     try:
-        return bool((path / "summary.md").read_text(encoding="utf-8").strip())
+        summary = path / "summary.md"
+        return summary.is_file() and bool(summary.read_text(encoding="utf-8").strip())
     except (OSError, ValueError):
         return False
 

@@ -215,6 +215,21 @@ def test_a_folder_in_the_place_of_a_file_is_named(finished, name):
         folder(finished)
 
 
+@pytest.mark.parametrize("name", run_folder.FILES)
+def test_a_device_in_the_place_of_a_file_is_not_read(finished, name):
+    (finished / name).unlink()
+    (finished / name).symlink_to("/dev/null")
+    assert name == "config.json" or not is_finished(finished)
+    with pytest.raises(ValueError, match=f"{name} is a device or a pipe and should be a file: delete it"):
+        folder(finished)
+
+
+def test_a_device_in_the_place_of_a_part_is_not_read(finished):
+    (finished / "parts/other.parquet").symlink_to("/dev/null")
+    with pytest.raises(ValueError, match=r"other\.parquet cannot be read .*no file.*delete it"):
+        folder(finished).rows()
+
+
 @pytest.mark.parametrize("name", ["accuracy.png", "tickets/imp.safetensors"])
 def test_a_folder_in_the_place_of_what_is_written_is_named(tmp_path, name):
     run = folder(tmp_path)
