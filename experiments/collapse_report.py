@@ -100,12 +100,17 @@ def read_published(path: Path, *, layers: int) -> Published:
             f"expected a CSV with the columns pruner, log10_compression, L0_keep to L{layers - 1}_keep "
             f"(the network has {layers} layers), got {', '.join(sorted(table.columns))} in {path}"
         )
+    if not table.lines:
+        raise ValueError(f"expected published fractions in {path}, it has columns alone")
     fractions = {}
     for line in table.lines:
         pruner = line.text("pruner")
-        method = PUBLISHED_NAMES.get(pruner, pruner)
-        layer_by_layer = [line.number(name, highest=1) for name in kept]
-        fractions[method, line.number("log10_compression")] = np.array(layer_by_layer)
+        at = PUBLISHED_NAMES.get(pruner, pruner), line.number("log10_compression")
+        if at in fractions:
+            raise ValueError(
+                f"expected {pruner} at log10_compression {at[1]:g} once, {line.place} has it again"
+            )
+        fractions[at] = np.array([line.number(name, highest=1) for name in kept])
     return Published(path.name, fractions)
 
 

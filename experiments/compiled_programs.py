@@ -72,8 +72,7 @@ class CheckedCache:
         if end == _end_of(content):
             return content
         file = self._path / f"{key}-cache"
-        if end.startswith(_MARK):  # Others are from before there were hashes.
-            print(f"a program is compiled again: {file} is damaged")
+        print(f"a program is compiled again: {file} is damaged, or of an earlier version")
         file.unlink(missing_ok=True)
         return None
 

@@ -35,7 +35,7 @@ def errors_in_one_line(afterwards: str) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
-        sys.stdout.flush()
+        print(end="", flush=True)
     except ValueError as error:
         leave(str(error))
     except KeyboardInterrupt:
@@ -76,7 +76,7 @@ def _reader_has_gone() -> bool:
 
 def _flushes() -> bool:
     try:
-        sys.stdout.flush()
+        print(end="", flush=True)  # There may be no standard output at all.
     except OSError:
         return False
     return True

@@ -152,7 +152,7 @@ def check_writable(option: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
-            if path.is_dir():
-                raise IsADirectoryError("it is a folder")
+            if path.exists() and not path.is_file():
+                raise FileExistsError("it is a folder, a device or a pipe")
     except OSError as error:
         raise ValueError(f"cannot write {path} ({error}): choose another file with {option}") from error

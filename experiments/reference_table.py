@@ -57,7 +57,7 @@ class Table(NamedTuple):
     """A table that was read.
 
     Attributes:
-        columns: Their names; none where there are no lines.
+        columns: Their names.
         lines: All.
     """
 
@@ -81,15 +81,23 @@ def read_table(path: Path, needed: Collection[str]) -> Table:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
+            columns = tuple(reader.fieldnames or ())
             lines = [Line(f"line {reader.line_num} of {path}", cells) for cells in reader]
     except UnicodeDecodeError as error:
         raise ValueError(f"expected a CSV in UTF-8, {path} is in another encoding ({error})") from error
     except (OSError, csv.Error) as error:
         raise ValueError(f"cannot read {path} as a CSV: {error}") from error
-    columns = tuple(reader.fieldnames or ()) if lines else ()
     missing = sorted(set(needed) - set(columns))
     if missing:
         raise ValueError(
             f"expected a CSV with the columns {', '.join(needed)}, {path} lacks {', '.join(missing)}"
         )
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"expected different columns in {path}, got {', '.join(columns)}")
+    for line in lines:
+        if None in line.cells:  # Where the reader puts what no column is left for.
+            raise ValueError(
+                f"expected {len(columns)} values, as there are columns, in {line.place}, got more: "
+                "a text with a comma belongs in quotes"
+            )
     return Table(columns, lines)

@@ -156,8 +156,15 @@ class RunFolder:
             ValueError: If the folder cannot be written.
         """
         self.check_not_started_over()
-        with writing_to(self.path):
-            write_atomically(self.path / name, content.encode() if isinstance(content, str) else content)
+        self._check_file(name)
+        try:
+            with writing_to(self.path):
+                write_atomically(
+                    self.path / name, content.encode() if isinstance(content, str) else content
+                )
+        except ValueError:
+            self.check_not_started_over()  # A fresh start removes folders while this one writes in them.
+            raise
 
     def _check_kinds(self) -> None:
         """Raises a ValueError if a file is in the place of one of the run's folders, or the reverse."""
@@ -168,11 +175,15 @@ class RunFolder:
                     "command goes on"
                 )
         for name in FILES:
-            if (self.path / name).is_dir():
-                raise ValueError(
-                    f"{self.path / name} is a folder and should be a file: delete it, and the same "
-                    "command goes on"
-                )
+            self._check_file(name)
+
+    def _check_file(self, name: str) -> None:
+        path = self.path / name
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "a device or a pipe"
+            raise ValueError(
+                f"{path} is {what} and should be a file: delete it, and the same command goes on"
+            )
 
     def _adopted(self) -> dict[str, Any] | None:
         """The config of the run that the folder holds, if it is this one; None for an empty folder."""
@@ -185,8 +196,7 @@ class RunFolder:
                     "choose an empty one with --out-dir"
                 )
             return None
-        if path.is_dir():
-            self._check_kinds()
+        self._check_file(path.name)
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(config.get("run_by", []), list):
@@ -281,7 +291,8 @@ def is_finished(path: Path) -> bool:
 
 def _has_summary(path: Path) -> bool:
     try:
-        return bool((path / "summary.md").read_text(encoding="utf-8").strip())
+        summary = path / "summary.md"
+        return summary.is_file() and bool(summary.read_text(encoding="utf-8").strip())
     except (OSError, ValueError):
         return False
 

@@ -49,6 +49,8 @@ def read_rows(path: Path) -> list[Row]:
             its name.
     """
     try:
+        if not path.is_file():  # A device may have no end.
+            raise FileNotFoundError("it is no file")
         # Read here, where the file system's words are not mixed with those of parquet.
         content = pa.py_buffer(path.read_bytes())
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)

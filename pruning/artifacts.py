@@ -8,6 +8,7 @@ the file's metadata holds the format's name, the shapes, every path of the tree,
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -123,19 +124,21 @@ def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
-    if not os.path.isfile(path):
-        raise ValueError(f"there is no file of masks at {path}")
+    _require_file(path)
     try:
         # Before the tensors: those of others may be large.
         form = read_metadata(path).get("format")
-        if form != FORMAT:
-            raise ValueError(
-                f"holds no masks of this library (format {form!r}, expected {FORMAT!r}): write it with "
-                "pruning.save_masks"
-            )
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: save the masks again") from error
+    if form != FORMAT:
+        raise ValueError(
+            f"{path} holds no masks of this library (format {form!r}, expected {FORMAT!r}): write it "
+            "with pruning.save_masks"
+        )
+    try:
         tensors, header, _ = unseal(path, ("format", "leaves", "metadata"))
     except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
+        raise ValueError(f"{path} {error}: save the masks again") from error
     try:
         leaves, metadata = _leaves(json.loads(header["leaves"])), json.loads(header["metadata"])
     except (ValueError, RecursionError) as error:
@@ -148,6 +151,17 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray
             f"{path} is inconsistent at {sorted(masked ^ set(tensors))[:4]}: save the masks again"
         )
     return leaves, tensors, metadata
+
+
+def _require_file(path: str | os.PathLike) -> None:
+    try:
+        found = stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise ValueError(f"cannot read the masks at {path}: {error.strerror}") from error
+    except (OSError, ValueError):  # A name that is too long, or no name.
+        found = False
+    if not found:
+        raise ValueError(f"there is no file of masks at {path}")
 
 
 def _leaves(found: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +134,7 @@ def test_the_table_says_what_was_measured_and_what_was_skipped(tmp_path, monkeyp
 def test_where_the_measurements_cannot_go_nothing_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks, "measure_ceilings", lambda: pytest.fail("measured"))
     (tmp_path / "file").touch()
-    for place in (tmp_path, tmp_path / "file" / "out.json"):
+    for place in (tmp_path, tmp_path / "file" / "out.json", Path("/dev/null")):
         with pytest.raises(ValueError, match=r"cannot write .*choose another file with --json"):
             benchmarks.run(Benchmarks(json=place))
 

@@ -1,5 +1,6 @@
 """What a run has stored, damaged or out of place: the right rows, or one line that names the file."""
 
+import errno
 import itertools
 import json
 import os
@@ -214,6 +215,29 @@ def test_a_folder_in_the_place_of_a_file_is_named(finished, name):
         folder(finished)
 
 
+@pytest.mark.parametrize("name", run_folder.FILES)
+def test_a_device_in_the_place_of_a_file_is_not_read(finished, name):
+    (finished / name).unlink()
+    (finished / name).symlink_to("/dev/null")
+    assert name == "config.json" or not is_finished(finished)
+    with pytest.raises(ValueError, match=f"{name} is a device or a pipe and should be a file: delete it"):
+        folder(finished)
+
+
+def test_a_device_in_the_place_of_a_part_is_not_read(finished):
+    (finished / "parts/other.parquet").symlink_to("/dev/null")
+    with pytest.raises(ValueError, match=r"other\.parquet cannot be read .*no file.*delete it"):
+        folder(finished).rows()
+
+
+@pytest.mark.parametrize("name", ["accuracy.png", "tickets/imp.safetensors"])
+def test_a_folder_in_the_place_of_what_is_written_is_named(tmp_path, name):
+    run = folder(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match=f"{name} is a folder and should be a file: delete it"):
+        run.write(name, b"")
+
+
 def test_no_config_of_whatever_kind_is_a_crash(tmp_path):
     folder(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -249,6 +273,19 @@ def test_a_fresh_start_beside_a_running_copy_is_said_by_that_one(tmp_path):
     with pytest.raises(ValueError, match="--fresh"):
         fresh.rows()
     assert again.rows() == []
+
+
+def test_a_fresh_start_in_the_middle_of_a_write_is_said_by_that_one(tmp_path, monkeypatch):
+    copy = folder(tmp_path)
+
+    def started_over(path, content):
+        monkeypatch.undo()
+        folder(tmp_path, fresh=True)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(run_folder, "write_atomically", started_over)
+    with pytest.raises(ValueError, match=r"another command has started the run in .* over with --fresh"):
+        copy.save_part(ROWS)
 
 
 def test_a_folder_that_is_removed_while_it_runs(tmp_path):

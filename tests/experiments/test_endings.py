@@ -96,6 +96,12 @@ def test_a_broken_pipe_that_is_not_the_output_is_said(end):
     assert end(NoRun, raising(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == "error: Broken pipe"
 
 
+def test_without_a_standard_output(monkeypatch, end):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert end(NoRun, raising(ValueError("expected --k >= 1"))) == "error: expected --k >= 1"
+    command_line.run_command(NoRun, print, None)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("finished") / "run"

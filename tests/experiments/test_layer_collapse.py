@@ -12,7 +12,7 @@ import pytest
 
 import pruning
 from experiments import layer_collapse
-from experiments.collapse_report import critical_powers, densities, emptied
+from experiments.collapse_report import critical_powers, densities, emptied, read_published
 from experiments.layer_collapse import LayerCollapse, compression_grid
 from experiments.untrained import Network
 
@@ -118,6 +118,17 @@ def test_published_fractions_of_another_network_are_an_error_before_any_mask(tmp
     with pytest.raises(ValueError, match=r"L0_keep to L2_keep \(the network has 3 layers\)"):
         layer_collapse.run(config)
     assert not config.out_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("repeats", "message"), [(0, "columns alone"), (2, "mag at log10_.* 1 once.*line 3")]
+)
+def test_published_fractions_are_there_once(tmp_path, repeats, message):
+    reference = write_csv(tmp_path / "published.csv", 3)
+    head, line = reference.read_text().splitlines()
+    reference.write_text("\n".join([head, *[line] * repeats]) + "\n")
+    with pytest.raises(ValueError, match=message):
+        read_published(reference, layers=3)
 
 
 def test_fewer_classes_than_the_data_have_is_an_error():

@@ -106,8 +106,26 @@ def test_a_file_without_the_network_is_an_error_that_says_what_it_has(tmp_path):
     with pytest.raises(ValueError, match=r"vgg-16 on cifar10.*resnet20 on cifar100"):
         read_accuracies(path, model="vgg-16", dataset="cifar10")
     path.write_text("network,dataset\n")
-    with pytest.raises(ValueError, match="lacks accuracy, dataset"):
+    with pytest.raises(ValueError, match="lacks accuracy, method"):
         read_accuracies(path, model="vgg-16", dataset="cifar10")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([",".join(COLUMNS)], "resnet-20 on cifar10, .* has none"),
+        (
+            [",".join(COLUMNS), "resnet20,cifar10,snip,init, one-shot,90,83,0.4"],
+            "7 values.*line 2.*quotes",
+        ),
+        ([",".join((*COLUMNS, "std"))], "different columns"),
+    ],
+)
+def test_lines_that_do_not_fit_the_columns_are_named(tmp_path, lines, message):
+    path = tmp_path / "theirs.csv"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=message):
+        read_accuracies(path, model="resnet-20", dataset="cifar10")
 
 
 def test_a_finished_run_is_set_beside_a_file_given_later(tmp_path):

@@ -108,7 +108,7 @@ def test_a_folder_in_its_place(path):
     path.mkdir()
     assert_refused(path, "is a folder, where a file is expected")
     snapshots = snapshots_in(path.parents[1])
-    with pytest.raises(ValueError, match=r"expected a file to write at .* got a folder"):
+    with pytest.raises(ValueError, match="is a folder and should be a file: delete it"):
         snapshots.save("seed-0", 3, STATE)
 
 

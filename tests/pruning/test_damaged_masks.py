@@ -1,6 +1,8 @@
 """A damaged or foreign file of masks: the right masks, or one line that names it; never other masks."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -177,3 +179,12 @@ def test_like_may_have_functions_among_its_leaves(path):
 def test_a_name_that_is_too_long_is_no_file():
     with pytest.raises(ValueError, match="there is no file of masks"):
         pruning.load_masks(Path("x" * 300))
+
+
+def test_a_file_in_a_folder_of_another_user_is_not_called_missing(path, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", denied)
+    with pytest.raises(ValueError, match=r"cannot read the masks at .*: Permission denied"):
+        pruning.load_masks(path)
