@@ -31,6 +31,7 @@ def sets(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_streamed_on_four_devices_two_to_a_network(sets, tmp_path):
     whole, _ = run(sets, tmp_path / "whole")
     options = ("--stream", "--devices-per-network", "2", "--lowering", "accelerator-in-turn")

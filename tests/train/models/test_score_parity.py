@@ -69,6 +69,7 @@ def test_scores_in_float64(method, oracle):
         compare(scores, {name: file[f"score64/{name}"] * norm for name in scores}, "float64", 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
 def test_scores_in_float32(method, oracle):
     """Against our own float64, on the images in which no ReLU changes sides by rounding.
