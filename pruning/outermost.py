@@ -93,7 +93,7 @@ def _zero_in_copies(updates: PyTree, params: PyTree, masks: PyTree) -> PyTree:
     if not copies:
         difference = first_difference(masks, params) or "other shapes"
         raise ValueError(
-            "expected params that the masks inside fit, or a tree with copies of them, "
-            f"got (masks against params) {difference}; make the masks with pruning.full_masks(params) or from their scores"
+            "expected params that the masks inside fit, or a tree with copies of them, got (masks "
+            f"against params) {difference}; make them with pruning.full_masks(params)"
         )
     return updates
