@@ -37,6 +37,7 @@ def prune_remaining(scores: PyTree, masks: PyTree, fraction: Scalar) -> PyTree:
     Source: Frankle and Carbin 2019 (arXiv 1803.03635); global ranking: Renda et al. 2020
     (arXiv 2003.02389).
 
+    >>> import jax.numpy as jnp
     >>> masks = {"w": jnp.array([[True, True, True, False]])}
     >>> prune_remaining({"w": jnp.array([[3.0, 1.0, 2.0, 9.0]])}, masks, 0.4)
     {'w': Array([[ True, False,  True, False]], dtype=bool)}
@@ -68,6 +69,7 @@ def prune_remaining_by_layer(
 
     Source: Frankle and Carbin 2019 (arXiv 1803.03635), section 2; Zhou et al. 2019 (arXiv 1905.01067).
 
+    >>> import jax.numpy as jnp
     >>> masks = {"a": jnp.ones((1, 2), bool), "b": jnp.ones((1, 2), bool)}
     >>> scores = {"a": jnp.array([[3.0, 1.0]]), "b": jnp.array([[8.0, 9.0]])}
     >>> prune_remaining_by_layer(scores, masks, {"a": 0.5, "b": 0.0})
