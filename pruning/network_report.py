@@ -59,7 +59,7 @@ def network_report(
 
     Raises:
         ValueError: If the masks do not fit the params or are traced, no output depends on params, or
-            params enter ``jax.lax.while_loop``.
+            params enter a ``while_loop`` or another primitive that ``effective_masks`` refuses.
 
     >>> params = {"w": jax.numpy.ones((2, 2))}
     >>> masks = {"w": jax.numpy.array([[True, False], [False, False]])}
