@@ -21,6 +21,6 @@ def leave_at_once(signal_number: int, frame: object) -> None:
 
 
 # While ``python -m experiments.NAME`` looks for the module, its first argument is "-m". Once the command
-# runs, ``experiments.endings`` decides.
+# runs, ``experiments.engine.endings`` decides.
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, leave_at_once)

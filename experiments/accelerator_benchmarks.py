@@ -25,8 +25,8 @@ from experiments.accelerator_checks import WRONG, Finding
 from experiments.accelerator_rows import Rows, make_rows
 from experiments.accelerator_sizes import FULL, SMALLEST
 from experiments.benchmark_comparison import Unavailable
-from experiments.option_checks import check_writable
-from experiments.options import run_command
+from experiments.engine.option_checks import check_writable
+from experiments.engine.options import run_command
 from pruning.artifacts import write_atomically
 from train.recipes import lookup
 

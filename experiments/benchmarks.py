@@ -24,8 +24,8 @@ import jax
 
 from experiments.benchmark_comparison import Measurement, Unavailable, measure, measure_ceilings
 from experiments.benchmark_rows import ROWS
-from experiments.option_checks import check_count, check_writable
-from experiments.options import run_command
+from experiments.engine.option_checks import check_count, check_writable
+from experiments.engine.options import run_command
 from pruning.artifacts import write_atomically
 from train.recipes import lookup
 

@@ -12,10 +12,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.figures import save_figures
-from experiments.processes import by_first
-from experiments.reference_table import read_table
-from experiments.run_folder import Row, RunFolder, parquet
+from experiments.engine.processes import by_first
+from experiments.engine.run_folder import Row, RunFolder, parquet
+from experiments.report.figures import save_figures
+from experiments.report.reference_table import read_table
 
 KEPT, SIZE = "kept", "size"
 # As the files behind Tanaka et al.'s figures call them.

@@ -11,7 +11,8 @@ import numpy as np
 
 from experiments.compare_plan import Plan
 from experiments.compare_search import FITNESSES
-from experiments.paired import (
+from experiments.engine.run_folder import Row
+from experiments.report.paired import (
     Pairs,
     differences,
     estimate,
@@ -20,7 +21,6 @@ from experiments.paired import (
     finite_mean,
     rank_correlation,
 )
-from experiments.run_folder import Row
 
 
 class Findings:

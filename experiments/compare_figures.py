@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from experiments.compare_claims import Findings
 from experiments.compare_search import FITNESSES
-from experiments.paired import (
+from experiments.report.paired import (
     Pairs,
     at_sparsity,
     differences,

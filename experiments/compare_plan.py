@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 import pruning
 from experiments.combination import search_sparsity, sparsities_after_search
+from experiments.engine.stages import NamedMember
 from experiments.programs import (
     RandomMask,
     SeedKeys,
@@ -24,7 +25,6 @@ from experiments.programs import (
     param_shapes,
     seed_keys,
 )
-from experiments.stages import NamedMember
 from train.data import Dataset
 from train.devices import dataset_on_every_device
 from train.population import Member, Population

@@ -6,11 +6,11 @@ from experiments.compare_claims import Findings, claims
 from experiments.compare_figures import accuracy_figure, fitness_figure, sparsity_figure
 from experiments.compare_plan import Plan
 from experiments.compare_search import FITNESSES, fitted, winner
-from experiments.figures import save_figures
-from experiments.options import counted
-from experiments.paired import at_sparsity, finite_max, finite_mean, percent_cell
-from experiments.processes import by_first
-from experiments.run_folder import Row, RunFolder, parquet
+from experiments.engine.options import counted
+from experiments.engine.processes import by_first
+from experiments.engine.run_folder import Row, RunFolder, parquet
+from experiments.report.figures import save_figures
+from experiments.report.paired import at_sparsity, finite_max, finite_mean, percent_cell
 
 
 @by_first

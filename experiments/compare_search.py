@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.run_folder import Row
+from experiments.engine.run_folder import Row
 from pruning import add_standardised
 
 FITNESSES = ("weight", "gradient", "combined")

@@ -24,12 +24,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import pruning
-from experiments.figures import save_figures
+from experiments.engine.option_checks import check_sparsities
+from experiments.engine.options import counted, run_command, run_in_folder
+from experiments.engine.processes import by_first
+from experiments.engine.run_folder import Row, RunFolder, parquet
 from experiments.mark_figures import LOOKS
-from experiments.option_checks import check_sparsities
-from experiments.options import counted, run_command, run_in_folder
-from experiments.processes import by_first
-from experiments.run_folder import Row, RunFolder, parquet
+from experiments.report.figures import save_figures
 from experiments.untrained import Network, Untrained, measure
 from train.population import MemberState
 

@@ -10,9 +10,9 @@ Source of the findings: Frankle et al. 2021 (arXiv 2009.08576), sections 4 to 6.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from experiments.engine.run_folder import Row
 from experiments.mark_plan import AFTER_TRAINING, DURING_TRAINING, Plan
-from experiments.paired import Estimate, Pairs, differences, estimate
-from experiments.run_folder import Row
+from experiments.report.paired import Estimate, Pairs, differences, estimate
 
 BANDS = ((0.0, 0.8), (0.8, 0.95), (0.95, 1.0))
 MARGIN = 0.005  # what "hardly hurts" allows: half an accuracy point

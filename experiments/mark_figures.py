@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from experiments.mark_claims import Findings
 from experiments.mark_plan import AFTER_TRAINING, METHODS, Plan
-from experiments.paired import Pairs, at_sparsity, finite_deviation, finite_mean
+from experiments.report.paired import Pairs, at_sparsity, finite_deviation, finite_mean
 
 # Okabe and Ito's palette, told apart by colour-blind readers, and a few more.
 LOOKS = {

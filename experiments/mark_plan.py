@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 import pruning
+from experiments.engine.stages import NamedMember
 from experiments.programs import RandomMask, Target
 from experiments.score_methods import SCORE_METHODS
-from experiments.stages import NamedMember
 from train.population import Member
 from train.recipes import Recipe
 

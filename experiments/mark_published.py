@@ -15,8 +15,8 @@ import numpy as np
 
 from experiments.mark_claims import Findings
 from experiments.mark_plan import METHODS, Plan
-from experiments.paired import at_sparsity, finite_mean, percent_cell
-from experiments.reference_table import Line, read_table
+from experiments.report.paired import at_sparsity, finite_mean, percent_cell
+from experiments.report.reference_table import Line, read_table
 
 COLUMNS = ("network", "dataset", "method", "variant", "sparsity_percent", "accuracy", "std")
 METHOD_NAMES = {"graspabs": "grasp-absolute", "LTR/IMP": "lottery-ticket-rewinding"}

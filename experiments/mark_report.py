@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
-from experiments.figures import save_figures
+from experiments.engine.options import counted
+from experiments.engine.processes import by_first
+from experiments.engine.run_folder import Row, RunFolder, parquet, tidy_rows
 from experiments.mark_claims import (
     MARGIN,
     Findings,
@@ -13,10 +15,8 @@ from experiments.mark_claims import (
 from experiments.mark_figures import ablations_figure, methods_figure, seeds_figure, steps_figure
 from experiments.mark_plan import METHODS, Plan
 from experiments.mark_published import Reference, beside_table
-from experiments.options import counted
-from experiments.paired import at_sparsity, percent_cell
-from experiments.processes import by_first
-from experiments.run_folder import Row, RunFolder, parquet, tidy_rows
+from experiments.report.figures import save_figures
+from experiments.report.paired import at_sparsity, percent_cell
 
 ORDER = ("method", "variant", "pruned_at_step", "sparsity_target", "seed", "candidate", "epoch")
 

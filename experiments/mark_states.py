@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
+from experiments.engine.snapshots import Snapshots
+from experiments.engine.stages import NamedMember
 from experiments.mark_masks import MaskMaker, Seen
 from experiments.mark_plan import AFTER_TRAINING, Plan, mark_keys
 from experiments.programs import with_masks
-from experiments.snapshots import Snapshots
-from experiments.stages import NamedMember
 from train.population import Member, MemberState, Population, stack_members
 
 PyTree = Any

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.gated_options import GatedOptions
-from experiments.methods_plan import COMBINED, METHODS, PRUNED_LATE, MethodsPlan
-from experiments.option_checks import (
+from experiments.engine.option_checks import (
     check_above_zero,
     check_counts,
     check_different,
@@ -13,6 +11,8 @@ from experiments.option_checks import (
     check_names,
     check_sparsities,
 )
+from experiments.gated_options import GatedOptions
+from experiments.methods_plan import COMBINED, METHODS, PRUNED_LATE, MethodsPlan
 
 
 @dataclass(frozen=True, kw_only=True)

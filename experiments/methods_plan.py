@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 import pruning
 from experiments.combination import search_sparsity, sparsities_after_search
+from experiments.engine.stages import NamedMember
 from experiments.programs import RandomMask, Target
 from experiments.soft_programs import Gated
-from experiments.stages import NamedMember
 from train.population import Member
 from train.recipes import Recipe
 

@@ -7,7 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments.figures import save_figures
+from experiments.engine.options import counted
+from experiments.engine.processes import by_first
+from experiments.engine.run_folder import Row, RunFolder, parquet, tidy_rows
 from experiments.methods_plan import (
     COMBINED,
     CONTINUOUS,
@@ -22,8 +24,8 @@ from experiments.methods_plan import (
     SUPERMASK,
     MethodsPlan,
 )
-from experiments.options import counted
-from experiments.paired import (
+from experiments.report.figures import save_figures
+from experiments.report.paired import (
     at_same_kept,
     estimate,
     finite_deviation,
@@ -31,8 +33,6 @@ from experiments.paired import (
     of_seeds,
     percent_cell,
 )
-from experiments.processes import by_first
-from experiments.run_folder import Row, RunFolder, parquet, tidy_rows
 
 # Okabe and Ito's palette, told apart by colour-blind readers, and a few more.
 LOOKS = {

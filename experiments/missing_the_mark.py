@@ -33,13 +33,16 @@ import jax
 
 import pruning
 from experiments.compare_search import fitted, winner
+from experiments.engine.options import run_command, run_in_folder
+from experiments.engine.run_folder import RunFolder
+from experiments.engine.snapshots import Snapshots
+from experiments.engine.stages import NamedMember, Stage, run_stage
 from experiments.mark_masks import MaskMaker
 from experiments.mark_options import MissingTheMark
 from experiments.mark_plan import Plan
 from experiments.mark_published import read_accuracies
 from experiments.mark_report import write_results
 from experiments.mark_states import StartingStates, snapshot_name
-from experiments.options import run_command, run_in_folder
 from experiments.programs import (
     dissipating_to,
     held_masks,
@@ -47,9 +50,6 @@ from experiments.programs import (
     observe_fitness,
     param_shapes,
 )
-from experiments.run_folder import RunFolder
-from experiments.snapshots import Snapshots
-from experiments.stages import NamedMember, Stage, run_stage
 from train.data import Dataset
 from train.devices import dataset_on_every_device
 from train.population import MemberState, Population, stack_members

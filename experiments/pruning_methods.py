@@ -36,11 +36,14 @@ import jax
 
 import pruning
 from experiments.compare_search import fitted, winner
+from experiments.engine.options import run_command, run_in_folder
+from experiments.engine.run_folder import RunFolder
+from experiments.engine.snapshots import Snapshots
+from experiments.engine.stages import NamedMember, Stage, run_stage
 from experiments.mark_masks import MaskMaker, Seen
 from experiments.methods_options import PruningMethods
 from experiments.methods_plan import DENSE, SEARCH, methods_keys
 from experiments.methods_report import write_results
-from experiments.options import run_command, run_in_folder
 from experiments.programs import (
     dissipating_to,
     gradual_to,
@@ -50,10 +53,7 @@ from experiments.programs import (
     param_shapes,
     with_masks,
 )
-from experiments.run_folder import RunFolder
-from experiments.snapshots import Snapshots
 from experiments.soft_programs import continuous_sparsification, drawn_gates, gated_optimizer
-from experiments.stages import NamedMember, Stage, run_stage
 from train.data import Dataset
 from train.devices import dataset_on_every_device
 from train.population import Member, MemberState, Population, stack_members

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments.paired import finite_deviation, finite_mean
+from experiments.report.paired import finite_deviation, finite_mean
 from experiments.ticket_findings import Found, TicketFindings
 from experiments.ticket_plan import IMP, IMP_CONTINUED, LRR, METHODS, PARALLEL, REINIT, SEQUENTIAL
 

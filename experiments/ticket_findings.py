@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.paired import Estimate, at_same_kept, estimate, finite_mean
-from experiments.run_folder import Row
+from experiments.engine.run_folder import Row
+from experiments.report.paired import Estimate, at_same_kept, estimate, finite_mean
 from experiments.ticket_plan import (
     CHAIN_OF,
     DENSE,

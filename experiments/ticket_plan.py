@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 import pruning
-from experiments.run_folder import Row
+from experiments.engine.run_folder import Row
+from experiments.engine.stages import NamedMember
 from experiments.soft_programs import Gated
-from experiments.stages import NamedMember
 from train.population import Member
 from train.recipes import Recipe
 

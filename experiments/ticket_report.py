@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator
 
-from experiments.figures import save_figures
-from experiments.options import counted
-from experiments.paired import Estimate, of_seeds, percent_cell
-from experiments.processes import by_first
-from experiments.run_folder import RunFolder, parquet, tidy_rows
+from experiments.engine.options import counted
+from experiments.engine.processes import by_first
+from experiments.engine.run_folder import RunFolder, parquet, tidy_rows
+from experiments.report.figures import save_figures
+from experiments.report.paired import Estimate, of_seeds, percent_cell
 from experiments.ticket_figures import cost_figure, tickets_figure
 from experiments.ticket_findings import Found, TicketFindings
 from experiments.ticket_plan import (

@@ -31,11 +31,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.options import run_command, run_in_folder
+from experiments.engine.options import run_command, run_in_folder
+from experiments.engine.run_folder import Row, RunFolder
+from experiments.engine.stages import NamedMember, Stage, chunk_that_fits, run_stage
 from experiments.programs import held_masks, param_shapes
-from experiments.run_folder import Row, RunFolder
 from experiments.soft_programs import continuous_sparsification, gated_optimizer
-from experiments.stages import NamedMember, Stage, chunk_that_fits, run_stage
 from experiments.ticket_options import TicketSearch
 from experiments.ticket_plan import place_of
 from experiments.ticket_report import write_results

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
+from experiments.engine.run_folder import RunFolder, writing_to
+from experiments.engine.snapshots import Snapshots
+from experiments.engine.stages import NamedMember
 from experiments.programs import begun_at
-from experiments.run_folder import RunFolder, writing_to
-from experiments.snapshots import Snapshots
-from experiments.stages import NamedMember
 from experiments.ticket_plan import (
     CRITERIA,
     DENSE,

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import tyro
 
 import pruning
-from experiments.option_checks import check_stored
-from experiments.options import run_command
+from experiments.engine.option_checks import check_stored
+from experiments.engine.options import run_command
+from experiments.engine.snapshots import read_snapshot
 from experiments.programs import begun_at, held_masks, param_shapes
-from experiments.snapshots import read_snapshot
 from experiments.ticket_file import Ticket, read_ticket
 from experiments.ticket_plan import ticket_keys
 from train.capacity import members_that_fit

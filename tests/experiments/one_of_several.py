@@ -9,8 +9,8 @@ from pathlib import Path
 
 from experiments import effective_sparsity, missing_the_mark, pruning_methods, stages, ticket_search
 from experiments.effective_sparsity import EffectiveSparsity
+from experiments.engine.options import run_command
 from experiments.mark_options import MissingTheMark
-from experiments.options import run_command
 from experiments.pruning_methods import PruningMethods
 from experiments.ticket_options import TicketSearch
 

@@ -11,9 +11,9 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import options, run_folder
-from experiments.run_folder import RunFolder, is_finished, parquet
-from experiments.stored_rows import read_rows
+from experiments.engine import options, run_folder
+from experiments.engine.run_folder import RunFolder, is_finished, parquet
+from experiments.engine.stored_rows import read_rows
 from tests.damage import cut, flipped, mutated
 
 ROWS = [

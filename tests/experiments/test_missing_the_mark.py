@@ -10,13 +10,13 @@ import pytest
 
 import pruning
 from experiments import missing_the_mark
+from experiments.engine.run_folder import RunFolder
+from experiments.engine.snapshots import Snapshots
 from experiments.mark_claims import Findings
 from experiments.mark_figures import seeds_figure, steps_figure
 from experiments.mark_options import GRID, MissingTheMark
 from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, mark_keys
-from experiments.run_folder import RunFolder
 from experiments.score_methods import SCORE_METHODS
-from experiments.snapshots import Snapshots
 from train.data import load_dataset
 
 LONG = ("snip-iterative", "force")  # 100 rounds with data; tests/experiments/test_mark_masks.py

@@ -10,8 +10,8 @@ import pruning
 from experiments import pruning_methods
 from experiments.methods_plan import CONTINUOUS, GATED, METHODS, STOCHASTIC, SUPERMASK
 from experiments.methods_report import points
-from experiments.paired import at_same_kept
 from experiments.pruning_methods import PruningMethods
+from experiments.report.paired import at_same_kept
 
 SIZE = 64 * 300 + 300 * 100 + 100 * 10
 CONFIG = PruningMethods(

@@ -15,8 +15,8 @@ from safetensors.numpy import save
 
 import pruning
 from experiments import ticket_search, train_ticket
+from experiments.engine.run_folder import RunFolder
 from experiments.programs import begun_at
-from experiments.run_folder import RunFolder
 from experiments.ticket_options import TicketSearch
 from experiments.ticket_plan import CHAIN_OF, METHODS, Place, Start, place_of
 from experiments.ticket_states import TicketStates

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import options as command_line
+from experiments.engine import options as command_line
 from experiments.train_ticket import TrainTicket
 from tests.experiments.on_devices import TICKET
 from tests.forced_devices import run_module

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import stages
+from experiments.engine import stages
 from train import capacity
 from train.capacity import _peak, members_that_fit, state_bytes, step_bytes
 from train.devices import BATCH, MEMBERS

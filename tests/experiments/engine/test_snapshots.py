@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from experiments.run_folder import RunFolder
-from experiments.snapshots import Snapshots, snapshot_file
+from experiments.engine.run_folder import RunFolder
+from experiments.engine.snapshots import Snapshots, snapshot_file
 from pruning.sealed import CHECKSUM, seal, unseal
 from tests.damage import cut, flipped
 from train.population import MemberState

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from experiments import effective_sparsity, leave_at_once
-from experiments import options as command_line
 from experiments.effective_sparsity import EffectiveSparsity
+from experiments.engine import options as command_line
 
 ROOT = Path(__file__).parents[2]
 TINY = {"seeds": 1, "sparsities": (0.8, 0.9), "methods": ("random",)}

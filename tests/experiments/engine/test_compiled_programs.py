@@ -9,7 +9,7 @@ import jax
 import pytest
 from jax._src import compilation_cache
 
-from experiments.compiled_programs import CheckedCache, keep_compiled_programs
+from experiments.engine.compiled_programs import CheckedCache, keep_compiled_programs
 from tests.damage import cut, flipped
 
 NAMES = (
@@ -94,7 +94,7 @@ def test_no_damaged_program_is_run_and_it_is_kept_anew(tmp_path, capsys):
 
 COMPILE = """
 import jax, jax.numpy as jnp
-from experiments import compiled_programs
+from experiments.engine import compiled_programs
 compiled_programs.SHORTEST_COMPILATION = 0
 compiled_programs.keep_compiled_programs()
 hits = []

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.processes import as_first_sees, share, wait_for_all
-from experiments.run_folder import Row, RunFolder
-from experiments.unfinished import (
+from experiments.engine.processes import as_first_sees, share, wait_for_all
+from experiments.engine.run_folder import Row, RunFolder
+from experiments.engine.unfinished import (
     KEEP_AFTER_SECONDS,
     Chunk,
     Progress,

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from experiments import run_folder
-from experiments.run_folder import RunFolder, identity
+from experiments.engine import run_folder
+from experiments.engine.run_folder import RunFolder, identity
 from train.recipes import RECIPES
 
 

@@ -8,10 +8,10 @@ import jax
 import pytest
 from safetensors.numpy import save
 
-from experiments import stages
-from experiments.run_folder import RunFolder, parquet
-from experiments.stages import NamedMember, Stage, run_stage
-from experiments.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
+from experiments.engine import stages
+from experiments.engine.run_folder import RunFolder, parquet
+from experiments.engine.stages import NamedMember, Stage, run_stage
+from experiments.engine.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
 from pruning.sealed import seal, unseal
 from tests.damage import flipped, mutated
 from tests.train.test_population import member, population

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import tyro
 
-from experiments import processes
-from experiments.processes import join, share
+from experiments.engine import processes
+from experiments.engine.processes import join, share
 
 from .one_of_several import EXPERIMENTS, options
 
@@ -95,7 +95,7 @@ def test_a_process_that_ends_early_stops_the_others_and_the_run_goes_on(how, exi
 
 SEES = """
 import sys
-from experiments.processes import as_first_sees, join
+from experiments.engine.processes import as_first_sees, join
 number = int(sys.argv[2])
 join(sys.argv[1], 2, number)
 print(as_first_sees({"seen by": number, "names": ["network"] * (1 + number)}), file=sys.stderr)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.run_folder import RunFolder
+from experiments.engine.run_folder import RunFolder
 from pruning.sealed import read_metadata, seal, unseal
 from train.population import MemberState
 

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import tyro
 from jax.sharding import Mesh
 
-from experiments.compiled_programs import keep_compiled_programs
-from experiments.endings import errors_in_one_line
-from experiments.option_checks import MOST_EPOCHS, check_counts, check_stored
-from experiments.processes import is_first, join, wait_for_all
-from experiments.run_folder import RunFolder, identity, is_finished
+from experiments.engine.compiled_programs import keep_compiled_programs
+from experiments.engine.endings import errors_in_one_line
+from experiments.engine.option_checks import MOST_EPOCHS, check_counts, check_stored
+from experiments.engine.processes import is_first, join, wait_for_all
+from experiments.engine.run_folder import RunFolder, identity, is_finished
 from train.data import Dataset, load_dataset
 from train.devices import check_devices, device_mesh
 from train.lowering import LOWERINGS, lowered
@@ -141,7 +141,7 @@ def counted(count: int, what: str) -> str:
 def run_command(options: type[Any], run: Callable[[Any], object], description: str | None) -> None:
     """Runs an experiment with the options of the command line; a user's mistake ends it in one line.
 
-    Compiled programs are kept for the next run (``experiments.compiled_programs``).
+    Compiled programs are kept for the next run (``experiments.engine.compiled_programs``).
 
     Args:
         options: The dataclass of the options.

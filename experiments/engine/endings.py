@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import jax
 
 from experiments import leave_at_once
-from experiments.processes import leave, leave_silently
+from experiments.engine.processes import leave, leave_silently
 
 INTERRUPTED = 128 + signal.SIGINT
 NO_READER = 128 + 13  # as a command that SIGPIPE ends

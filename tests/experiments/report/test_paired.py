@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.paired import differences, estimate, rank_correlation
+from experiments.report.paired import differences, estimate, rank_correlation
 
 
 def test_the_seed_is_the_unit():

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.run_folder import Row, RunFolder
-from experiments.snapshots import read_state, state_file
+from experiments.engine.run_folder import Row, RunFolder
+from experiments.engine.snapshots import read_state, state_file
 from pruning.sealed import unseal
 from train.population import MemberState
 

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.run_folder import RunFolder
+from experiments.engine.run_folder import RunFolder
 
 
 def save_figures(folder: RunFolder, figures: Mapping[str, Figure]) -> None:
