@@ -1,1 +1,1 @@
-"""What every experiment runs on: options, the folder of a run, stages, snapshots, processes; no method."""
+"""What every experiment runs on: options, the folder of a run, stages, snapshots, processes."""
