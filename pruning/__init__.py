@@ -61,7 +61,7 @@ from pruning.masks import (
 from pruning.network_report import NetworkRow, network_report
 from pruning.outermost import hold_outside
 from pruning.rankable import check_rankable
-from pruning.reading_masks import get_masks
+from pruning.reading_masks import get_masks, set_masks
 from pruning.scores import (
     displacement_scores,
     magnitude_increase_scores,
@@ -161,6 +161,7 @@ __all__ = [
     "rescaled_masks",
     "sampled_masks",
     "save_masks",
+    "set_masks",
     "shuffle_masks",
     "smart_ratios",
     "snip_scores",

@@ -45,6 +45,58 @@ def get_masks(opt_state: Any) -> PyTree:
     return masks
 
 
+def set_masks(opt_state: Any, masks: PyTree) -> Any:
+    """Gives an optimizer's state other masks, for instance to prune a network in the middle of training.
+
+    All else in the state stays: momentum, moments, counts. Where several transformations hold masks, each
+    gets those of its part of the params. The params are the caller's to mask (``apply_masks``).
+
+    Args:
+        opt_state: The state of a chain with ``hold_masks``, ``dissipate`` or any transformation
+            whose NamedTuple state has a field ``masks`` of bool arrays.
+        masks: A tree of masks of the same structure and shapes; may be traced.
+
+    Returns:
+        The state; ``get_masks`` returns these masks from it.
+
+    Raises:
+        ValueError: If the state holds no masks, has been restored without its types, or the masks do not
+            fit those that are there.
+
+    >>> import optax, pruning
+    >>> tx = optax.chain(optax.sgd(0.1), pruning.hold_masks({"w": jnp.array([[True, True]])}))
+    >>> state = set_masks(tx.init({"w": jnp.ones((1, 2))}), {"w": jnp.array([[True, False]])})
+    >>> get_masks(state)
+    {'w': Array([[ True, False]], dtype=bool)}
+    """
+    if not any(map(holds_masks, jax.tree.leaves(opt_state, is_leaf=holds_masks))):
+        raise ValueError(_no_masks(opt_state))
+
+    def other(path: Any, there: Any, mask: Any) -> Any:
+        if there is None:
+            return None
+        if jnp.shape(mask) != jnp.shape(there) or mask.dtype != jnp.bool_:
+            what = None if mask is None else f"{mask.dtype}{list(jnp.shape(mask))}"
+            raise ValueError(
+                f"expected a mask of shape {list(jnp.shape(there))} at {jax.tree_util.keystr(path)}, as the "
+                f"optimizer's state has there, got {what}"
+            )
+        return jnp.asarray(mask)
+
+    def with_masks(node: Any) -> Any:
+        if not holds_masks(node):
+            return node
+        fitted = fit_masks(masks, node.masks)
+        try:
+            return node._replace(
+                masks=jax.tree_util.tree_map_with_path(other, node.masks, fitted, is_leaf=is_none)
+            )
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"expected masks like those of the optimizer's state: {error}") from error
+
+    return jax.tree.map(with_masks, opt_state, is_leaf=holds_masks)
+
+
 def holds_masks(state: Any) -> bool:
     """Whether a node of a state is a transformation's that holds masks.
 

@@ -21,7 +21,7 @@ from train.data import Dataset
 from train.devices import over_batch_devices
 from train.evaluation import apply_model, cross_entropy
 from train.preprocessing import preprocess, preprocess_for_training
-from train.recipes import Recipe, make_optimizer
+from train.recipes import Recipe, make_optimizer, with_schedules_at
 from train.reparametrization import Reparametrization
 
 PyTree = Any
@@ -64,6 +64,19 @@ class MemberState(NamedTuple):
     step: jax.Array
 
 
+def pruned(state: MemberState, masks: PyTree) -> MemberState:
+    """The same network under other masks; its optimizer goes on as it was.
+
+    Args:
+        state: Of a member whose optimizer's state holds masks.
+        masks: Masks of its params.
+    """
+    return state._replace(
+        params=pruning.apply_masks(state.params, masks),
+        opt_state=pruning.set_masks(state.opt_state, masks),
+    )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MemberTraining:
     """The training of one member; everything that a population's members have in common.
@@ -100,12 +113,31 @@ class MemberTraining:
         Args:
             member: Which.
         """
-        transformation = self._transformation(member)
         variables = self.initial_variables(member.init_key)
         # The masks decide what is trained, and the optimizer's state is made from that.
-        trained = self.reparametrization.begin(variables["params"], transformation, member.method)
-        batch_stats = variables.get("batch_stats", {})
-        return MemberState(trained, batch_stats, transformation.init(trained), jnp.int32(0))
+        trained = self.reparametrization.begin(
+            variables["params"], self._transformation(member), member.method
+        )
+        return self.begin(member, trained, variables.get("batch_stats", {}), None, jnp.int32(0))
+
+    def begin(
+        self, member: Member, trained: PyTree, batch_stats: PyTree, masks: PyTree, step: jax.Array
+    ) -> MemberState:
+        """The state of a member that begins with given weights; its optimizer knows nothing but the step.
+
+        Args:
+            member: Which.
+            trained: What is trained, in the place of what ``start`` makes of the member's key.
+            batch_stats: Running statistics of batch normalisation.
+            masks: Of the params, which are put under them; None for those that the method begins with.
+            step: Its place in the data and in the schedule of the learning rate.
+        """
+        if masks is not None:
+            trained = pruning.apply_masks(trained, masks)
+        opt_state = self._transformation(member).init(trained)
+        if masks is not None:
+            opt_state = pruning.set_masks(opt_state, masks)
+        return MemberState(trained, batch_stats, with_schedules_at(opt_state, step), step)
 
     def steps(
         self,
@@ -165,13 +197,13 @@ class MemberTraining:
         order = jax.random.permutation(shuffle_key, examples)
         return jnp.resize(order, (self.steps_per_epoch, self.recipe.batch_size))
 
-    def sparsity(self, state: MemberState) -> jax.Array:
-        """The fraction of prunable weights that a member's masks remove.
+    def masks(self, state: MemberState) -> PyTree:
+        """What is kept of a member's weights.
 
         Args:
             state: Of the member.
         """
-        return pruning.sparsity(self.reparametrization.masks(state.params, state.opt_state))
+        return self.reparametrization.masks(state.params, state.opt_state)
 
     def tested(self, state: MemberState, member: Member) -> Callable[[jax.Array], jax.Array]:
         """What evaluation runs: from uint8 images, (B, H, W, C), to logits.

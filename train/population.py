@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from train.data import Dataset, Split, hold_out
 from train.devices import device_mesh, on_their_devices, over_devices
-from train.member_training import Member, MemberState, MemberTraining, Method
+from train.member_training import Member, MemberState, MemberTraining, Method, pruned
 from train.members import map_members
 from train.recipes import Recipe
 from train.reparametrization import DIRECT, Reparametrization
@@ -29,6 +29,17 @@ from train.streamed_data import StreamedData
 from train.whole_data import WholeData
 
 PyTree = Any
+
+__all__ = [
+    "EpochResult",
+    "Member",
+    "MemberState",
+    "MemberTraining",
+    "Method",
+    "Population",
+    "pruned",
+    "stack_members",
+]
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,7 @@ class Population:
         source = StreamedData if is_stored(train.images) else WholeData
         self._data = source(self._training, train, evaluated, self.execute)
         self._start = jax.jit(self._start_members)
+        self._begin = jax.jit(self._training.begin)
 
     @property
     def train_split(self) -> Split:
@@ -124,6 +136,38 @@ class Population:
             Stacked states at step 0.
         """
         return self._start(members, jnp.int32(len(members.init_key)))
+
+    def begin(
+        self,
+        member: Member,
+        trained: PyTree,
+        batch_stats: PyTree,
+        *,
+        masks: PyTree = None,
+        step: int = 0,
+    ) -> MemberState:
+        """The state of one member that begins with given weights and masks, at a step of the training.
+
+        Args:
+            member: Not stacked.
+            trained: Its params, or what a reparametrization trains in their place.
+            batch_stats: Running statistics of batch normalisation; empty for models without.
+            masks: Under which it is trained; None for those that the method begins with.
+            step: Its place in the data and in the schedule of the learning rate. Otherwise the optimizer
+                is new: momentum and moments are zero.
+
+        Returns:
+            A state, to be stacked for ``train``.
+        """
+        return self._begin(member, trained, batch_stats, masks, jnp.int32(step))
+
+    def masks(self, states: MemberState) -> PyTree:
+        """What is kept of the weights.
+
+        Args:
+            states: Of one member, or stacked.
+        """
+        return self._training.masks(states)
 
     def train(
         self,

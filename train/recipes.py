@@ -229,6 +229,23 @@ def make_optimizer(
     return lookup(OPTIMIZERS, recipe.optimizer, "optimizer")(recipe, schedule, weight_decay)
 
 
+def with_schedules_at(opt_state: Any, step: Any) -> Any:
+    """A new optimizer state, of ``make_optimizer`` or a chain with it, whose schedule is at a later step.
+
+    Args:
+        opt_state: From ``init``.
+        step: Training steps before.
+
+    Returns:
+        The state; momentum and moments, and their own counts, are as new.
+    """
+
+    def is_of_schedule(path: Any, _: Any) -> bool:
+        return getattr(path[-1], "tuple_name", None) == optax.ScaleByScheduleState.__name__
+
+    return optax.tree.set(opt_state, is_of_schedule, count=step)
+
+
 def _sgd(recipe: Recipe, schedule: optax.Schedule, weight_decay: Any) -> Any:
     momentum = recipe.momentum or None
     return _decayed(recipe, weight_decay, optax.sgd(schedule, momentum, recipe.nesterov))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+import pruning
 from train.data import Split
 from train.devices import BATCH, on_every_device, on_their_devices, over_devices
 from train.evaluation import Totals, add_batch, evaluation_batches, no_totals
@@ -62,7 +63,7 @@ class StreamedData:
         self._orders = jax.jit(jax.vmap(training.order, in_axes=(0, None, None)), static_argnums=2)
         self._program = jax.jit(self._train_members, donate_argnums=0)
         self._test = jax.jit(self._test_members)
-        self._sparsity = jax.jit(jax.vmap(training.sparsity))
+        self._sparsity = jax.jit(jax.vmap(lambda state: pruning.sparsity(training.masks(state))))
 
     def epoch(
         self, states: MemberState, members: Member, count: jax.Array, within: tuple[int, int]

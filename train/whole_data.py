@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import pruning
 from train.data import Split
 from train.devices import on_every_device, over_devices
 from train.evaluation import evaluate
@@ -94,7 +95,7 @@ class WholeData:
         state, total = self.training.steps(state, jnp.float32(0), member, within=within, fetch=fetch)
         metrics = {
             "train_loss": total / (within[1] - within[0]),
-            "sparsity": self.training.sparsity(state),
+            "sparsity": pruning.sparsity(self.training.masks(state)),
         }
         logits = self.training.tested(state, member)
         for name, split in evaluated.items():

@@ -505,6 +505,14 @@ ROWS = {
         run=lambda key, params: pruning.get_masks(pruning.hold_masks(every_other(params)).init(params)),
         check=checks.masks(0.5, 0.5),
     ),
+    "set_masks": Row(
+        run=lambda key, params: pruning.get_masks(
+            pruning.set_masks(
+                pruning.hold_masks(pruning.full_masks(params)).init(params), every_other(params)
+            )
+        ),
+        check=checks.masks(0.5, 0.5),
+    ),
     # Files
     "save_masks": Row(
         run=through_a_file(lambda path, params: path.stat().st_size),
