@@ -25,10 +25,10 @@ from experiments.accelerator_checks import WRONG, Finding
 from experiments.accelerator_rows import Rows, make_rows
 from experiments.accelerator_sizes import FULL, SMALLEST
 from experiments.benchmark_comparison import Unavailable
-from experiments.engine.option_checks import check_writable
 from experiments.engine.options import run_command
+from experiments.options.checks import check_writable
 from pruning.artifacts import write_atomically
-from train.recipes import lookup
+from train.lookup import lookup
 
 LONGEST_REASON = 300  # Characters: what runs out of memory says much.
 

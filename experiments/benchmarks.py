@@ -24,10 +24,10 @@ import jax
 
 from experiments.benchmark_comparison import Measurement, Unavailable, measure, measure_ceilings
 from experiments.benchmark_rows import ROWS
-from experiments.engine.option_checks import check_count, check_writable
 from experiments.engine.options import run_command
+from experiments.options.checks import check_count, check_writable
 from pruning.artifacts import write_atomically
-from train.recipes import lookup
+from train.lookup import lookup
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,10 @@ from typing import Any
 from experiments.compare_plan import Plan, Programs, make_programs
 from experiments.compare_report import write_results
 from experiments.compare_search import fitted, winner
-from experiments.engine.option_checks import check_counts, check_finite, check_sparsities
 from experiments.engine.options import TrainingOptions, run_command, run_in_folder
 from experiments.engine.run_folder import RunFolder
 from experiments.engine.stages import Stage, run_stage
+from experiments.options.checks import check_counts, check_finite, check_sparsities
 from experiments.programs import observe_fitness
 from train.progress import training_progress
 from train.recipes import build_model

@@ -24,11 +24,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import pruning
-from experiments.engine.option_checks import check_sparsities
 from experiments.engine.options import counted, run_command, run_in_folder
 from experiments.engine.processes import by_first
 from experiments.engine.run_folder import Row, RunFolder, parquet
 from experiments.mark_figures import LOOKS
+from experiments.options.checks import check_sparsities
 from experiments.report.figures import save_figures
 from experiments.untrained import Network, Untrained, measure
 from train.population import MemberState

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.engine.option_checks import check_above_zero, check_different, check_finite
 from experiments.engine.options import TrainingOptions
+from experiments.options.checks import check_above_zero, check_different, check_finite
 from experiments.soft_programs import check_start
 
 

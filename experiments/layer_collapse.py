@@ -23,9 +23,9 @@ import jax
 
 import pruning
 from experiments.collapse_report import KEPT, SIZE, read_published, write_results
-from experiments.engine.option_checks import check_above_zero, check_file
 from experiments.engine.options import counted, run_command, run_in_folder
 from experiments.engine.run_folder import Row, RunFolder
+from experiments.options.checks import check_above_zero, check_file
 from experiments.untrained import Network, Untrained, measure
 from train.models import depth_order
 from train.population import MemberState

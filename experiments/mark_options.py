@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.engine.option_checks import (
+from experiments.engine.options import TrainingOptions
+from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, Plan
+from experiments.options.checks import (
     check_counts,
     check_file,
     check_names,
     check_sparsities,
     check_steps_within,
 )
-from experiments.engine.options import TrainingOptions
-from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, Plan
 
 GRID = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
 DEFAULT_METHODS = tuple(

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.engine.option_checks import (
+from experiments.gated_options import GatedOptions
+from experiments.methods_plan import COMBINED, METHODS, PRUNED_LATE, MethodsPlan
+from experiments.options.checks import (
     check_above_zero,
     check_counts,
     check_different,
@@ -11,8 +13,6 @@ from experiments.engine.option_checks import (
     check_names,
     check_sparsities,
 )
-from experiments.gated_options import GatedOptions
-from experiments.methods_plan import COMBINED, METHODS, PRUNED_LATE, MethodsPlan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from experiments.engine.option_checks import check_counts, check_finite, check_names, check_steps_within
 from experiments.gated_options import GatedOptions
+from experiments.options.checks import check_counts, check_finite, check_names, check_steps_within
 from experiments.soft_programs import check_start
 from experiments.ticket_plan import CRITERIA, METHODS, TicketPlan
 from pruning.counting import check_sparsity
-from train.recipes import lookup
+from train.lookup import lookup
 
 
 @dataclass(frozen=True, kw_only=True)

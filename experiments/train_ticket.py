@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import tyro
 
 import pruning
-from experiments.engine.option_checks import check_stored
 from experiments.engine.options import run_command
 from experiments.engine.snapshots import read_snapshot
+from experiments.options.checks import check_stored
 from experiments.programs import begun_at, held_masks, param_shapes
 from experiments.ticket_file import Ticket, read_ticket
 from experiments.ticket_plan import ticket_keys

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 
 import pruning
-from experiments.engine.option_checks import MOST_CLASSES, check_counts, check_names
 from experiments.engine.options import Options
 from experiments.engine.processes import share, wait_for_all
 from experiments.engine.run_folder import Row, RunFolder
 from experiments.mark_masks import MaskMaker
+from experiments.options.checks import MOST_CLASSES, check_counts, check_names
 from experiments.score_methods import SCORE_METHODS
 from train.data import Dataset
 from train.evaluation import apply_model

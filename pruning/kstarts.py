@@ -199,8 +199,30 @@ def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
     k = len(jax.tree.leaves(masks)[0])
     if jnp.shape(fitness) != (k,):
         raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
-    winner = jnp.argmax(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf))
+    winner = fittest_candidate(fitness)
     return KStarts(take_candidates(masks, winner), take_candidates(params, winner), winner, fitness)
+
+
+def fittest_candidate(fitness: jax.Array) -> jax.Array:
+    """The index of the highest fitness, for candidates that are known by it alone.
+
+    ``fittest`` returns the winner's masks and params as well.
+
+    Args:
+        fitness: Shape (K,). What is not finite ranks below all that is.
+
+    Returns:
+        An int32 scalar; ties go to the lower index.
+
+    Raises:
+        ValueError: If the fitness is not of the shape (K,), with K of at least 1.
+
+    >>> int(fittest_candidate(jnp.array([1.0, jnp.nan, 3.0, 3.0])))
+    2
+    """
+    if jnp.ndim(fitness) != 1 or not len(fitness):
+        raise ValueError(f"expected a fitness of shape (K,), got {jnp.shape(fitness)}")
+    return jnp.argmax(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf))
 
 
 def weight_fitness(params: PyTree, gradient_sums: PyTree, masks: PyTree) -> jax.Array:

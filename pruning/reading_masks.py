@@ -76,10 +76,11 @@ def set_masks(opt_state: Any, masks: PyTree) -> Any:
         if there is None:
             return None
         if jnp.shape(mask) != jnp.shape(there) or mask.dtype != jnp.bool_:
-            what = None if mask is None else f"{mask.dtype}{list(jnp.shape(mask))}"
+            where = jax.tree_util.keystr(path)
+            got = None if mask is None else f"{mask.dtype}{list(jnp.shape(mask))}"
             raise ValueError(
-                f"expected a mask of shape {list(jnp.shape(there))} at {jax.tree_util.keystr(path)}, as the "
-                f"optimizer's state has there, got {what}"
+                f"expected a mask of shape {list(jnp.shape(there))} at {where}, as in the optimizer's "
+                f"state, got {got}"
             )
         return jnp.asarray(mask)
 

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
+from train.lookup import lookup
 from train.models import INITIALIZERS, SCALE_INITIALIZERS, make_model
 
 Mean = tuple[float, ...]
@@ -125,25 +126,6 @@ class Recipe:
     def steps_per_epoch(self, examples: int) -> int:
         """Steps in which an epoch sees every one of ``examples`` at least once."""
         return math.ceil(examples / self.batch_size)
-
-
-def lookup(table: dict[str, Any], name: str, what: str) -> Any:
-    """Finds a name that was given on the command line or in a config.
-
-    Args:
-        table: The valid names.
-        name: The one given.
-        what: What the error calls it.
-
-    Returns:
-        The table's entry.
-
-    Raises:
-        ValueError: If there is none; lists the valid names.
-    """
-    if name not in table:
-        raise ValueError(f"unknown {what} {name!r}; the valid names are: {', '.join(table)}")
-    return table[name]
 
 
 def build_model(name: str, recipe: Recipe, *, num_classes: int) -> nn.Module:

@@ -24,12 +24,12 @@ class Progress(NamedTuple):
     """How far a chunk has come.
 
     Attributes:
-        states: Its stacked states; None for those of its beginning.
+        states: Its stacked states.
         step: Training steps taken.
         rows: Of the epochs behind it.
     """
 
-    states: MemberState | None
+    states: MemberState
     step: int
     rows: list[Row]
 

@@ -416,6 +416,10 @@ ROWS = {
         ),
         check=checks.winner,
     ),
+    "fittest_candidate": Row(
+        run=lambda key, params: pruning.fittest_candidate(jnp.array([1.0, 3.0, 2.0])),
+        check=lambda winner, params: None if winner == 1 else checks.fail(winner),
+    ),
     "weight_fitness": Row(
         run=lambda key, params: pruning.weight_fitness(stacked(params), None, stacked_masks(params)),
         check=checks.fitness,

@@ -9,8 +9,9 @@ so this is a process of its own.
 import sys
 from pathlib import Path
 
-from experiments import missing_the_mark, ticket_search, train_ticket
 from experiments.engine.options import run_command
+
+from experiments import missing_the_mark, ticket_search, train_ticket
 from experiments.mark_options import MissingTheMark
 from experiments.ticket_options import TicketSearch
 from experiments.train_ticket import TrainTicket

@@ -7,9 +7,10 @@ import os
 import sys
 from pathlib import Path
 
+from experiments.engine.options import run_command
+
 from experiments import effective_sparsity, missing_the_mark, pruning_methods, stages, ticket_search
 from experiments.effective_sparsity import EffectiveSparsity
-from experiments.engine.options import run_command
 from experiments.mark_options import MissingTheMark
 from experiments.pruning_methods import PruningMethods
 from experiments.ticket_options import TicketSearch

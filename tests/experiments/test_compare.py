@@ -20,7 +20,7 @@ from experiments import compare
 from experiments.compare import Compare
 from experiments.compare_plan import Plan, make_programs, seed_keys
 from experiments.engine.run_folder import RunFolder, is_finished
-from experiments.engine.stored_rows import parquet
+from experiments.report.stored_rows import parquet
 from experiments.programs import with_masks
 from train.data import load_dataset
 from train.devices import device_mesh

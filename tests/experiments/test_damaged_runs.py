@@ -13,7 +13,7 @@ import pytest
 
 from experiments.engine import options, run_folder
 from experiments.engine.run_folder import RunFolder, is_finished, parquet
-from experiments.engine.stored_rows import read_rows
+from experiments.report.stored_rows import read_rows
 from tests.damage import cut, flipped, mutated
 
 ROWS = [

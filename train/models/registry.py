@@ -2,10 +2,12 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from train.models.initializers import KAIMING_NORMAL, ONES
@@ -108,3 +110,17 @@ def make_model(
     if name not in _WITHOUT_BATCH_NORM:
         options["scale_init"] = scale_init
     return find_model(name)(num_classes=num_classes, **options)
+
+
+def param_shapes(model: nn.Module, image_shape: Sequence[int]) -> Any:
+    """The shapes of a model's params; computes nothing.
+
+    Args:
+        model: From images to logits.
+        image_shape: (H, W, C) of an image.
+
+    Returns:
+        The params, as ``jax.ShapeDtypeStruct``.
+    """
+    image = jnp.zeros((1, *image_shape))
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), image)["params"])

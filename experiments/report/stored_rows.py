@@ -14,35 +14,39 @@ import pyarrow.parquet as pq
 
 Row = dict[str, Any]
 
+RUN = b"run"
+"""The key of what the metadata say of the run."""
+
 HASH = b"rows-sha256"
 """Its key in the table's metadata; files from before have none."""
 
 
-def parquet(rows: list[Row]) -> bytes:
+def parquet(rows: list[Row], run: dict[str, Any] | None = None) -> bytes:
     """A parquet file of rows; a column that some rows lack is null there.
 
     Args:
         rows: At least one.
+        run: What the file says of the run that the rows are of, if it is all of its results.
 
     Returns:
         The file's bytes.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = pa.table({name: [row.get(name) for row in rows] for name in names})
-    table = table.replace_schema_metadata({HASH: _hash(table.to_pylist())})
+    about = {} if run is None else {RUN: json.dumps(run).encode()}
+    table = table.replace_schema_metadata({HASH: _hash(table.to_pylist())} | about)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue().to_pybytes()
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file.
+    """The rows of a file, as they were written; see ``read_results``."""
+    return read_results(path)[0]
 
-    Args:
-        path: The file.
 
-    Returns:
-        As they were written.
+def read_results(path: Path) -> tuple[list[Row], dict[str, Any] | None]:
+    """The rows of a file, as they were written, and what it says of their run; None if nothing.
 
     Raises:
         ValueError: If it is no parquet file, is damaged, or cannot be read, in words that go on after
@@ -60,7 +64,8 @@ def read_rows(path: Path) -> list[Row]:
     expected = (table.schema.metadata or {}).get(HASH)
     if expected is not None and expected != _hash(rows):
         raise ValueError("cannot be read (its rows are not those that were written)")
-    return rows
+    run = (table.schema.metadata or {}).get(RUN)
+    return rows, None if run is None else json.loads(run)
 
 
 def _hash(rows: list[Row]) -> bytes:

@@ -1,19 +1,17 @@
-"""The static masks of ``experiments.missing_the_mark``: which method sees what, and its ablations.
+"""Static masks of scored methods: what a score sees, compiled once for all sparsities.
 
-A method is a function from what it may see to scores, and a number of rounds. Data, where a method
-sees any, are 10 examples a class, without augmentation, in one batch unless the recipe says otherwise;
-batch normalisation is in the mode that the recipe names, but for SynFlow, which scores in inference
-mode with all params and running means made positive, in float64.
-
-Counts are exact: they are computed in Python and passed to the compiled selection. Products are computed
-in full precision, also where an accelerator's default is a shorter one.
+Data, where a method sees any, are 10 examples a class, without augmentation, in one batch unless the
+recipe says otherwise; batch normalisation is in the mode that the recipe names, but for SynFlow, which
+scores in inference mode with all params and running means made positive, in float64. Products are
+computed in full precision, also where an accelerator's default is a shorter one.
 
 Source: Frankle et al. 2021 (arXiv 2009.08576), section 3 and appendix A.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,49 +19,88 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
-from experiments.score_methods import SCORE_METHODS, Allocation, Losses, Seen
 from pruning.iterative import Rounds, prune_in_rounds, pruned_counts
-from pruning.selection import keep_highest
 from train.data import Dataset, Split
 from train.evaluation import apply_model, cross_entropy
-from train.population import MemberState
+from train.examples import balanced_examples
+from train.models import layers_in_order
 from train.preprocessing import preprocess
-from train.recipes import Recipe, lookup
+from train.recipes import Recipe
 
 PyTree = Any
+Allocation = Callable[[PyTree, float, list[str]], PyTree]
 EXAMPLES_PER_CLASS = 10
 _MEND = "the output or its gradient overflows or is NaN; try another initializer or a smaller network"
 GRASP_TEMPERATURE = 200
 
 
+class Seen(NamedTuple):
+    """What a score may look at; the images as they lie in the data set, uint8."""
+
+    key: jax.Array
+    params: PyTree
+    other_params: PyTree
+    batch_stats: PyTree
+    images: jax.Array
+    labels: jax.Array
+
+
+class Losses(NamedTuple):
+    """What a score may differentiate, for one network's statistics and examples."""
+
+    loss: Callable[[PyTree, Any], jax.Array]
+    cooled_loss: Callable[[PyTree, Any], jax.Array]
+    output: Callable[[PyTree], jax.Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How a method ranks weights.
+
+    Attributes:
+        scores: ``scores(losses, seen, masked_params)``.
+        rounds: In how many rounds it prunes.
+        may_return: Whether a pruned weight may return in a later round.
+        in_float64: Whether it is computed in float64.
+        allocation: ``allocation(params, sparsity, layers)`` gives each layer its sparsity, ``layers``
+            being their paths from input to output; None for one ranking of all weights.
+    """
+
+    scores: Callable[[Losses, Seen, PyTree], PyTree]
+    rounds: int = 1
+    may_return: bool = False
+    in_float64: bool = False
+    allocation: Allocation | None = None
+
+
 class MaskMaker:
-    """Makes the masks of one model, recipe and data set; compiles each method once."""
+    """Makes the masks of one model, recipe and data set; compiles each ranking once."""
 
     def __init__(self, model: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
-        """Prepares the methods; nothing is compiled yet.
+        """Prepares; nothing is compiled yet.
 
         Args:
-            model: From images to logits, computing in float32.
+            model: Computing in float32.
             dataset: Whose training split is scored.
             recipe: Says how images are normalised and in which mode batches are.
         """
         self.model, self.dataset, self.recipe = model, dataset, recipe
-        self._keep_highest = jax.jit(keep_highest)
+        self.layers = layers_in_order(model, dataset.train.images.shape[1:])
         self._scores = lru_cache(maxsize=None)(self._compile_scores)
         self._rounds = lru_cache(maxsize=None)(self._compile_rounds)
-        self._last: tuple[str, Seen | None, PyTree] = ("", None, None)
+        self._last: tuple[Ranking | None, Seen | None, PyTree] = (None, None, None)
 
-    def seen(self, seed: int, key: jax.Array, state: MemberState, other_params: PyTree) -> Seen:
+    def seen(
+        self, seed: int, key: jax.Array, params: PyTree, batch_stats: PyTree, other_params: PyTree
+    ) -> Seen:
         """What a method may see of a network and of the data.
 
         Args:
             seed: Of the choice of examples.
             key: Of the method's own randomness.
-            state: The network.
+            params: The network's.
+            batch_stats: Its running statistics.
             other_params: Another draw of its initial weights.
-
-        Returns:
-            The network, and 10 examples a class.
         """
         split = balanced_examples(self.dataset.train, EXAMPLES_PER_CLASS, seed=seed)
         if self.recipe.score_batch_size is not None:
@@ -71,60 +108,51 @@ class MaskMaker:
             order = np.random.default_rng(seed).permutation(len(split.labels))
             split = Split(split.images[order], split.labels[order])
         images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
-        return Seen(key, state.params, other_params, state.batch_stats, images, labels)
+        return Seen(key, params, other_params, batch_stats, images, labels)
 
-    def masks(self, name: str, seen: Seen, sparsity: float, *, invert: bool = False) -> PyTree:
+    def masks(
+        self, name: str, ranking: Ranking, seen: Seen, sparsity: float, *, invert: bool = False
+    ) -> PyTree:
         """Masks of an exact sparsity.
 
         Args:
-            name: A name in ``SCORE_METHODS``.
-            seen: What the method may see; where it is the same object as in the call before, scores of
-                a method with one round are not computed again.
+            name: Of the method, for errors.
+            ranking: Where it and ``seen`` are the same objects as in the call before, scores of one round
+                are not computed again.
+            seen: What the method may see.
             sparsity: Fraction removed.
             invert: Whether the other end of the ranking is kept, in every round.
 
-        Returns:
-            The masks.
-
         Raises:
-            ValueError: If there is no method of that name, or its scores cannot be ranked.
+            ValueError: If the scores cannot be ranked.
         """
-        method = lookup(SCORE_METHODS, name, "method")
-        if method.allocation is not None:
-            return self._allocated(method.allocation, seen, sparsity)
-        size = pruning.count_prunable(pruning.full_masks(seen.params))
-        with jax.enable_x64(method.in_float64), jax.default_matmul_precision("highest"):
-            if method.rounds == 1:
-                scores = self._one_rounds_scores(name, seen)
+        with jax.enable_x64(ranking.in_float64), jax.default_matmul_precision("highest"):
+            if ranking.rounds == 1:
+                scores = self._one_rounds_scores(name, ranking, seen)
+                if ranking.allocation is not None:
+                    sparsities = ranking.allocation(seen.params, sparsity, self.layers)
+                    return pruning.layerwise_masks(scores, sparsities)
                 scores = pruning.invert_scores(scores) if invert else scores
-                return self._keep_highest(scores, jnp.int32(pruning.pruned_count(sparsity, size)))
-            counts = pruned_counts(sparsity, method.rounds, size)
-            seen = _cast(seen, in_float64=method.in_float64)
-            found = self._rounds(name, invert)(seen, counts)
+                return pruning.global_masks(scores, sparsity)
+            size = pruning.count_prunable(pruning.full_masks(seen.params))
+            counts = pruned_counts(sparsity, ranking.rounds, size)
+            seen = _cast(seen, in_float64=ranking.in_float64)
+            found = self._rounds(ranking, invert)(seen, counts)
             for first, what in ((found.failed, "NaN"), (found.unranked, "all 0, or not finite,")):
-                if first < method.rounds:
-                    where = f"in round {int(first) + 1} of {method.rounds}"
+                if first < ranking.rounds:
+                    where = f"in round {int(first) + 1} of {ranking.rounds}"
                     raise ValueError(f"the scores of {name} are {what} {where}: {_MEND}")
             return found.masks
 
-    def _allocated(self, allocation: Allocation, seen: Seen, sparsity: float) -> PyTree:
-        """Random masks with an exact count in each layer."""
-
-        def keep(scores: jax.Array, layer: float) -> jax.Array:
-            return self._keep_highest(scores, jnp.int32(pruning.pruned_count(layer, scores.size)))
-
-        scores = pruning.random_scores(seen.key, seen.params)
-        return jax.tree.map(keep, scores, allocation(seen.params, sparsity))
-
-    def _one_rounds_scores(self, name: str, seen: Seen) -> PyTree:
+    def _one_rounds_scores(self, name: str, ranking: Ranking, seen: Seen) -> PyTree:
         """The scores of the network as it is, checked; computed once for what is seen."""
-        if self._last[0] != name or self._last[1] is not seen:
-            scores = self._scores(name)(seen)
+        if self._last[0] is not ranking or self._last[1] is not seen:
+            scores = self._scores(ranking)(seen)
             for path, leaf in jax.tree_util.tree_leaves_with_path(scores):
                 if not bool(jnp.all(jnp.isfinite(leaf))):
                     where = jax.tree_util.keystr(path)
                     raise ValueError(f"the scores of {name} are not finite at {where}: {_MEND}")
-            self._last = name, seen, scores
+            self._last = ranking, seen, scores
         return self._last[2]
 
     def _losses(self, seen: Seen) -> Losses:
@@ -151,20 +179,17 @@ class MaskMaker:
             output=output,
         )
 
-    def _compile_scores(self, name: str) -> Callable[[Seen], PyTree]:
-        method = SCORE_METHODS[name]
-        return jax.jit(lambda seen: method.scores(self._losses(seen), seen, seen.params))
+    def _compile_scores(self, ranking: Ranking) -> Callable[[Seen], PyTree]:
+        return jax.jit(lambda seen: ranking.scores(self._losses(seen), seen, seen.params))
 
-    def _compile_rounds(self, name: str, invert: bool) -> Callable[[Seen, jax.Array], Rounds]:
-        method = SCORE_METHODS[name]
-
+    def _compile_rounds(self, ranking: Ranking, invert: bool) -> Callable[[Seen, jax.Array], Rounds]:
         @jax.jit
         def masks(seen: Seen, counts: jax.Array) -> Rounds:
             def score(params: PyTree) -> PyTree:
-                scores = method.scores(self._losses(seen), seen, params)
+                scores = ranking.scores(self._losses(seen), seen, params)
                 return pruning.invert_scores(scores) if invert else scores
 
-            return prune_in_rounds(score, seen.params, counts, may_return=method.may_return)
+            return prune_in_rounds(score, seen.params, counts, may_return=ranking.may_return)
 
         return masks
 
@@ -199,25 +224,6 @@ def mean_in_parts(mean: Callable[[Any], jax.Array], batch: PyTree, most: int | N
 
     total = sum_of(0, longer, size + 1) + sum_of(longer * (size + 1), parts - longer, size)
     return total / count
-
-
-def balanced_examples(split: Split, per_class: int, *, seed: int) -> Split:
-    """A few examples of each class, drawn without replacement.
-
-    Args:
-        split: Labelled images.
-        per_class: How many of each class, or all of a class that has fewer.
-        seed: Of the draw.
-
-    Returns:
-        The examples, class by class.
-    """
-    rng = np.random.default_rng(seed)
-    labels = np.asarray(split.labels)
-    chosen = np.concatenate(
-        [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
-    )
-    return Split(np.asarray(split.images[chosen]), labels[chosen])
 
 
 def _cast(seen: Seen, *, in_float64: bool) -> Seen:

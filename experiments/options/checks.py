@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pruning.counting import check_sparsity
-from train.recipes import Recipe, lookup
+from train.lookup import lookup
+from train.recipes import Recipe
 
 MOST = 10_000
 """Of what is counted on a command line, one by one: seeds, candidates, rounds, networks side by side."""
@@ -28,8 +29,7 @@ def check_counts(options: Any, *names: str, most: int = MOST) -> None:
 def check_finite(options: Any, *names: str) -> None:
     """Raises a ValueError if one of these options, or of its values, is no number of float32."""
     for name in names:
-        values = getattr(options, name)
-        for value in values if isinstance(values, tuple) else (values,):
+        for value in _values(options, name):
             if not abs(value) <= LARGEST:
                 raise ValueError(
                     f"expected finite {option_of(name)}, up to {LARGEST:.3g} as float32 is, got {value}"
@@ -37,11 +37,11 @@ def check_finite(options: Any, *names: str) -> None:
 
 
 def check_above_zero(options: Any, *names: str) -> None:
-    """Raises a ValueError if one of these options is given and is no number of float32 above 0."""
+    """Raises a ValueError if one of these options, or of its values, is no number of float32 above 0."""
     for name in names:
-        value = getattr(options, name)
-        if value is not None and not SMALLEST <= value <= LARGEST:
-            raise ValueError(f"expected a finite {option_of(name)} > 0 (in float32), got {value}")
+        for value in _values(options, name):
+            if value is not None and not SMALLEST <= value <= LARGEST:
+                raise ValueError(f"expected a finite {option_of(name)} > 0 (in float32), got {value}")
 
 
 def check_file(options: Any, name: str) -> None:
@@ -156,3 +156,9 @@ def check_writable(option: str, path: Path) -> None:
                 raise FileExistsError("it is a folder, a device or a pipe")
     except OSError as error:
         raise ValueError(f"cannot write {path} ({error}): choose another file with {option}") from error
+
+
+def _values(options: Any, name: str) -> tuple[Any, ...]:
+    """The values of an option, which may have one or several."""
+    values = getattr(options, name)
+    return values if isinstance(values, tuple) else (values,)

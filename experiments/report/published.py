@@ -1,4 +1,4 @@
-"""Published accuracies, set beside those of ``experiments.missing_the_mark``.
+"""Published accuracies, set beside those of a run.
 
 A CSV with the columns network, dataset, method, variant, sparsity_percent, accuracy (percent) and std
 (percent, may be empty). Recipes differ, so differences to random pruning at the same sparsity are set
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.mark_claims import Findings
-from experiments.mark_plan import METHODS, Plan
+from experiments.methods.registry import METHODS
 from experiments.report.paired import at_sparsity, finite_mean, percent_cell
 from experiments.report.reference_table import Line, read_table
+from experiments.report.table import Results, label
 
 COLUMNS = ("network", "dataset", "method", "variant", "sparsity_percent", "accuracy", "std")
 METHOD_NAMES = {"graspabs": "grasp-absolute", "LTR/IMP": "lottery-ticket-rewinding"}
@@ -98,23 +98,35 @@ def read_accuracies(path: Path, *, model: str, dataset: str) -> Reference:
     return Reference(path.name, [published for line in of_network for published in _published(line)])
 
 
-def beside_table(published: Reference, found: Findings, plan: Plan) -> list[str]:
-    """Ours beside theirs, as the lines of a Markdown table.
+def beside(path: Path, results: Results) -> list[str]:
+    """A section of a summary: ours beside theirs, at sparsities that both have.
 
-    Args:
-        published: Of the same network and data set.
-        found: Of the whole run.
-        plan: What was trained.
-
-    Returns:
-        A row a published accuracy at a sparsity that we have too, by sparsity and method.
+    Raises:
+        ValueError: As ``read_accuracies``.
     """
+    published = read_accuracies(
+        path, model=results.settings["model"], dataset=results.settings["dataset"]
+    )
+    return [
+        "",
+        f"## Beside {published.name}",
+        "",
+        "Published accuracies at the same sparsity (within half a tenth of a percent). Recipes differ: "
+        "the last two columns compare what each method gains over random pruning. Where the source "
+        "says so, theirs are of the best test epoch; ours are of the final one. GraSP in the code of "
+        "Tanaka et al. 2020 has its sign inverted.",
+        "",
+        *_table(published, results),
+    ]
+
+
+def _table(published: Reference, results: Results) -> list[str]:
     lines = [
         "| sparsity | method | published as | published | ours | theirs over random | ours over random |",
         "|---|---|---|---|---|---|---|",
     ]
     rank = list(METHODS).index
-    for sparsity in plan.sparsities:
+    for sparsity in results.sparsities:
         at = [
             p
             for p in published.accuracies
@@ -123,14 +135,14 @@ def beside_table(published: Reference, found: Findings, plan: Plan) -> list[str]
         their_random = {
             p.of_best_epoch: p.accuracy for p in at if p.method == "random" and p.variant == "none"
         }
-        our_random = _ours(found, "random", "none", sparsity)
+        our_random = _ours(results, "random", "none", sparsity)
         for theirs in sorted(at, key=lambda p: (rank(p.method), p.variant)):
-            ours = _ours(found, theirs.method, theirs.variant, sparsity)
+            ours = _ours(results, theirs.method, theirs.variant, sparsity)
             if not ours.size:
                 continue
             cells = (
                 f"{sparsity:g}",
-                theirs.method if theirs.variant == "none" else f"{theirs.method}, {theirs.variant}",
+                label(theirs.method) + ("" if theirs.variant == "none" else f", {theirs.variant}"),
                 theirs.says.replace("|", r"\|"),
                 _with_spread(100 * theirs.accuracy, 100 * theirs.deviation),
                 percent_cell(ours),
@@ -157,8 +169,8 @@ def _published(line: Line) -> Iterator[Published]:
         )
 
 
-def _ours(found: Findings, method: str, variant: str, sparsity: float) -> np.ndarray:
-    return at_sparsity(found.accuracy(method, variant), sparsity)
+def _ours(results: Results, method: str, variant: str, sparsity: float) -> np.ndarray:
+    return at_sparsity(results.accuracy(method, variant), sparsity)
 
 
 def _is_called(theirs: str, ours: str) -> bool:

@@ -1,0 +1,184 @@
+"""What an experiment is, and how one is run: from a command line to a finished folder."""
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from experiments.engine.compiled_programs import keep_compiled_programs
+from experiments.engine.endings import errors_in_one_line
+from experiments.engine.folders import find_folder
+from experiments.engine.networks import Networks
+from experiments.engine.processes import is_first, join, wait_for_all
+from experiments.engine.run_folder import Row, RunFolder, is_finished
+from experiments.engine.training import train_all
+from experiments.methods import seeds
+from experiments.methods.point import Point
+from experiments.methods.registry import find_method
+from experiments.methods.study import Study
+from experiments.options.options import Options
+from experiments.options.training import TrainingOptions
+from experiments.report.writing import REFERENCE, store_rows, write_report
+from train.devices import check_devices, device_mesh
+from train.lookup import lookup
+from train.lowering import LOWERINGS, lowered
+
+if TYPE_CHECKING:
+    from experiments.report.table import Results
+
+Facts = dict[str, Any]
+Fill = Callable[[RunFolder], Facts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One experiment: its options, who is trained or looked at, and what is made of the results.
+
+    Attributes:
+        options: The dataclass of its options.
+        help: What ``--help`` says.
+        prepare: ``prepare(options)`` reads the data and returns what fills the run's folder with rows;
+            that returns facts which only the data tell (the steps of an epoch, say).
+        figures: From results to figures, by the name of their files.
+        summary: From results, and the file of published numbers if there is one, to a summary's lines.
+        derived: From all rows to those that follow from others, such as a search's winner's.
+    """
+
+    options: type[Options]
+    help: str | None
+    prepare: Callable[[Any], Fill]
+    figures: Callable[["Results"], dict[str, Any]]
+    summary: Callable[["Results", Path | None], list[str]]
+    derived: Callable[[Sequence[Row], dict[str, Any]], list[Row]] = lambda rows, settings: []
+
+
+def training(
+    points: Callable[[Any, Study], Sequence[Point]],
+) -> Callable[[TrainingOptions], Fill]:
+    """``Experiment.prepare`` of one that trains.
+
+    Args:
+        points: ``points(options, study)`` says which networks it asks for.
+    """
+
+    def prepare(options: TrainingOptions) -> Fill:
+        dataset = options.load()
+        networks = Networks(
+            options, dataset, lambda study: _swept(points(options, study), options), find_method
+        )
+
+        def fill(folder: RunFolder) -> Facts:
+            train_all(networks, folder, chunk_size=options.plumbing.chunk_size)
+            return {"steps_per_epoch": networks.study.steps_per_epoch}
+
+        return fill
+
+    return prepare
+
+
+def main(experiment: Experiment) -> None:
+    """Runs what the command line asks for; a user's mistake ends it in one line."""
+    run_command(experiment.options, lambda options: run(experiment, options), experiment.help)
+
+
+def run_command(options: type[Any], run: Callable[[Any], object], description: str | None) -> None:
+    """Runs a command with the options of the command line; a user's mistake ends it in one line.
+
+    Compiled programs are kept for the next run (``experiments.engine.compiled_programs``).
+
+    Args:
+        options: The dataclass of the options.
+        run: Takes an instance of it.
+        description: What ``--help`` says.
+    """
+    goes_on = issubclass(options, Options)
+    with errors_in_one_line(
+        "; what is finished is stored, and the same command goes on" if goes_on else ""
+    ):
+        keep_compiled_programs()
+        parsed = tyro.cli(options, description=description)
+        plumbing = getattr(parsed, "plumbing", parsed)
+        if goes_on:
+            join(plumbing.coordinator_address, plumbing.num_processes, plumbing.process_id)
+        check_devices()
+        chosen = getattr(plumbing, "lowering", None)
+        with nullcontext() if chosen is None else lowered(lookup(LOWERINGS, chosen, "lowering")):
+            run(parsed)
+
+
+def run(experiment: Experiment, options: Any) -> Path:
+    """Does what is not done yet, and prints the summary.
+
+    Args:
+        experiment: Which.
+        options: Its options.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        ValueError: If the data set, the output folder or the options are no good.
+    """
+    settings = options.settings() | {"seed_keys": seeds.VERSION}
+    path = find_folder(options, settings)
+    with readable(path):
+        unfinished = options.fresh or not is_finished(path)
+    if isinstance(options, TrainingOptions):
+        device_mesh(devices_per_member=options.plumbing.devices_per_network)  # Before what takes long.
+    # The first one reads the data; what it keeps decoded is there for the others. A misspelt name does
+    # not leave a folder behind.
+    fill = experiment.prepare(options) if unfinished and is_first() else None
+    wait_for_all()
+    if unfinished and fill is None:
+        fill = experiment.prepare(options)
+    wait_for_all()  # All have seen what there is before the first one changes it.
+    defaults = options.defaults()
+    folder = RunFolder(path, settings, defaults, fresh=options.fresh) if is_first() else None
+    wait_for_all()
+    folder = folder or RunFolder(path, settings, defaults, fresh=False)
+    if fill is not None:
+        facts = fill(folder)
+        if is_first():
+            rows = folder.rows()
+            rows += experiment.derived(rows, folder.settings)
+            store_rows(folder.write, rows, folder.settings, facts)
+        wait_for_all()
+    if is_first():
+        reference: Path | None = getattr(options, "reference", None)
+        if reference is not None:
+            with readable(reference):
+                folder.write(REFERENCE, reference.read_bytes())
+        if unfinished or reference is not None:
+            from experiments.report.table import Results, load  # pandas is imported where it is used
+
+            write_report(experiment, Results(load(path)), path, folder.write)
+        folder.forget_unfinished()
+        with readable(path):
+            summary = (path / "summary.md").read_text(encoding="utf-8")
+        print(summary)
+        print(f"results in {path}")
+    return path
+
+
+@contextmanager
+def readable(path: Path):
+    """Reports what cannot be read of an output folder as what it is to the user: one that will not do."""
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        raise ValueError(
+            f"cannot read the output folder {path}: {error}; choose another with --out-dir"
+        ) from error
+
+
+def _swept(points: Sequence[Point], options: TrainingOptions) -> list[Point]:
+    """Every point with each learning rate and weight decay that is asked for."""
+    return [
+        point._replace(learning_rate=rate, weight_decay=decay)
+        for rate in options.learning_rates or (None,)
+        for decay in options.weight_decays or (None,)
+        for point in points
+    ]

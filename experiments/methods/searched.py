@@ -1,0 +1,135 @@
+"""K-starts: the fittest of k random masks, each trained for the epochs of a search.
+
+Whoever searches, and at which sparsity, its candidates are networks of the run. Their fitness is observed
+at the end of the search, and it alone chooses.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import pruning
+from experiments.methods.method import Given, Method, variants
+from experiments.methods.point import Need, Point
+from experiments.methods.programs import SEARCHED, Observed, Program
+from experiments.methods.seeds import seed_keys
+from experiments.methods.study import Study
+from experiments.options.training import TrainingOptions
+from train.population import MemberState
+
+PyTree = Any
+FITNESSES = ("weight", "gradient", "combined")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searching(Method):
+    """A method that begins with a search. A subclass says what becomes of the winner."""
+
+    def check(self, options: TrainingOptions) -> None:
+        """Raises a ValueError if a search is longer than a training."""
+        search, epochs = options.knobs.search.search_epochs, options.resolved_recipe().epochs
+        if search > epochs:
+            raise ValueError(f"expected --search-epochs <= --epochs ({epochs}), got {search}")
+
+    def search_sparsity(self, sparsity: float) -> float:
+        """Where a network that ends at a sparsity is searched for."""
+        return sparsity
+
+    def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
+        """The search's candidates."""
+        if point.candidate is not None:
+            return ()
+        return tuple(Need(candidate) for candidate in candidates_of(point, study))
+
+    def program(self, point: Point) -> Program:
+        """Candidates are observed."""
+        del point
+        return SEARCHED
+
+    def epochs(self, point: Point, study: Study) -> int:
+        """Candidates are trained for the length of the search."""
+        return study.epochs if point.candidate is None else study.options.knobs.search.search_epochs
+
+    def observes(self, point: Point, study: Study) -> Observed:
+        """The fitness of candidates."""
+        search_epochs = study.options.knobs.search.search_epochs
+        return {} if point.candidate is None else {search_epochs: observe_fitness}
+
+    def start(self, point: Point, given: Given) -> MemberState:
+        """A candidate under its own mask, the method's network under the winner's."""
+        network = given.initial(point.seed)
+        masks = self.masks(point, network.params, given)
+        return given.begin(point, network.params, network.batch_stats, masks)
+
+    def masks(self, point: Point, params: PyTree, given: Given) -> PyTree:
+        """The mask of a candidate, or of the winner, as ``pruning.candidate_masks`` draws it."""
+        candidate, k = point.candidate, given.study.options.knobs.search.k
+        if candidate is None:
+            found = candidates_of(point, given.study)
+            fitness = combined_fitness([given.rows(one) for one in found], given.study)
+            candidate = int(pruning.fittest_candidate(jnp.asarray(fitness)))
+        key = jax.random.split(seed_keys(point.seed).candidates, k)[candidate]
+        return draw_masks(key, params, jnp.float32(self.search_sparsity(point.sparsity_target or 0.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KStarts(Searching):
+    """The winner is trained, from its initial weights, to the end.
+
+    The ablation ``retrained`` trains it in another order of the data.
+    """
+
+    def points(self, study: Study, seed: int) -> Iterator[Point]:
+        """One a variant and sparsity."""
+        for variant in variants(self, study):
+            for sparsity in study.grid.sparsities:
+                yield Point(self.name, variant, sparsity_target=sparsity, seed=seed)
+
+    def order(self, point: Point) -> str:
+        """See the class."""
+        return "other_order" if point.variant == "retrained" else "order"
+
+
+def candidates_of(point: Point, study: Study) -> list[Point]:
+    """The candidates among which a network is searched for."""
+    return [
+        point._replace(variant="none", candidate=index) for index in range(study.options.knobs.search.k)
+    ]
+
+
+def combined_fitness(rows: Iterable[Sequence[Mapping[str, Any]]], study: Study) -> np.ndarray:
+    """The combined fitness of a search's candidates, from their rows, in order of the candidates."""
+    at = study.options.knobs.search.search_epochs
+    of_candidates = [next(row for row in found if row["epoch"] == at) for found in rows]
+    return combined(
+        [row["fitness_weight"] for row in of_candidates],
+        [row["fitness_gradient"] for row in of_candidates],
+    )
+
+
+def combined(weight: Sequence[float], gradient: Sequence[float]) -> np.ndarray:
+    """Two fitnesses of all candidates of a search as one."""
+    parts = (jnp.asarray(np.asarray(values), jnp.float32) for values in (weight, gradient))
+    return np.asarray(pruning.add_standardised(*parts))
+
+
+@jax.jit
+def observe_fitness(states: MemberState) -> dict[str, jax.Array]:
+    """The two fitnesses of candidates at the end of a search, shape (N,) each."""
+    masks = pruning.get_masks(states.opt_state)
+    sums = optax.tree.get(states.opt_state, "gradient_sums")
+    return {
+        "fitness_weight": pruning.weight_fitness(states.params, sums, masks),
+        "fitness_gradient": pruning.gradient_fitness(states.params, sums, masks),
+    }
+
+
+@jax.jit
+def draw_masks(key: jax.Array, params: PyTree, sparsity: Any) -> PyTree:
+    """A random mask, every layer at the sparsity, which is traced as a float32."""
+    return pruning.random_masks(key, params, sparsity)

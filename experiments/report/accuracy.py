@@ -1,0 +1,157 @@
+"""Accuracy against sparsity, a line a method: the error on a log axis, and the difference to a baseline.
+
+Where accuracies crowd near the top the two axes show what is talked about: errors of 2 and 3 % are as far
+apart as of 20 and 30 %, and a difference of a tenth of a point can be seen. Methods stand in panels by
+when they prune, at most eight in each.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from experiments.methods.method import Look, When
+from experiments.methods.registry import find_method
+from experiments.report.paired import finite_deviation, finite_mean
+from experiments.report.table import Results, Table
+
+MOST_IN_A_PANEL = 8
+DENSE_COLOUR = "#000000"
+
+
+def accuracy_figure(results: Results, *, baseline: str) -> Figure:
+    """The figure: means and standard deviations over seeds.
+
+    Args:
+        results: Of a run.
+        baseline: The method that the right panels subtract, paired by seed and sparsity. Methods that
+            find their own sparsity are on the left alone.
+    """
+    groups = _panels([m for m in results.methods if m != baseline])
+    baseline = baseline if results.has(baseline) else ""
+    figure, panels = plt.subplots(
+        len(groups),
+        2 if baseline else 1,
+        figsize=(13 if baseline else 8, 4.4 * len(groups) + 0.7),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+    )
+    for line, (heading, methods) in zip(panels, groups, strict=True):
+        shown = [baseline, *methods] if baseline else methods
+        _errors(line[0], results, shown)
+        line[0].set_title(heading, fontsize=10, loc="left")
+        if baseline:
+            _differences(line[1], results, methods, baseline)
+        line[0].legend(fontsize=8, loc="upper left")
+    for axes in panels.flat:
+        kept_axis(axes)
+    figure.suptitle(
+        f"{results.title}: final test error of pruned networks, mean and standard deviation over seeds"
+    )
+    return figure
+
+
+def _panels(methods: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Methods by when they prune, at most so many in a panel."""
+    groups = []
+    for when in When:
+        of_kind = [m for m in methods if find_method(m).when is when]
+        count = -(-len(of_kind) // MOST_IN_A_PANEL)
+        for part in range(count):
+            groups.append((f"Pruned {when}", of_kind[part::count]))
+    return groups or [("", [])]
+
+
+def curve(rows: Table) -> Table:
+    """A line a point of a method's curve: mean sparsity, mean and deviation of the accuracy."""
+    rows = rows[~rows["failed"].astype(bool)]
+    points = rows.groupby(["sparsity_target", "setting", "round"], dropna=False)
+    found = points.agg(
+        sparsity=("sparsity", "mean"),
+        accuracy=("test_accuracy", "mean"),
+        deviation=("test_accuracy", "std"),
+    )
+    return found.fillna({"deviation": 0.0}).sort_values("sparsity")
+
+
+def _errors(axes: Axes, results: Results, methods: Sequence[str]) -> None:
+    dense = np.array(results.dense())
+    if dense.size:
+        error = 1 - finite_mean(dense)
+        axes.axhline(error, color=DENSE_COLOUR, linewidth=1, linestyle="-.", label="Dense")
+    for method in methods:
+        points, look = curve(results.of(method)), find_method(method).look
+        mean = 1 - points["accuracy"]
+        # On a log axis a bar must end above 0.
+        lower = np.minimum(points["deviation"], 0.9 * mean)
+        bars = np.array([lower, points["deviation"]])
+        draw(axes, 1 - points["sparsity"], mean, bars, look)
+    axes.set_yscale("log")
+    axes.invert_yaxis()
+    percent_ticks(axes)
+    axes.set_ylabel("final test error (log axis, better is up)")
+    axes.grid(alpha=0.3, which="both")
+
+
+def _differences(axes: Axes, results: Results, methods: Sequence[str], baseline: str) -> None:
+    axes.axhline(0, color=find_method(baseline).look.colour, linewidth=1)
+    theirs = results.accuracy(baseline)
+    for method in methods:
+        ours = results.accuracy(method)
+        groups: dict[float, list[float]] = {}
+        for key in ours.keys() & theirs.keys():
+            groups.setdefault(key[1], []).append(100 * (ours[key] - theirs[key]))
+        order = sorted(groups)
+        means = [finite_mean(np.array(groups[s])) for s in order]
+        bars = [finite_deviation(np.array(groups[s])) for s in order]
+        if order:
+            draw(axes, [1 - s for s in order], means, bars, find_method(method).look)
+    axes.set_yscale("symlog", linthresh=1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}"))
+    axes.set_ylabel(f"accuracy minus that of {find_method(baseline).look.label} (points)")
+    axes.grid(alpha=0.3)
+
+
+def draw(axes: Axes, x, y, bars, look: Look, label: str | None = None, style: str = "-") -> None:
+    """A method's line with error bars, as it looks on every figure."""
+    axes.errorbar(
+        x,
+        y,
+        bars,
+        label=label or look.label,
+        color=look.colour,
+        marker=look.marker or None,
+        markersize=4.5,
+        linestyle=style,
+        linewidth=1.2,
+        elinewidth=0.7,
+    )
+
+
+def kept_axis(axes: Axes) -> None:
+    """The weights kept, on a log axis that runs towards sparser networks."""
+    axes.set_xscale("log")
+    low, high = sorted(axes.get_xlim())
+    axes.set_xlim(high, low)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda kept, _: f"{100 * kept:.4g}%"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("weights kept")
+    axes.grid(alpha=0.3)
+
+
+def percent_ticks(axes: Axes) -> None:
+    """Ticks of a log axis of fractions in percent, some between the powers of ten too."""
+    percent = FuncFormatter(lambda value, _: f"{100 * value:.3g}%")
+    axes.yaxis.set_major_formatter(percent)
+    low, high = sorted(axes.get_ylim())
+    if high / low < 20:
+        axes.yaxis.set_minor_formatter(percent)
+    axes.tick_params(axis="y", which="both", labelsize=8)

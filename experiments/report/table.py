@@ -1,0 +1,216 @@
+"""Results as a table: one row a network and epoch, in today's words, whatever version has stored them.
+
+``docs/results/README.md`` says what each column is.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.methods.method import When
+from experiments.methods.point import DENSE, Point
+from experiments.methods.registry import find_method, in_order
+from experiments.methods.spelling import row_of_today
+from experiments.report.config import Settings, read_config
+from experiments.report.paired import Pairs
+from experiments.report.stored_rows import Row, read_results
+
+Table = Any
+"""A pandas.DataFrame, whose own types say too little of its columns."""
+KEPT, SIZE = "kept", "size"
+"""Before a layer's path: columns of the weights that it keeps, and has."""
+EXAMPLES = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}
+"""Training examples, for runs that were stored before they said how many steps an epoch has."""
+
+
+def load(folder: Path) -> Table:
+    """The results of a finished run.
+
+    Args:
+        folder: With results.parquet, and config.json where the parquet file is of an older version.
+
+    Returns:
+        The table; its ``attrs`` have the run's ``settings`` and ``facts``.
+
+    Raises:
+        ValueError: If there is no such run, or its files are damaged.
+    """
+    path = folder / "results.parquet"
+    try:
+        rows, run = read_results(path)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: expected the folder of a finished run") from error
+    if run is None:
+        _, settings = read_config(folder / "config.json")
+        run = {"settings": settings, "facts": _facts_of(settings)}
+    table = as_table([row_of_today(row, run["settings"]["experiment"]) for row in rows])
+    table.attrs = run
+    return table
+
+
+def as_table(rows: Iterable[Row]) -> Table:
+    """Rows as a table, in the order of tables: by method, its networks, and epoch."""
+    table: Table = pd.DataFrame(list(rows))
+    whole = ["pruned_at_step", "round", "candidate", "seed", "epoch"]
+    table = table.astype({name: "Int64" for name in whole if name in table})
+    rank = {name: place for place, name in enumerate(in_order(table["method"].unique()))}
+    by = [name for name in (*Point._fields, "epoch") if name in table]
+    order = table.assign(method=table["method"].map(rank)).sort_values(by, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
+
+
+def merged(tables: Iterable[Table]) -> Table:
+    """Several runs of one experiment, of other seeds or methods, as one table.
+
+    Raises:
+        ValueError: If they differ in anything but methods, seeds and the grid.
+    """
+    first, *others = tables
+    settings = dict(first.attrs["settings"])
+    for other in others:
+        for name, value in other.attrs["settings"].items():
+            here = settings.get(name)
+            if name in _MERGED and isinstance(here, list):
+                settings[name] = [*here, *(item for item in value if item not in here)]
+            elif name in _MERGED:
+                settings[name] = max(here, value)
+            elif here != value:
+                raise ValueError(
+                    "expected runs of one experiment that differ in methods, seeds or grid alone, got "
+                    f"{name} {here!r} and {value!r}"
+                )
+    table: Table = pd.concat([first, *others], ignore_index=True)
+    twice = table.duplicated(["member", "epoch"])
+    # The dense network, say, is in all of them.
+    table = as_table(table[~twice].to_dict("records"))
+    table.attrs = {"settings": settings, "facts": first.attrs["facts"]}
+    return table
+
+
+_MERGED = {
+    "methods",
+    "seeds",
+    "sparsities",
+    "ablations",
+    "steps",
+    "step_sparsities",
+    "learning_rates",
+    "weight_decays",
+    "starts",
+    "stochastic_starts",
+    "fractions",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """A table, and what is asked of it again and again.
+
+    Attributes:
+        table: From ``load``.
+    """
+
+    table: Table
+
+    @property
+    def settings(self) -> Settings:
+        """Of the run."""
+        return self.table.attrs["settings"]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Of the data: the steps of an epoch."""
+        return self.table.attrs["facts"]
+
+    @property
+    def epochs(self) -> int:
+        """Of a training."""
+        return self.settings["recipe"]["epochs"]
+
+    @property
+    def seeds(self) -> int:
+        """How many."""
+        return self.settings["seeds"]
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """The methods of the run, in the order of tables and legends."""
+        return in_order(set(self.settings["methods"]) & set(self.table["method"]))
+
+    @cached_property
+    def sparsities(self) -> list[float]:
+        """The sparsities that were asked for, rising."""
+        return sorted(self.settings["sparsities"])
+
+    @cached_property
+    def final(self) -> Table:
+        """The last epoch of the networks that methods are judged by, the dense one among them."""
+        table = self.table
+        return table[(table["epoch"] == self.epochs) & table["candidate"].isna()]
+
+    @property
+    def title(self) -> str:
+        """Of figures and summaries: "lenet-5 on mnist, 3 seeds, 16 epochs"."""
+        where = f"{self.settings['model']} on {self.settings['dataset']}"
+        return f"{where}, {counted(self.seeds, 'seed')}, {counted(self.epochs, 'epoch')}"
+
+    def has(self, *methods: str) -> bool:
+        """Whether the run has all of these methods."""
+        return set(methods) <= set(self.methods)
+
+    def of(self, method: str, variant: str = "none", step: int | None = None) -> Table:
+        """The final rows of a method.
+
+        Args:
+            method: Its name.
+            variant: Of it.
+            step: Where it pruned; None for its own place: initialization, or for methods after training
+                wherever they go on from.
+        """
+        rows = self.final[(self.final["method"] == method) & (self.final["variant"] == variant)]
+        if step is not None:
+            return rows[rows["pruned_at_step"] == step]
+        at_init = find_method(method).when is When.BEFORE
+        return rows[rows["pruned_at_step"] == 0] if at_init else rows
+
+    def accuracy(self, method: str, variant: str = "none", step: int | None = None) -> Pairs:
+        """Final test accuracy (fraction; NaN where training failed) by (seed, sparsity)."""
+        rows = self.of(method, variant, step)
+        accuracies = rows["test_accuracy"].mask(rows["failed"].astype(bool))
+        keys = zip(rows["seed"].astype(int), rows["sparsity_target"], strict=True)
+        return dict(zip(keys, accuracies.astype(float), strict=True))
+
+    def dense(self) -> list[float]:
+        """Final test accuracies of the dense networks, a seed each."""
+        return list(self.accuracy(DENSE).values())
+
+    def diverged(self) -> list[str]:
+        """The names of networks whose training has failed."""
+        failed = self.final[self.final["failed"].astype(bool)]
+        return sorted(failed["member"])
+
+
+def counted(count: int, what: str) -> str:
+    """A count with its noun, given in the singular: "1 seed", "3 seeds"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def label(method: str) -> str:
+    """What a method is called in tables and legends."""
+    return find_method(method).look.label
+
+
+def _facts_of(settings: Settings) -> dict[str, Any]:
+    """What the data told a run that was stored without it."""
+    if "recipe" not in settings:
+        return {}
+    recipe = settings["recipe"]
+    examples = EXAMPLES.get(settings["dataset"].split(":")[0])
+    if examples is None:
+        return {}
+    examples -= recipe["validation_examples"]
+    return {"steps_per_epoch": -(-examples // recipe["batch_size"])}
