@@ -133,6 +133,8 @@ class SearchedAndDissipating(Searching):
 class InBand(Method):
     """Within a fraction of the initial value, at the end of each of the first epochs."""
 
+    at_sparsities: bool = False
+
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if there are more checks than epochs."""
         check_within(options)

@@ -142,6 +142,7 @@ class WithGates(Method):
     """
 
     weights_learn: bool
+    at_sparsities: bool = False
 
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if gates cannot be computed; warns of those that cannot open."""

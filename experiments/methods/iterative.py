@@ -41,6 +41,7 @@ CRITERIA: dict[str, Callable[[jax.Array, PyTree, PyTree], PyTree]] = {
 class Ticketed(Method):
     """A method whose networks are tickets: a mask of one network on the weights of another."""
 
+    at_sparsities: bool = False
     in_rounds: bool = True
 
     def mask_source(self, point: Point, study: Study) -> Need:

@@ -85,7 +85,8 @@ class Method:
         functions: Of ``pruning`` that it is made of.
         source: The paper.
         ablations: Variants that make sense.
-        in_rounds: Whether it searches for tickets in rounds, instead of pruning to given sparsities.
+        at_sparsities: Whether it prunes to given sparsities; otherwise it finds its own.
+        in_rounds: Whether it searches for tickets in rounds, networks begetting networks.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Method:
     functions: tuple[str, ...]
     source: str
     ablations: tuple[str, ...] = ()
+    at_sparsities: bool = True
     in_rounds: bool = False
 
     def check(self, options: TrainingOptions) -> None:

@@ -4,7 +4,7 @@ Whoever searches, and at which sparsity, its candidates are networks of the run.
 at the end of the search, and it alone chooses.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import optax
 
 import pruning
 from experiments.methods.method import Given, Method, variants
-from experiments.methods.point import Need, Point
+from experiments.methods.point import Need, Point, point_of
 from experiments.methods.programs import SEARCHED, Observed, Program
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
@@ -23,6 +23,7 @@ from experiments.options.training import TrainingOptions
 from train.population import MemberState
 
 PyTree = Any
+Row = dict[str, Any]
 FITNESSES = ("weight", "gradient", "combined")
 
 
@@ -52,8 +53,9 @@ class Searching(Method):
         return SEARCHED
 
     def epochs(self, point: Point, study: Study) -> int:
-        """Candidates are trained for the length of the search."""
-        return study.epochs if point.candidate is None else study.options.knobs.search.search_epochs
+        """Candidates are trained for the length of the search, or to the end where all are looked at."""
+        whole = point.candidate is None or self.name in study.options.whole_searches
+        return study.epochs if whole else study.options.knobs.search.search_epochs
 
     def observes(self, point: Point, study: Study) -> Observed:
         """The fitness of candidates."""
@@ -70,9 +72,9 @@ class Searching(Method):
         """The mask of a candidate, or of the winner, as ``pruning.candidate_masks`` draws it."""
         candidate, k = point.candidate, given.study.options.knobs.search.k
         if candidate is None:
-            found = candidates_of(point, given.study)
-            fitness = combined_fitness([given.rows(one) for one in found], given.study)
-            candidate = int(pruning.fittest_candidate(jnp.asarray(fitness)))
+            rows = [given.rows(one) for one in candidates_of(point, given.study)]
+            search_epochs = given.study.options.knobs.search.search_epochs
+            candidate = Candidates(rows, search_epochs).fittest("combined")
         key = jax.random.split(seed_keys(point.seed).candidates, k)[candidate]
         return draw_masks(key, params, jnp.float32(self.search_sparsity(point.sparsity_target or 0.0)))
 
@@ -102,20 +104,52 @@ def candidates_of(point: Point, study: Study) -> list[Point]:
     ]
 
 
-def combined_fitness(rows: Iterable[Sequence[Mapping[str, Any]]], study: Study) -> np.ndarray:
-    """The combined fitness of a search's candidates, from their rows, in order of the candidates."""
-    at = study.options.knobs.search.search_epochs
-    of_candidates = [next(row for row in found if row["epoch"] == at) for found in rows]
-    return combined(
-        [row["fitness_weight"] for row in of_candidates],
-        [row["fitness_gradient"] for row in of_candidates],
-    )
+class Candidates:
+    """The rows of a search's candidates, and whom each fitness chooses."""
+
+    def __init__(self, rows: Sequence[Sequence[Row]], search_epochs: int) -> None:
+        """Reads their fitness.
+
+        Args:
+            rows: Of each candidate, in order.
+            search_epochs: The epoch whose fitness counts.
+        """
+        self.rows = rows
+        at = [next(row for row in found if row["epoch"] == search_epochs) for found in rows]
+        weight, gradient = (
+            jnp.asarray(np.asarray([row[f"fitness_{name}"] for row in at]), jnp.float32)
+            for name in ("weight", "gradient")
+        )
+        # The combined one needs all candidates.
+        both = pruning.add_standardised(weight, gradient)
+        self.fitness: dict[str, np.ndarray] = {
+            name: np.asarray(values)
+            for name, values in zip(FITNESSES, (weight, gradient, both), strict=True)
+        }
+
+    def fittest(self, fitness: str) -> int:
+        """The candidate of the highest fitness, by its name in ``FITNESSES``."""
+        return int(pruning.fittest_candidate(jnp.asarray(self.fitness[fitness])))
 
 
-def combined(weight: Sequence[float], gradient: Sequence[float]) -> np.ndarray:
-    """Two fitnesses of all candidates of a search as one."""
-    parts = (jnp.asarray(np.asarray(values), jnp.float32) for values in (weight, gradient))
-    return np.asarray(pruning.add_standardised(*parts))
+def searches_of(rows: Iterable[Row], method: str, search_epochs: int) -> list[Candidates]:
+    """All searches of a method, each with its candidates in order.
+
+    Args:
+        rows: Of a run.
+        method: Who searches.
+        search_epochs: The epoch whose fitness counts.
+    """
+    found: dict[Point, dict[int, list[Row]]] = {}
+    for row in rows:
+        point = point_of(row)
+        if point.method == method and point.candidate is not None:
+            search = found.setdefault(point._replace(candidate=None), {})
+            search.setdefault(point.candidate, []).append(row)
+    return [
+        Candidates([of_search[index] for index in sorted(of_search)], search_epochs)
+        for of_search in found.values()
+    ]
 
 
 @jax.jit

@@ -40,6 +40,8 @@ class TrainingOptions(Options):
     """The options of every experiment that trains; each adds its ``methods``."""
 
     without_effect: ClassVar[tuple[str, ...]] = (*Options.without_effect, "epochs", "knobs")
+    # Methods of whose searches all candidates are trained to the end.
+    whole_searches: ClassVar[tuple[str, ...]] = ()
 
     seeds: int = 3
     """independent repetitions: initial weights, data order, examples that are scored"""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from experiments.methods.registry import find_method
 from experiments.report.paired import at_sparsity, percent_cell
 from experiments.report.table import KEPT, Results, label
 
@@ -41,3 +42,14 @@ def emptied_layers(results: Results) -> list[str]:
                 name = layer.removeprefix(KEPT)
                 lines.append(f"- {method} ({variant}, step {step}): {name} is empty at sparsity {at}")
     return lines
+
+
+def own_sparsities(results: Results) -> list[list[str]]:
+    """Methods that find their own sparsity: setting, mean sparsity and accuracy, a row a setting."""
+    rows = []
+    for method in (m for m in results.methods if not find_method(m).at_sparsities):
+        for setting, found in results.of(method).groupby("setting"):
+            good = found[~found["failed"].astype(bool)]
+            accuracy = percent_cell(good["test_accuracy"])
+            rows.append([f"{label(method)} {setting:g}", f"{found['sparsity'].mean():.3f}", accuracy])
+    return rows

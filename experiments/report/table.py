@@ -63,6 +63,11 @@ def as_table(rows: Iterable[Row]) -> Table:
     return table.loc[order].reset_index(drop=True)
 
 
+def as_rows(table: Table) -> list[Row]:
+    """A table as rows; what is not known is None."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
 def merged(tables: Iterable[Table]) -> Table:
     """Several runs of one experiment, of other seeds or methods, as one table.
 
@@ -86,7 +91,7 @@ def merged(tables: Iterable[Table]) -> Table:
     table: Table = pd.concat([first, *others], ignore_index=True)
     twice = table.duplicated(["member", "epoch"])
     # The dense network, say, is in all of them.
-    table = as_table(table[~twice].to_dict("records"))
+    table = as_table(as_rows(table[~twice]))
     table.attrs = {"settings": settings, "facts": first.attrs["facts"]}
     return table
 

@@ -39,12 +39,11 @@ def store_rows(write: Write, rows: list[Row], settings: dict[str, Any], facts: d
         settings: Of the run.
         facts: What only the data told.
     """
-    from experiments.report.table import as_table  # pandas is imported where it is used
+    from experiments.report.table import as_rows, as_table  # pandas is imported where it is used
 
     head = {name: settings[name] for name in ("experiment", "dataset", "model")}
     table = as_table(head | row for row in rows)
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    write("results.parquet", parquet(rows, {"settings": settings, "facts": facts}))
+    write("results.parquet", parquet(as_rows(table), {"settings": settings, "facts": facts}))
 
 
 def write_report(experiment: Reported, results: "Results", folder: Path, write: Write) -> None:
