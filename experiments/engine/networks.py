@@ -17,7 +17,7 @@ from experiments.methods.method import Method
 from experiments.methods.point import Need, Point, point_of
 from experiments.methods.programs import STATIC, Observe, Program
 from experiments.methods.seeds import seed_keys
-from experiments.methods.study import Study
+from experiments.methods.study import Study, study_of
 from experiments.options.training import TrainingOptions
 from train.data import Dataset
 from train.devices import dataset_on_every_device, device_mesh
@@ -51,7 +51,7 @@ class Networks:
         """
         recipe = options.resolved_recipe()
         examples = len(dataset.train.labels) - recipe.validation_examples
-        self.study = Study(options=options, steps_per_epoch=recipe.steps_per_epoch(examples))
+        self.study = study_of(options, recipe.steps_per_epoch(examples))
         self.schedule = Schedule(asked(self.study), self.study, find_method)
         self._find_method = find_method
         self._mesh = device_mesh(devices_per_member=options.plumbing.devices_per_network)

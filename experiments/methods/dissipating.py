@@ -141,7 +141,7 @@ class InBand(Method):
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
         """One a fraction."""
-        for fraction in study.options.knobs.schedule.fractions:
+        for fraction in study.knobs.schedule.fractions:
             yield Point(self.name, setting=fraction, seed=seed)
 
     def program(self, point: Point) -> Program:
@@ -167,7 +167,7 @@ def sparsities_after_search(sparsity: float, study: Study) -> np.ndarray:
         Shape (prune_epochs,): 0 during the search (nothing goes beyond the mask), then rising from
         ``search_sparsity`` to the sparsity.
     """
-    search_epochs = study.options.knobs.search.search_epochs
+    search_epochs = study.knobs.search.search_epochs
     start = search_sparsity(sparsity)
     left = 1 - (1 - sparsity) / (1 - start)
     rising = 1 - (1 - start) * (

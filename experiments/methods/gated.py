@@ -64,7 +64,7 @@ def continuous_sparsification(study: Study) -> Reparametrization:
     """
     steps = study.last_step
     temperature = pruning.temperature_schedule(
-        study.options.knobs.gates.final_temperature, steps=steps, constant_for=study.steps_per_epoch
+        study.knobs.gates.final_temperature, steps=steps, constant_for=study.steps_per_epoch
     )
 
     def soft(both: pruning.SoftMasked, data: Gated, step: jax.Array) -> PyTree:
@@ -154,7 +154,7 @@ class WithGates(Method):
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
         """One a value."""
-        for start in self.starts(study.options.knobs.gates):
+        for start in self.starts(study.knobs.gates):
             yield Point(self.name, setting=start, seed=seed)
 
     def program(self, point: Point) -> Program:
@@ -162,13 +162,13 @@ class WithGates(Method):
         del point
         return SOFT
 
-    def learning_rate(self, options: TrainingOptions) -> float:
+    def learning_rate(self, study: Study) -> float:
         """Of the gates."""
-        return options.gate_learning_rate()
+        return study.gate_learning_rate
 
     def data(self, point: Point, study: Study) -> PyTree:
         """Where gates begin and how they learn."""
-        rate, penalty = self.learning_rate(study.options), study.options.knobs.gates.penalty
+        rate, penalty = self.learning_rate(study), study.knobs.gates.penalty
         return Gated(*map(jnp.float32, (point.setting, penalty, rate, self.weights_learn)))
 
 
@@ -188,9 +188,9 @@ class WithDrawnGates(WithGates):
         del point
         return DRAWN
 
-    def learning_rate(self, options: TrainingOptions) -> float:
+    def learning_rate(self, study: Study) -> float:
         """Of the gates."""
-        return options.knobs.gates.stochastic_learning_rate
+        return study.knobs.gates.stochastic_learning_rate
 
 
 def check_soft_masks(options: TrainingOptions, option: str, starts: tuple[float, ...]) -> None:

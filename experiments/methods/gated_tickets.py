@@ -46,7 +46,7 @@ class GateSearch(WithGates):
         last = given.state(before(point, given.study))
         gates = pruning.next_round(
             last.params.gates,
-            given.study.options.knobs.gates.final_temperature,
+            given.study.knobs.gates.final_temperature,
             initial=point.setting or 0.0,
         )
         return given.begin(point, pruning.SoftMasked(last.params.params, gates), last.batch_stats)
@@ -62,7 +62,7 @@ class Parallel(Ticketed):
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
         """One a start."""
-        for start in study.options.knobs.gates.starts:
+        for start in study.knobs.gates.starts:
             yield Point(self.name, setting=start, round=1, seed=seed)
 
     def mask_source(self, point: Point, study: Study) -> Need:
@@ -74,10 +74,10 @@ class Parallel(Ticketed):
         source = search_of(point)._replace(round=1) if study.rewind_step else dense(point)
         return Need(source, study.rewind_step)
 
-    def search_epochs(self, point: Point, study: Study) -> float:
+    def searched(self, point: Point, study: Study) -> list[Point]:
         """Those of all starts, since which of them to choose is known after all."""
-        del point
-        return float(study.epochs * len(study.options.knobs.gates.starts))
+        search = search_of(point)
+        return [search._replace(setting=start) for start in study.knobs.gates.starts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +90,14 @@ class Sequential(Parallel):
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
         """One a round."""
-        knobs = study.options.knobs.rounds
+        knobs = study.knobs.rounds
         for round in range(1, knobs.sequential_rounds + 1):
             yield Point(self.name, setting=knobs.sequential_start, round=round, seed=seed)
 
-    def search_epochs(self, point: Point, study: Study) -> float:
+    def searched(self, point: Point, study: Study) -> list[Point]:
         """Those of its rounds so far."""
-        return float(study.epochs * (point.round or 0))
+        del study
+        return [search_of(point)._replace(round=r) for r in range(1, (point.round or 0) + 1)]
 
 
 def search_of(ticket: Point) -> Point:

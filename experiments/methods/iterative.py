@@ -52,8 +52,8 @@ class Ticketed(Method):
         """The network whose weights a ticket begins with; None for other initial weights of the seed."""
         return Need(dense(point), study.rewind_step)
 
-    def search_epochs(self, point: Point, study: Study) -> float:
-        """Epochs that were trained until a ticket was known, its own training not counted."""
+    def searched(self, point: Point, study: Study) -> list[Point]:
+        """The networks that were trained until a ticket was known."""
         raise NotImplementedError
 
     def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
@@ -97,7 +97,7 @@ class Iterative(Ticketed):
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
         """One a round."""
-        for round in range(1, study.options.knobs.rounds.rounds + 1):
+        for round in range(1, study.knobs.rounds.rounds + 1):
             yield Point(self.name, round=round, seed=seed)
 
     def mask_source(self, point: Point, study: Study) -> Need:
@@ -106,23 +106,15 @@ class Iterative(Ticketed):
         source = point.of_same_seed(self.chain, round=before) if before else dense(point)
         return Need(source, study.last_step)
 
-    def search_epochs(self, point: Point, study: Study) -> float:
-        """The dense training, and a rewound one for each further round."""
-        rewound = study.epochs - study.rewind_step / study.steps_per_epoch
-        return study.epochs + ((point.round or 0) - 1) * rewound
+    def searched(self, point: Point, study: Study) -> list[Point]:
+        """The rounds before in its chain."""
+        del study
+        before = range(1, point.round or 0)
+        return [dense(point), *(point.of_same_seed(self.chain, round=r) for r in before)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Continued(Iterative):
-    """Masks of a chain in which weights go on between rounds; each ticket is rewound by itself."""
-
-    def search_epochs(self, point: Point, study: Study) -> float:
-        """Whole trainings."""
-        return float(study.epochs * (point.round or 0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RateRewound(Continued):
+class RateRewound(Iterative):
     """Weights are not rewound at all, only the schedule begins anew."""
 
     def weight_source(self, point: Point, study: Study) -> Need:
@@ -169,7 +161,7 @@ def masks_of(source: Need, given: Given) -> PyTree:
         final = given.state(source)
         if isinstance(final.params, pruning.SoftMasked):
             return pruning.ticket_masks(jax.tree.map(jnp.asarray, final.params.gates))
-        seed, knobs = source.point.seed, given.study.options.knobs.rounds
+        seed, knobs = source.point.seed, given.study.knobs.rounds
         fractions = (knobs.fraction, knobs.output_fraction) if knobs.by_layer else knobs.fraction
         return _prune_a_round(
             jax.random.fold_in(seed_keys(seed).scores, source.point.round or 0),

@@ -50,7 +50,7 @@ def _held(study: Study, shapes: PyTree) -> population.Method:
 
 def _held_and_summed(study: Study, shapes: PyTree) -> population.Method:
     """Sums the magnitudes of gradients over the last epoch of a search."""
-    held, last = _held(study, shapes), study.options.knobs.search.search_epochs * study.steps_per_epoch
+    held, last = _held(study, shapes), study.knobs.search.search_epochs * study.steps_per_epoch
     sums = pruning.accumulate_gradients(first=last - study.steps_per_epoch + 1, last=last)
     return lambda optimizer, data: optax.chain(sums, held(optimizer, data))
 

@@ -16,7 +16,7 @@ from experiments.methods.dissipating import (
 from experiments.methods.gated import WithDrawnGates, WithGates
 from experiments.methods.gated_tickets import SEARCH, GateSearch, Parallel, Sequential
 from experiments.methods.gradual import Gradual
-from experiments.methods.iterative import Continued, Iterative, RateRewound, Reinitialised
+from experiments.methods.iterative import Iterative, RateRewound, Reinitialised
 from experiments.methods.mask_maker import Losses, PyTree, Ranking, Seen
 from experiments.methods.method import Dense, Look, Method, When
 from experiments.methods.point import DENSE
@@ -299,7 +299,7 @@ _AFTER = (
         source=LOTTERY,
         chain="imp",
     ),
-    Continued(
+    Iterative(
         name="imp-continued",
         look=Look("IMP-Continued", "#56B4E9", "s"),
         when=When.AFTER,

@@ -54,12 +54,12 @@ class Searching(Method):
 
     def epochs(self, point: Point, study: Study) -> int:
         """Candidates are trained for the length of the search, or to the end where all are looked at."""
-        whole = point.candidate is None or self.name in study.options.whole_searches
-        return study.epochs if whole else study.options.knobs.search.search_epochs
+        whole = point.candidate is None or self.name in study.whole_searches
+        return study.epochs if whole else study.knobs.search.search_epochs
 
     def observes(self, point: Point, study: Study) -> Observed:
         """The fitness of candidates."""
-        search_epochs = study.options.knobs.search.search_epochs
+        search_epochs = study.knobs.search.search_epochs
         return {} if point.candidate is None else {search_epochs: observe_fitness}
 
     def start(self, point: Point, given: Given) -> MemberState:
@@ -70,10 +70,10 @@ class Searching(Method):
 
     def masks(self, point: Point, params: PyTree, given: Given) -> PyTree:
         """The mask of a candidate, or of the winner, as ``pruning.candidate_masks`` draws it."""
-        candidate, k = point.candidate, given.study.options.knobs.search.k
+        candidate, k = point.candidate, given.study.knobs.search.k
         if candidate is None:
             rows = [given.rows(one) for one in candidates_of(point, given.study)]
-            search_epochs = given.study.options.knobs.search.search_epochs
+            search_epochs = given.study.knobs.search.search_epochs
             candidate = Candidates(rows, search_epochs).fittest("combined")
         key = jax.random.split(seed_keys(point.seed).candidates, k)[candidate]
         return draw_masks(key, params, jnp.float32(self.search_sparsity(point.sparsity_target or 0.0)))
@@ -99,9 +99,7 @@ class KStarts(Searching):
 
 def candidates_of(point: Point, study: Study) -> list[Point]:
     """The candidates among which a network is searched for."""
-    return [
-        point._replace(variant="none", candidate=index) for index in range(study.options.knobs.search.k)
-    ]
+    return [point._replace(variant="none", candidate=index) for index in range(study.knobs.search.k)]
 
 
 class Candidates:

@@ -3,21 +3,32 @@
 from dataclasses import dataclass
 
 from experiments.options.checks import check_steps_within
+from experiments.options.knobs import Knobs
 from experiments.options.training import Grid, TrainingOptions
 from train.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The options of a run, and what follows from them for a data set of a given size.
+    """The settings of a run, and what follows from them for a data set of a given size.
 
     Attributes:
-        options: Of the command line.
+        recipe: How every network is trained.
         steps_per_epoch: Of the recipe on the data set.
+        knobs: The settings of methods.
+        prune_epochs: The first epochs, in which methods prune while networks train.
+        gate_learning_rate: Of gates.
+        grid: Where methods are asked for networks.
+        whole_searches: Methods of whose searches all candidates are trained to the end.
     """
 
-    options: TrainingOptions
+    recipe: Recipe
     steps_per_epoch: int
+    knobs: Knobs
+    prune_epochs: int
+    gate_learning_rate: float
+    grid: Grid
+    whole_searches: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option whose step lies outside the training."""
@@ -27,16 +38,6 @@ class Study:
             rewind_step=[self.rewind_step],
             steps=self.grid.steps or (),
         )
-
-    @property
-    def grid(self) -> Grid:
-        """Where methods are asked for networks."""
-        return self.options.grid()
-
-    @property
-    def recipe(self) -> Recipe:
-        """How every network is trained."""
-        return self.options.resolved_recipe()
 
     @property
     def epochs(self) -> int:
@@ -51,13 +52,8 @@ class Study:
     @property
     def rewind_step(self) -> int:
         """Where lottery tickets are rewound to."""
-        step = self.options.knobs.schedule.rewind_step
+        step = self.knobs.schedule.rewind_step
         return self.last_step // 40 if step is None else step
-
-    @property
-    def prune_epochs(self) -> int:
-        """The first epochs, in which methods prune while networks train."""
-        return self.options.prune_epochs()
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -76,3 +72,16 @@ class Study:
             return asked
         near = (min(all, key=lambda s, goal=goal: abs(s - goal)) for goal in (0.9, 0.97))
         return tuple(dict.fromkeys(near))
+
+
+def study_of(options: TrainingOptions, steps_per_epoch: int) -> Study:
+    """The study that a command line asks for."""
+    return Study(
+        recipe=options.resolved_recipe(),
+        steps_per_epoch=steps_per_epoch,
+        knobs=options.knobs,
+        prune_epochs=options.prune_epochs(),
+        gate_learning_rate=options.gate_learning_rate(),
+        grid=options.grid(),
+        whole_searches=options.whole_searches,
+    )

@@ -5,6 +5,7 @@ A method reads those of its own family; the others play no part for it.
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +129,17 @@ class Knobs:
         """All settings by name."""
         families = (getattr(self, field.name) for field in dataclasses.fields(self))
         return {name: value for family in families for name, value in vars(family).items()}
+
+
+def knobs_of(settings: Mapping[str, Any]) -> Knobs:
+    """The settings of methods in those of a run; what it does not name has its default."""
+    families = {}
+    for family in dataclasses.fields(Knobs):
+        usual = getattr(Knobs(), family.name)
+        values = {name: settings[name] for name in vars(usual) if name in settings}
+        values = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        families[family.name] = dataclasses.replace(usual, **values)
+    return Knobs(**families)
 
 
 def check_start(option: str, start: float, final_temperature: float) -> None:

@@ -12,8 +12,8 @@ def over(results: Results, ours: Table, theirs: Sequence[str]) -> Estimate:
     Args:
         results: Of the run.
         ours: Final rows, one a seed.
-        theirs: The methods whose networks make one curve a seed, interpolated linearly in the logarithm of
-            what is kept; beyond its ends there is no comparison.
+        theirs: The methods whose networks make one curve a seed, interpolated linearly in the logarithm
+            of what is kept; beyond its ends there is no comparison.
     """
     final, gaps = results.final, {}
     others = final[final["method"].isin(theirs) & ~final["failed"].astype(bool)]

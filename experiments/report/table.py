@@ -15,9 +15,13 @@ from experiments.methods.method import When
 from experiments.methods.point import DENSE, Point
 from experiments.methods.registry import find_method, in_order
 from experiments.methods.spelling import row_of_today
+from experiments.methods.study import Study
+from experiments.options.knobs import knobs_of
+from experiments.options.training import Grid
 from experiments.report.config import Settings, read_config
 from experiments.report.paired import Pairs
 from experiments.report.stored_rows import Row, read_results
+from train.recipes import recipe_from
 
 Table = Any
 """A pandas.DataFrame, whose own types say too little of its columns."""
@@ -130,6 +134,19 @@ class Results:
     def facts(self) -> dict[str, Any]:
         """Of the data: the steps of an epoch."""
         return self.table.attrs["facts"]
+
+    @property
+    def study(self) -> Study:
+        """What all networks of the run have in common."""
+        settings = self.settings
+        return Study(
+            recipe=recipe_from(settings["recipe"]),
+            steps_per_epoch=self.facts["steps_per_epoch"],
+            knobs=knobs_of(settings),
+            prune_epochs=settings["prune_epochs"],
+            gate_learning_rate=settings["gate_learning_rate"],
+            grid=Grid(),
+        )
 
     @property
     def epochs(self) -> int:
