@@ -172,13 +172,14 @@ class Results:
     def final(self) -> Table:
         """The last epoch of the networks that methods are judged by, the dense one among them."""
         table = self.table
-        return table[(table["epoch"] == self.epochs) & table["candidate"].isna()]
+        return table[(table["epoch"] == table["epoch"].max()) & table["candidate"].isna()]
 
     @property
     def title(self) -> str:
         """Of figures and summaries: "lenet-5 on mnist, 3 seeds, 16 epochs"."""
         where = f"{self.settings['model']} on {self.settings['dataset']}"
-        return f"{where}, {counted(self.seeds, 'seed')}, {counted(self.epochs, 'epoch')}"
+        trained = f", {counted(self.epochs, 'epoch')}" if self.table["epoch"].max() > 0 else ""
+        return f"{where}, {counted(self.seeds, 'seed')}{trained}"
 
     def has(self, *methods: str) -> bool:
         """Whether the run has all of these methods."""
