@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import pruning
-from pruning.interpreter import multiply_adds
+from pruning.connectivity.interpreter import multiply_adds
 from train.data import Dataset, Split
 from train.evaluation import apply_model
 from train.members import map_members

@@ -26,7 +26,7 @@ from experiments.benchmark_comparison import Measurement, Unavailable, measure, 
 from experiments.benchmark_rows import ROWS
 from experiments.option_checks import check_count, check_writable
 from experiments.options import run_command
-from pruning.artifacts import write_atomically
+from pruning.masks.saving import write_atomically
 from train.recipes import lookup
 
 

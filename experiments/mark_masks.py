@@ -22,8 +22,8 @@ import numpy as np
 
 import pruning
 from experiments.score_methods import SCORE_METHODS, Allocation, Losses, Seen
-from pruning.iterative import Rounds, prune_in_rounds, pruned_counts
-from pruning.selection import keep_highest
+from pruning.masks.iterative import Rounds, prune_in_rounds, pruned_counts
+from pruning.masks.selection import keep_highest
 from train.data import Dataset, Split
 from train.evaluation import apply_model, cross_entropy
 from train.population import MemberState

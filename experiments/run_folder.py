@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from experiments.stored_rows import Row, parquet, read_rows
-from pruning.writing import write_atomically
+from pruning.files.writing import write_atomically
 from train.leftovers import remove_leftovers
 from train.recipes import recipe_from
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 import pruning
-from pruning.continuous import LOWEST_INITIAL, closing_factor
+from pruning.gates.continuous import LOWEST_INITIAL, closing_factor
 from train.population import Method
 from train.recipes import Recipe, make_optimizer
 from train.reparametrization import Reparametrization

@@ -6,7 +6,7 @@ from experiments.gated_options import GatedOptions
 from experiments.option_checks import check_counts, check_finite, check_names, check_steps_within
 from experiments.soft_programs import check_start
 from experiments.ticket_plan import CRITERIA, METHODS, TicketPlan
-from pruning.counting import check_sparsity
+from pruning.masks.counting import check_sparsity
 from train.recipes import lookup
 
 

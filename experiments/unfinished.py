@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from experiments.run_folder import Row, RunFolder
 from experiments.snapshots import read_state, state_file
-from pruning.sealed import unseal
+from pruning.files.sealed import unseal
 from train.population import MemberState
 
 KEEP_AFTER_SECONDS = 600

@@ -3,7 +3,7 @@
 That is the decoded arrays of small sets, and the labels and moments of those that stay on disk. A copy
 is known by the folder it was read from and that folder's files, their sizes and times of change: a set
 that is prepared again, or damaged, is read anew. A copy that is itself damaged fails its checksum
-(``pruning.sealed``, an eighth of the time in which CIFAR-10's is loaded) and is made again.
+(``pruning.files.sealed``, an eighth of the time in which CIFAR-10's is loaded) and is made again.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from pruning.sealed import seal, unseal
-from pruning.writing import write_atomically
+from pruning.files.sealed import seal, unseal
+from pruning.files.writing import write_atomically
 from train.leftovers import remove_leftovers
 
 MOST_BYTES = 2**30

@@ -7,7 +7,7 @@ from safetensors.numpy import save
 
 from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots, snapshot_file
-from pruning.sealed import CHECKSUM, seal, unseal
+from pruning.files.sealed import CHECKSUM, seal, unseal
 from tests.damage import cut, flipped
 from train.population import MemberState
 

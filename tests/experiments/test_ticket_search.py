@@ -21,7 +21,7 @@ from experiments.ticket_options import TicketSearch
 from experiments.ticket_plan import CHAIN_OF, METHODS, Place, Start, place_of
 from experiments.ticket_states import TicketStates
 from experiments.train_ticket import TrainTicket
-from pruning.sealed import unseal
+from pruning.files.sealed import unseal
 from tests.damage import mutated
 from train.data import load_dataset
 from train.population import stack_members

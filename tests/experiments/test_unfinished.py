@@ -12,7 +12,7 @@ from experiments import stages
 from experiments.run_folder import RunFolder, parquet
 from experiments.stages import NamedMember, Stage, run_stage
 from experiments.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
-from pruning.sealed import seal, unseal
+from pruning.files.sealed import seal, unseal
 from tests.damage import flipped, mutated
 from tests.train.test_population import member, population
 from train.models import make_model
