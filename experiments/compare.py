@@ -30,7 +30,7 @@ from experiments.options import TrainingOptions, run_command, run_in_folder
 from experiments.programs import observe_fitness
 from experiments.run_folder import RunFolder
 from experiments.stages import Stage, run_stage
-from train.progress import training_progress
+from train.populations.progress import training_progress
 from train.recipes import build_model
 
 

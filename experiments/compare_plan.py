@@ -25,9 +25,9 @@ from experiments.programs import (
     seed_keys,
 )
 from experiments.stages import NamedMember
-from train.data import Dataset
-from train.devices import dataset_on_every_device
-from train.population import Member, Population
+from train.data.datasets import Dataset
+from train.populations.devices import dataset_on_every_device
+from train.populations.population import Member, Population
 from train.recipes import Recipe
 
 

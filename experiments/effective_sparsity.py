@@ -31,7 +31,7 @@ from experiments.options import counted, run_command, run_in_folder
 from experiments.processes import by_first
 from experiments.run_folder import Row, RunFolder, parquet
 from experiments.untrained import Network, Untrained, measure
-from train.population import MemberState
+from train.populations.population import MemberState
 
 PyTree = Any
 

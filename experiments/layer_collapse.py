@@ -28,7 +28,7 @@ from experiments.options import counted, run_command, run_in_folder
 from experiments.run_folder import Row, RunFolder
 from experiments.untrained import Network, Untrained, measure
 from train.models import depth_order
-from train.population import MemberState
+from train.populations.population import MemberState
 
 PyTree = Any
 MOST_COMPRESSIONS = 1000

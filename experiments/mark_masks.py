@@ -24,10 +24,10 @@ import pruning
 from experiments.score_methods import SCORE_METHODS, Allocation, Losses, Seen
 from pruning.masks.iterative import Rounds, prune_in_rounds, pruned_counts
 from pruning.masks.selection import keep_highest
-from train.data import Dataset, Split
+from train.data.datasets import Dataset, Split
+from train.data.preprocessing import preprocess
 from train.evaluation import apply_model, cross_entropy
-from train.population import MemberState
-from train.preprocessing import preprocess
+from train.populations.population import MemberState
 from train.recipes import Recipe, lookup
 
 PyTree = Any

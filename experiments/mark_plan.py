@@ -15,7 +15,7 @@ import pruning
 from experiments.programs import RandomMask, Target
 from experiments.score_methods import SCORE_METHODS
 from experiments.stages import NamedMember
-from train.population import Member
+from train.populations.population import Member
 from train.recipes import Recipe
 
 ABLATIONS = ("shuffle", "reinit", "invert")

@@ -14,7 +14,7 @@ from experiments.mark_plan import AFTER_TRAINING, Plan, mark_keys
 from experiments.programs import with_masks
 from experiments.snapshots import Snapshots
 from experiments.stages import NamedMember
-from train.population import Member, MemberState, Population, stack_members
+from train.populations.population import Member, MemberState, Population, stack_members
 
 PyTree = Any
 

@@ -11,7 +11,7 @@ from experiments.combination import search_sparsity, sparsities_after_search
 from experiments.programs import RandomMask, Target
 from experiments.soft_programs import Gated
 from experiments.stages import NamedMember
-from train.population import Member
+from train.populations.population import Member
 from train.recipes import Recipe
 
 AT_START = ("random", "magnitude", "snip", "grasp", "synflow")

@@ -50,10 +50,10 @@ from experiments.programs import (
 from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
 from experiments.stages import NamedMember, Stage, run_stage
-from train.data import Dataset
-from train.devices import dataset_on_every_device
-from train.population import MemberState, Population, stack_members
-from train.progress import training_progress
+from train.data.datasets import Dataset
+from train.populations.devices import dataset_on_every_device
+from train.populations.population import MemberState, Population, stack_members
+from train.populations.progress import training_progress
 from train.recipes import build_model
 
 

@@ -15,10 +15,10 @@ from experiments.endings import errors_in_one_line
 from experiments.option_checks import MOST_EPOCHS, check_counts, check_stored
 from experiments.processes import is_first, join, wait_for_all
 from experiments.run_folder import RunFolder, identity, is_finished
-from train.data import Dataset, load_dataset
-from train.devices import check_devices, device_mesh
+from train.data.datasets import Dataset, load_dataset
 from train.lowering import LOWERINGS, lowered
 from train.models import find_model
+from train.populations.devices import check_devices, device_mesh
 from train.recipes import RECIPES, Recipe, default_recipe, lookup
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 import pruning
-from train.data import Dataset
-from train.population import MemberState, Method
+from train.data.datasets import Dataset
+from train.populations.population import MemberState, Method
 
 PyTree = Any
 

@@ -54,12 +54,12 @@ from experiments.run_folder import RunFolder
 from experiments.snapshots import Snapshots
 from experiments.soft_programs import continuous_sparsification, drawn_gates, gated_optimizer
 from experiments.stages import NamedMember, Stage, run_stage
-from train.data import Dataset
-from train.devices import dataset_on_every_device
-from train.population import Member, MemberState, Population, stack_members
-from train.progress import training_progress
+from train.data.datasets import Dataset
+from train.populations.devices import dataset_on_every_device
+from train.populations.population import Member, MemberState, Population, stack_members
+from train.populations.progress import training_progress
+from train.populations.reparametrization import DIRECT, Reparametrization
 from train.recipes import build_model
-from train.reparametrization import DIRECT, Reparametrization
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.run_folder import RunFolder
 from pruning.files.sealed import read_metadata, seal, unseal
-from train.population import MemberState
+from train.populations.population import MemberState
 
 PyTree = Any
 

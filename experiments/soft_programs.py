@@ -14,9 +14,9 @@ import optax
 
 import pruning
 from pruning.gates.continuous import LOWEST_INITIAL, closing_factor
-from train.population import Method
+from train.populations.population import Method
+from train.populations.reparametrization import Reparametrization
 from train.recipes import Recipe, make_optimizer
-from train.reparametrization import Reparametrization
 
 PyTree = Any
 DEAD = 1e-12  # gates that do not move close by more than this: from -0.14 down, at temperature 200

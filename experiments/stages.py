@@ -17,10 +17,10 @@ from experiments.unfinished import (
     UnfinishedChunk,
     unfinished_chunks,
 )
-from train.capacity import members_that_fit
 from train.lowering import lowering
-from train.population import EpochResult, Member, MemberState, Population, stack_members
-from train.progress import TrainingProgress
+from train.populations.capacity import members_that_fit
+from train.populations.population import EpochResult, Member, MemberState, Population, stack_members
+from train.populations.progress import TrainingProgress
 
 MOST_IN_TURN = 32  # More are no faster, and a killed run repeats them.
 MOST_VMAPPED = 256  # Not measured yet.

@@ -18,7 +18,7 @@ import pruning
 from experiments.run_folder import Row
 from experiments.soft_programs import Gated
 from experiments.stages import NamedMember
-from train.population import Member
+from train.populations.population import Member
 from train.recipes import Recipe
 
 PyTree = Any

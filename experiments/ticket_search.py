@@ -40,10 +40,10 @@ from experiments.ticket_options import TicketSearch
 from experiments.ticket_plan import place_of
 from experiments.ticket_report import write_results
 from experiments.ticket_states import TicketStates
-from train.data import Dataset
-from train.devices import dataset_on_every_device
-from train.population import Population
-from train.progress import TrainingProgress, training_progress
+from train.data.datasets import Dataset
+from train.populations.devices import dataset_on_every_device
+from train.populations.population import Population
+from train.populations.progress import TrainingProgress, training_progress
 from train.recipes import build_model
 
 

@@ -25,7 +25,7 @@ from experiments.ticket_plan import (
     ticket_keys,
 )
 from train.models import depth_order
-from train.population import MemberState, Population, stack_members
+from train.populations.population import MemberState, Population, stack_members
 
 PyTree = Any
 

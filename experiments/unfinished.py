@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from experiments.run_folder import Row, RunFolder
 from experiments.snapshots import read_state, state_file
 from pruning.files.sealed import unseal
-from train.population import MemberState
+from train.populations.population import MemberState
 
 KEEP_AFTER_SECONDS = 600
 """Of training since a chunk was last kept; shorter chunks are trained anew after a kill."""

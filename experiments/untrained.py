@@ -20,9 +20,9 @@ from experiments.options import Options
 from experiments.processes import share, wait_for_all
 from experiments.run_folder import Row, RunFolder
 from experiments.score_methods import SCORE_METHODS
-from train.data import Dataset
+from train.data.datasets import Dataset
 from train.evaluation import apply_model
-from train.population import MemberState
+from train.populations.population import MemberState
 from train.recipes import build_model
 
 PyTree = Any

@@ -23,8 +23,8 @@ from experiments.ticket_states import TicketStates
 from experiments.train_ticket import TrainTicket
 from pruning.files.sealed import unseal
 from tests.damage import mutated
-from train.data import load_dataset
-from train.population import stack_members
+from train.data.datasets import load_dataset
+from train.populations.population import stack_members
 
 EPOCH = 23  # steps, of digits
 CONFIG = TicketSearch(

@@ -14,9 +14,9 @@ from experiments.stages import NamedMember, Stage, run_stage
 from experiments.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
 from pruning.files.sealed import seal, unseal
 from tests.damage import flipped, mutated
-from tests.train.test_population import member, population
+from tests.train.populations.test_population import member, population
 from train.models import make_model
-from train.population import stack_members
+from train.populations.population import stack_members
 
 EPOCHS = 3
 

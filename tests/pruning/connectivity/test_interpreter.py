@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import pruning
-from train.convolution import conv_general_dilated
+from train.layers.convolution import conv_general_dilated
 
 X = jnp.ones((1, 2))
 # Three square layers, stacked: unit 1 is cut off after the first one.

@@ -10,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import pruning
-from train.convolution import conv_general_dilated
+from train.layers.convolution import conv_general_dilated
 
 
 def snip(loss, params, batches, **knobs):

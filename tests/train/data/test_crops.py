@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.crops import ASPECT_RATIO, center_crop, random_resized_crop
+from train.data.crops import ASPECT_RATIO, center_crop, random_resized_crop
 
 
 def ramp(height, width):

@@ -12,17 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.compilations import compiled_programs
-from tests.train.test_population import dataset, hold, last, member
-from train.capacity import members_that_fit
-from train.data import Split
-from train.devices import device_mesh
-from train.members import in_turn, side_by_side
+from tests.train.populations.test_population import dataset, hold, last, member
+from train.data.datasets import Split
+from train.data.stored_images import StoredImages
 from train.models import make_model
 from train.models.initializers import KAIMING_NORMAL, ONES
 from train.models.layers import global_average_pool, make_conv, make_norm
-from train.population import Population, stack_members
+from train.populations.capacity import members_that_fit
+from train.populations.devices import device_mesh
+from train.populations.members import in_turn, side_by_side
+from train.populations.population import Population, stack_members
 from train.recipes import Recipe
-from train.stored_images import StoredImages
 
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=0.1, momentum=0.9, weight_decay=1e-3)
 

@@ -1,8 +1,8 @@
 """Images that stay on disk: an array's shape and indexing, read through grain when they are needed.
 
-A set that does not fit on a device is read while it trains (``train.streamed_data``). Records lie in
-random access, so any order, from any place in it, is read as asked: what is read for a step depends on
-nothing but the step.
+A set that does not fit on a device is read while it trains (``train.populations.streamed_data``). Records
+lie in random access, so any order, from any place in it, is read as asked: what is read for a step
+depends on nothing but the step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from train.crops import center_crop, random_resized_crop
+from train.data.crops import center_crop, random_resized_crop
 
 THREADS = 16
 PREFETCHED = 512
@@ -29,7 +29,7 @@ class StoredImages:
         places: Of these images among the records, (n,).
         image_shape: Height, width, channels.
         cropped: Whether records have images of any size, cropped to that shape, a square
-            (``train.crops``); otherwise all are of it.
+            (``crops.py``); otherwise all are of it.
         read_error: ``read_error(place, what)`` is what is raised for a record that is no good.
     """
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from tests.forced_devices import run_module
-from train.devices import dataset_on_every_device, device_mesh, on_every_device
-
-from .test_population import dataset
+from tests.train.populations.test_population import dataset
+from train.populations.devices import dataset_on_every_device, device_mesh, on_every_device
 
 
 @pytest.fixture(scope="module")
 def found():
-    return json.loads(run_module("tests.train.on_devices", devices=8))
+    return json.loads(run_module("tests.train.populations.on_devices", devices=8))
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,12 @@ import optax
 import pytest
 
 import pruning
-from train.augment import normalise
+from tests.train.populations.test_population import assert_close, dataset, hold, last, member, population
+from train.data.augment import normalise
 from train.evaluation import apply_model
-from train.members import in_turn, side_by_side
-from train.population import Population, stack_members
+from train.populations.members import in_turn, side_by_side
+from train.populations.population import Population, stack_members
 from train.recipes import Recipe
-
-from .test_population import assert_close, dataset, hold, last, member, population
 
 STEPS = 3  # of an epoch: 40 examples in batches of 16
 

@@ -8,7 +8,7 @@ Why: jax writes the gradients of a convolution as convolutions with permuted dim
 XLA:CPU rewrites those into the one layout that its fast kernel knows (NHWC images, HWIO kernels),
 but its pass (`ConvCanonicalization`) visits the entry computation only: in the body of a loop a
 naive kernel runs instead. So the backward pass here is two convolutions that are in that layout to
-begin with, the permutations done by explicit flips and transposes (`train.bilinear`).
+begin with, the permutations done by explicit flips and transposes (`bilinear.py`).
 
 The gradient of a kernel is summed over parts of the batch, in a loop. Without the loop XLA fuses what
 made the images into their transposition: in a residual network that is the whole chain of blocks
@@ -61,7 +61,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from train.bilinear import Geometry, Pair, convolve
+from train.layers.bilinear import Geometry, Pair, convolve
 from train.lowering import lowering
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")

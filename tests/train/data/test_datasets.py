@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from train import data
-from train.data import Split, hold_out, load_dataset
+from train.data import datasets
+from train.data.datasets import Split, hold_out, load_dataset
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def needs_shared(name):
@@ -135,8 +135,8 @@ def test_digits_moments():
 
 def test_reads_every_record_in_order(tmp_path, monkeypatch):
     # 3 records to a read: the 7 records of 'train' cross both reads and shards.
-    monkeypatch.setattr("train.tfds_source._RECORDS_PER_READ", 3)
-    monkeypatch.setattr("train.data._IMAGES_PER_COUNT", 2)
+    monkeypatch.setattr("train.data.tfds_source._RECORDS_PER_READ", 3)
+    monkeypatch.setattr("train.data.datasets._IMAGES_PER_COUNT", 2)
     written = write_set(tmp_path)
     toy = load_dataset("toy", data_dir=tmp_path)
     assert toy.num_classes == 3
@@ -331,7 +331,7 @@ def test_images_of_no_stated_size_are_not_all_held(tmp_path, monkeypatch):
     # Photographs: nobody says how large, and arrays for all of them would not fit.
     write_set(tmp_path / "small")
     write_set(tmp_path / "large", sizes=(8, 4))
-    monkeypatch.setattr(data, "STREAM_ABOVE", 11 * 5 * 4 * 3)
+    monkeypatch.setattr(datasets, "STREAM_ABOVE", 11 * 5 * 4 * 3)
     assert len(load_dataset("toy", data_dir=tmp_path / "small").train.labels) == 7
     assert "images of different sizes" in error_of("toy", tmp_path / "large")
 
@@ -424,6 +424,6 @@ def test_a_folder_that_may_not_be_read(monkeypatch, tmp_path):
     def refused(name, data_dir):
         raise PermissionError(13, "Permission denied", str(data_dir))
 
-    monkeypatch.setattr("train.tfds_source.find_folder", refused)
+    monkeypatch.setattr("train.data.tfds_source.find_folder", refused)
     with pytest.raises(ValueError, match=r"'mnist' in .* cannot be read: .*Permission denied"):
         load_dataset("mnist", data_dir=tmp_path)

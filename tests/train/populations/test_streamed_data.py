@@ -8,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train import data, decoded, stored_images, streamed_data, tfds_source
-from train.crops import center_crop
-from train.data import Dataset, Split, hold_out, load_dataset
-from train.members import in_turn, side_by_side
-from train.population import Population, stack_members
+from tests.train.data.test_datasets import write_set
+from tests.train.populations.test_population import hold, last, member
+from tests.train.populations.test_population_states import SmallNormalised, read
+from train.data import datasets, decoded, stored_images, tfds_source
+from train.data.crops import center_crop
+from train.data.datasets import Dataset, Split, hold_out, load_dataset
+from train.data.stored_images import StoredImages, is_stored
+from train.populations import streamed_data
+from train.populations.members import in_turn, side_by_side
+from train.populations.population import Population, stack_members
 from train.recipes import Recipe
-from train.stored_images import StoredImages, is_stored
-
-from .test_data import write_set
-from .test_population import hold, last, member
-from .test_population_states import SmallNormalised, read
 
 RECIPE = Recipe(
     epochs=2,
@@ -150,11 +150,11 @@ def test_members_that_do_not_count_change_nothing(both):
 
 def test_large_sets_are_streamed_without_being_asked(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(data, "STREAM_ABOVE", (TRAIN + TEST) * IMAGE_BYTES)
+    monkeypatch.setattr(datasets, "STREAM_ABOVE", (TRAIN + TEST) * IMAGE_BYTES)
     assert not is_stored(load_dataset("toy", data_dir=folder).train.images)
     decoded_copy = next(tmp_path.rglob("*.safetensors"))
     decoded_copy.unlink()
-    monkeypatch.setattr(data, "STREAM_ABOVE", (TRAIN + TEST) * IMAGE_BYTES - 1)
+    monkeypatch.setattr(datasets, "STREAM_ABOVE", (TRAIN + TEST) * IMAGE_BYTES - 1)
     assert is_stored(load_dataset("toy", data_dir=folder).train.images)
 
 

@@ -5,10 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from train import decoded, tfds_source
-from train.data import load_dataset
-
-from .test_data import write_set
+from tests.train.data.test_datasets import write_set
+from train.data import decoded, tfds_source
+from train.data.datasets import load_dataset
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 
 import pruning
 from tests.compilations import compiled_programs
-from train.augment import normalise
-from train.data import Dataset, Split
-from train.members import in_turn, side_by_side
+from train.data.augment import normalise
+from train.data.datasets import Dataset, Split
 from train.models import make_model
-from train.population import Member, Population, stack_members
+from train.populations.members import in_turn, side_by_side
+from train.populations.population import Member, Population, stack_members
 from train.recipes import Recipe
 
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=0.1, momentum=0.9, weight_decay=1e-3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from train.batch_norm import BatchNorm, normalise
+from train.layers.batch_norm import BatchNorm, normalise
 
 EPSILON = 1e-5
 

@@ -11,7 +11,7 @@ so the derivatives of each of the three are the other two:
     kernel_gradient(x, dy)   dx = image_gradient(dy, g)     d(dy) = convolve(x, g)
 
 Each is computed by convolutions of NHWC images with HWIO kernels, the permutations done by explicit
-flips and transposes; `train.convolution` says why. Notation: x images (N, H, W, C), w kernel
+flips and transposes; `convolution.py` says why. Notation: x images (N, H, W, C), w kernel
 (h, w, C, D), y and its cotangent dy (N, H', W', D); s strides, a and b the dilations of x and w. In each
 spatial dimension, then,
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.pooling import max_pool_2x2
+from train.layers.pooling import max_pool_2x2
 
 
 def flax_pool(x):

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from train import progress
-from train.progress import training_progress
+from train.populations import progress
+from train.populations.progress import training_progress
 
 
 def test_it_is_quiet_when_not_on_a_terminal(capsys):

@@ -13,12 +13,12 @@ import jax
 import psutil
 from jax.extend import core
 
-from train.devices import BATCH, MEMBERS
+from train.data.stored_images import is_stored
 from train.lowering import lowering
-from train.members import map_members, side_by_side
-from train.population import Member, Population, stack_members
-from train.stored_images import is_stored
-from train.streamed_data import BLOCK_BYTES
+from train.populations.devices import BATCH, MEMBERS
+from train.populations.members import map_members, side_by_side
+from train.populations.population import Member, Population, stack_members
+from train.populations.streamed_data import BLOCK_BYTES
 
 USABLE = 0.8
 """Of the memory that is free; the compiler needs some, and estimates are estimates."""

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.augment import flip, normalise, padded_crop
+from train.data.augment import flip, normalise, padded_crop
 
 KEY = jax.random.key(0)
 

@@ -18,15 +18,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from train.data import Dataset, Split, hold_out
-from train.devices import device_mesh, on_their_devices, over_devices
-from train.member_training import Member, MemberState, MemberTraining, Method
-from train.members import map_members
+from train.data.datasets import Dataset, Split, hold_out
+from train.data.stored_images import is_stored
+from train.populations.devices import device_mesh, on_their_devices, over_devices
+from train.populations.member_training import Member, MemberState, MemberTraining, Method
+from train.populations.members import map_members
+from train.populations.reparametrization import DIRECT, Reparametrization
+from train.populations.streamed_data import StreamedData
+from train.populations.whole_data import WholeData
 from train.recipes import Recipe
-from train.reparametrization import DIRECT, Reparametrization
-from train.stored_images import is_stored
-from train.streamed_data import StreamedData
-from train.whole_data import WholeData
 
 PyTree = Any
 
@@ -61,14 +61,14 @@ class Population:
         model: A Linen module, ``model(images, train=...)`` giving logits, whose only collections are
             params and, where it normalises batches, batch_stats.
         dataset: Lives on every device as uint8, whole, or is read while training where its images are
-            ``train.stored_images.StoredImages``; the numbers are the same.
+            ``train.data.stored_images.StoredImages``; the numbers are the same.
         recipe: How a member is trained.
         method: ``method(optimizer, data)`` wraps the recipe's optimizer with the pruning method, for
             one member's ``data`` (traced).
         reparametrization: How what is trained becomes the model's params; by default it is the params,
             and the method's state must hold masks (``pruning.get_masks``).
-        execute: How a device executes its members; by default as suits the platform (``train.members``).
-        mesh: Of the devices that members and batches are divided over (``train.devices``);
+        execute: How a device executes its members; by default as suits the platform (``members.py``).
+        mesh: Of the devices that members and batches are divided over (``devices.py``);
             by default members over all devices of this process.
     """
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.extend import core
 
-from train.bilinear import part_size
-from train.convolution import conv_general_dilated
+from train.layers.bilinear import part_size
+from train.layers.convolution import conv_general_dilated
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 PLAIN = lax.conv_general_dilated

@@ -7,15 +7,14 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import stages
-from train import capacity
-from train.capacity import _peak, members_that_fit, state_bytes, step_bytes
-from train.devices import BATCH, MEMBERS
-from train.members import in_turn, side_by_side
+from tests.train.populations.test_population import RECIPE, dataset, hold, member
 from train.models import make_model
-from train.population import Population, stack_members
-from train.streamed_data import BLOCK_BYTES
-
-from .test_population import RECIPE, dataset, hold, member
+from train.populations import capacity
+from train.populations.capacity import _peak, members_that_fit, state_bytes, step_bytes
+from train.populations.devices import BATCH, MEMBERS
+from train.populations.members import in_turn, side_by_side
+from train.populations.population import Population, stack_members
+from train.populations.streamed_data import BLOCK_BYTES
 
 WEIGHTS, BIASES = 16 * 300 + 300 * 100 + 100 * 3, 300 + 100 + 3
 

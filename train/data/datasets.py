@@ -1,10 +1,10 @@
 """Image-classification sets as uint8 arrays: whole on the host, or left on disk where they are large.
 
 Small sets (digits, MNIST, CIFAR) fit on the device whole: the caller puts the arrays there once, and
-shuffling, augmentation and normalisation happen inside the compiled step (`train.augment`). Of larger
+shuffling, augmentation and normalisation happen inside the compiled step (`augment.py`). Of larger
 ones the labels and moments are read once and kept; the images are read while a network trains
-(`train.stored_images`). 'digits' is embedded in scikit-learn and needs no file; every other name is a
-prepared TFDS set: `train.prepare` makes it, `train.tfds_source` reads it, `train.decoded` keeps it for
+(`stored_images.py`). 'digits' is embedded in scikit-learn and needs no file; every other name is a
+prepared TFDS set: `train.prepare` makes it, `tfds_source.py` reads it, `decoded.py` keeps it for
 the next time.
 """
 
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train import decoded, tfds_source
-from train.stored_images import StoredImages
+from train.data import decoded, tfds_source
+from train.data.stored_images import StoredImages
 
 # A property of the data set, not of a run: everybody's digits have the same test images.
 _DIGITS_TEST_SIZE = 360

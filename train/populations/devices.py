@@ -21,9 +21,9 @@ import jax.extend
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from train.data import Dataset
-from train.members import is_shared
-from train.stored_images import is_stored
+from train.data.datasets import Dataset
+from train.data.stored_images import is_stored
+from train.populations.members import is_shared
 
 PyTree = Any
 MEMBERS, BATCH = "members", "batch"
@@ -138,7 +138,7 @@ def over_batch_devices(batch: PyTree, mesh: Mesh) -> PyTree:
     Returns:
         The batch, of the same global shape.
     """
-    # Without a mesh around it a program is only looked at, for what it holds (`train.capacity`).
+    # Without a mesh around it a program is only looked at, for what it holds (`capacity.py`).
     if mesh.shape[BATCH] == 1 or jax.sharding.get_abstract_mesh().empty:
         return batch
     return jax.lax.with_sharding_constraint(batch, PartitionSpec(BATCH))
@@ -148,7 +148,7 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
     """Executes members on several devices.
 
     Args:
-        execute: How a device executes its share: ``train.members``.
+        execute: How a device executes its share: ``members.py``.
         mesh: From ``device_mesh``.
 
     Returns:

@@ -6,16 +6,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from train.data import Split
-from train.devices import on_every_device, over_devices
+from train.data.datasets import Split
 from train.evaluation import evaluate
-from train.member_training import Member, MemberState, MemberTraining
+from train.populations.devices import on_every_device, over_devices
+from train.populations.member_training import Member, MemberState, MemberTraining
 
 PyTree = Any
 
 
 class WholeData:
-    """Trains members through epochs; see ``train.streamed_data`` for sets that do not fit."""
+    """Trains members through epochs; see ``streamed_data.py`` for sets that do not fit."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class WholeData:
             training: Of a member.
             train: What is trained on.
             evaluated: What is evaluated on, by name.
-            execute: How a device executes its members (``train.members``).
+            execute: How a device executes its members (``members.py``).
         """
         self.training, self.compilations = training, 0
         self.train, self.evaluated = on_every_device((train, evaluated), training.mesh)

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 
-from train.augment import flip, normalise, padded_crop
-from train.data import Dataset
+from train.data.augment import flip, normalise, padded_crop
+from train.data.datasets import Dataset
 from train.recipes import Recipe
 
 

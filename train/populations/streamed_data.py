@@ -1,6 +1,6 @@
 """Epochs over a data set that is read while it trains, in blocks of steps: for sets that do not fit.
 
-The batches of every member are those that ``train.whole_data`` would give it, so the numbers are too.
+The batches of every member are those that ``whole_data.py`` would give it, so the numbers are too.
 Members with the same order of the data share what is read. A block is as many steps as fit into
 ``BLOCK_BYTES``, at least one, and of one shape in all epochs with as many orders: one program. While the
 devices train on a block the next one is read and sent; a third waits until the first is done, so that
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from train.data import Split
-from train.devices import BATCH, on_every_device, on_their_devices, over_devices
+from train.data.datasets import Split
 from train.evaluation import Totals, add_batch, evaluation_batches, no_totals
-from train.member_training import Member, MemberState, MemberTraining
+from train.populations.devices import BATCH, on_every_device, on_their_devices, over_devices
+from train.populations.member_training import Member, MemberState, MemberTraining
 
 PyTree = Any
 BLOCK_BYTES = 2**28
@@ -39,7 +39,7 @@ class Block(NamedTuple):
 
 
 class StreamedData:
-    """Trains members through epochs, as ``train.whole_data.WholeData`` does."""
+    """Trains members through epochs, as ``train.populations.whole_data.WholeData`` does."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class StreamedData:
             training: Of a member.
             train: What is trained on.
             evaluated: What is evaluated on, by name.
-            execute: How a device executes its members (``train.members``).
+            execute: How a device executes its members (``members.py``).
         """
         self.training, self.compilations = training, 0
         self.train, self.evaluated = train, evaluated

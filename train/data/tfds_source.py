@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.stored_images import StoredImages, example_of
+from train.data.stored_images import StoredImages, example_of
 
 # Decoded records held at a time, on top of the arrays that are filled.
 _RECORDS_PER_READ = 1000

@@ -1,8 +1,8 @@
 """One member's training as pure functions: from its keys to its first state, and through its steps.
 
-Where the examples come from is the caller's: the whole set on the device (``train.whole_data``) or blocks
-that are read while it trains (``train.streamed_data``). Both give a member the same batches, so the same
-numbers. How many members are executed, and where, is ``train.population``'s.
+Where the examples come from is the caller's: the whole set on the device (``whole_data.py``) or blocks
+that are read while it trains (``streamed_data.py``). Both give a member the same batches, so the same
+numbers. How many members are executed, and where, is ``population.py``'s.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ import optax
 from jax.sharding import Mesh
 
 import pruning
-from train.data import Dataset
-from train.devices import over_batch_devices
+from train.data.datasets import Dataset
+from train.data.preprocessing import preprocess, preprocess_for_training
 from train.evaluation import apply_model, cross_entropy
-from train.preprocessing import preprocess, preprocess_for_training
+from train.populations.devices import over_batch_devices
+from train.populations.reparametrization import Reparametrization
 from train.recipes import Recipe, make_optimizer
-from train.reparametrization import Reparametrization
 
 PyTree = Any
 Method = Callable[[optax.GradientTransformation, PyTree], optax.GradientTransformation]
