@@ -27,7 +27,7 @@ from experiments.accelerator_sizes import FULL, SMALLEST
 from experiments.benchmark_comparison import Unavailable
 from experiments.engine.options import run_command
 from experiments.options.checks import check_writable
-from pruning.artifacts import write_atomically
+from pruning.masks.saving import write_atomically
 from train.lookup import lookup
 
 LONGEST_REASON = 300  # Characters: what runs out of memory says much.

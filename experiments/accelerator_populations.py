@@ -19,7 +19,7 @@ from experiments.benchmark_populations import (
     training_flops,
 )
 from experiments.programs import held_masks, param_shapes
-from train.population import Population
+from train.populations.population import Population
 from train.recipes import build_model
 
 Execute = Callable[..., Any]
@@ -34,7 +34,7 @@ def in_chunks(size: int) -> Execute:
         size: Members that are vmapped.
 
     Returns:
-        As ``train.members.side_by_side``; every member has keys of its own.
+        As ``train.populations.members.side_by_side``; every member has keys of its own.
     """
 
     def execute(function: Callable[..., Any], count: jax.Array, *stacked: Any) -> Any:

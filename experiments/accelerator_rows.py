@@ -28,7 +28,7 @@ from experiments.benchmark_populations import RECIPE
 from experiments.benchmark_scores import selection
 from experiments.benchmark_search import candidates
 from train.lowering import Lowering, lowered
-from train.members import in_turn, side_by_side
+from train.populations.members import in_turn, side_by_side
 from train.recipes import RECIPES
 
 TORCH_FORMS = {"eager": eager, "best-form": best_form}

@@ -9,7 +9,7 @@ import jax
 
 from experiments.benchmark_comparison import Comparison, Unavailable
 from experiments.benchmark_programs import tree_bytes
-from train.data import load_dataset
+from train.data.datasets import load_dataset
 
 
 def reading(name: str) -> Comparison:

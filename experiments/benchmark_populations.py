@@ -10,12 +10,12 @@ import numpy as np
 import optax
 
 import pruning
-from pruning.interpreter import multiply_adds
-from train.data import Dataset, Split
+from pruning.connectivity.interpreter import multiply_adds
+from train.data.datasets import Dataset, Split
 from train.evaluation import apply_model
-from train.members import map_members
 from train.models import depth_order, make_model
-from train.population import EpochResult, Member, Population, stack_members
+from train.populations.members import map_members
+from train.populations.population import EpochResult, Member, Population, stack_members
 from train.recipes import RECIPES
 
 ImageShape = tuple[int, int, int]

@@ -19,11 +19,11 @@ from experiments.benchmark_populations import (
 )
 from experiments.benchmark_torch import training_loop
 from experiments.soft_programs import Gated, continuous_sparsification, gated_optimizer
-from train.augment import normalise
+from train.data.augment import normalise
 from train.evaluation import apply_model
 from train.lowering import LOWERINGS, lowered
-from train.members import in_turn, side_by_side
-from train.population import Member, stack_members
+from train.populations.members import in_turn, side_by_side
+from train.populations.population import Member, stack_members
 from train.recipes import make_optimizer
 
 

@@ -26,7 +26,7 @@ from experiments.benchmark_comparison import Measurement, Unavailable, measure, 
 from experiments.benchmark_rows import ROWS
 from experiments.engine.options import run_command
 from experiments.options.checks import check_count, check_writable
-from pruning.artifacts import write_atomically
+from pruning.masks.saving import write_atomically
 from train.lookup import lookup
 
 

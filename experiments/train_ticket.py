@@ -22,10 +22,10 @@ from experiments.options.checks import check_stored
 from experiments.programs import begun_at, held_masks, param_shapes
 from experiments.ticket_file import Ticket, read_ticket
 from experiments.ticket_plan import ticket_keys
-from train.capacity import members_that_fit
-from train.data import Dataset, load_dataset
-from train.devices import device_mesh
-from train.population import Member, Population, stack_members
+from train.data.datasets import Dataset, load_dataset
+from train.populations.capacity import members_that_fit
+from train.populations.devices import device_mesh
+from train.populations.population import Member, Population, stack_members
 from train.recipes import build_model
 
 _LARGEST_BATCH = 4096  # of a data set that has fewer examples

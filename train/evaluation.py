@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from train.data import Split
+from train.data.datasets import Split
 
 PyTree = Any
 EVALUATION_BATCH = 1000

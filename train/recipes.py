@@ -55,7 +55,7 @@ class Recipe:
         flip: Whether training images are flipped horizontally at random.
         crop_padding: Pixels of zero padding from which training images are cropped at random.
         image_size: Side of the squares that images of different sizes are cropped to, at random where
-            they train (``train.crops``). Images of one size stay as they are.
+            they train (``train.data.crops``). Images of one size stay as they are.
         mean: Per channel, of pixel / 255; None for the data set's own.
         std: Per channel, of pixel / 255; None for the data set's own.
         validation_examples: How many training examples are held out.

@@ -22,9 +22,9 @@ from experiments.methods.study import Study
 from experiments.options.options import Options
 from experiments.options.training import TrainingOptions
 from experiments.report.writing import REFERENCE, store_rows, write_report
-from train.devices import check_devices, device_mesh
 from train.lookup import lookup
 from train.lowering import LOWERINGS, lowered
+from train.populations.devices import check_devices, device_mesh
 
 if TYPE_CHECKING:
     from experiments.report.table import Results

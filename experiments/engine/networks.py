@@ -19,10 +19,10 @@ from experiments.methods.programs import STATIC, Observe, Program
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study, study_of
 from experiments.options.training import TrainingOptions
-from train.data import Dataset
-from train.devices import dataset_on_every_device, device_mesh
+from train.data.datasets import Dataset
 from train.models import param_shapes
-from train.population import Member, MemberState, Population, stack_members
+from train.populations.devices import dataset_on_every_device, device_mesh
+from train.populations.population import Member, MemberState, Population, stack_members
 from train.recipes import build_model
 
 PyTree = Any

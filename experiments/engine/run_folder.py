@@ -18,7 +18,7 @@ from experiments.engine.identity import different_settings, what_runs
 from experiments.methods.spelling import VERSION, row_of_today
 from experiments.report.config import read_config
 from experiments.report.stored_rows import Row, parquet, read_rows
-from pruning.writing import write_atomically
+from pruning.files.writing import write_atomically
 from train.leftovers import remove_leftovers
 
 __all__ = ["Row", "RunFolder", "is_finished", "parquet"]

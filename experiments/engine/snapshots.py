@@ -1,7 +1,7 @@
 """Networks in the middle of their training, on disk: from where a later part of a run begins.
 
-A file says whose state it holds and has a checksum (``pruning.sealed``): one that has changed on the
-disk, or lies under another network's name, is refused.
+A file says whose state it holds and has a checksum (``pruning.files.sealed``): one that has changed on
+the disk, or lies under another network's name, is refused.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from experiments.engine.run_folder import RunFolder
-from pruning.sealed import read_metadata, seal, unseal
-from train.population import MemberState
+from pruning.files.sealed import read_metadata, seal, unseal
+from train.populations.population import MemberState
 
 PyTree = Any
 

@@ -19,10 +19,10 @@ from experiments.engine.unfinished import (
 )
 from experiments.methods.point import Point
 from experiments.methods.programs import Observe
-from train.capacity import members_that_fit
 from train.lowering import lowering
-from train.population import EpochResult, Member, MemberState, Population, stack_members
-from train.progress import TrainingProgress
+from train.populations.capacity import members_that_fit
+from train.populations.population import EpochResult, Member, MemberState, Population, stack_members
+from train.populations.progress import TrainingProgress
 
 MOST_IN_TURN = 32  # More are no faster, and a killed run repeats them.
 MOST_VMAPPED = 256  # Not measured yet.

@@ -6,7 +6,7 @@ from experiments.engine.run_folder import Row, RunFolder
 from experiments.engine.schedule import Group, Kind
 from experiments.engine.stage import Stage, chunk_that_fits, run_stage
 from experiments.methods.point import Point, point_of
-from train.progress import TrainingProgress, training_progress
+from train.populations.progress import TrainingProgress, training_progress
 
 
 def train_all(networks: Networks, folder: RunFolder, *, chunk_size: int | None) -> None:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from experiments.engine.run_folder import Row, RunFolder
 from experiments.engine.snapshots import read_state, state_file
-from pruning.sealed import unseal
-from train.population import MemberState
+from pruning.files.sealed import unseal
+from train.populations.population import MemberState
 
 KEEP_AFTER_SECONDS = 600
 """Of training since a chunk was last kept; shorter chunks are trained anew after a kill."""

@@ -18,7 +18,7 @@ from experiments.methods.point import Point, point_of
 from experiments.methods.registry import scored
 from experiments.methods.seeds import seed_keys
 from experiments.options.untrained import UntrainedOptions
-from train.data import Dataset
+from train.data.datasets import Dataset
 from train.evaluation import apply_model
 from train.recipes import build_model
 
@@ -88,7 +88,13 @@ def looking(
     return prepare
 
 
-def _make_masks(network: Network, sparsities: Sequence[float], look: Look, folder: RunFolder) -> None:
+def _make_masks(
+    network: Network,
+    methods: Sequence[str],
+    sparsities: Sequence[float],
+    look: Look,
+    folder: RunFolder,
+) -> None:
     """Makes the masks that are not stored yet, and stores a row of each."""
     definitions = scored()
     done = {point_of(row) for row in folder.rows()}

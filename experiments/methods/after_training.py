@@ -11,7 +11,7 @@ from experiments.methods.point import Need, Point, dense
 from experiments.methods.scored import started
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
-from train.population import MemberState
+from train.populations.population import MemberState
 
 PyTree = Any
 

@@ -21,8 +21,8 @@ from experiments.methods.searched import Searching, draw_masks
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
-from train.population import MemberState
-from train.population import Method as Transformed
+from train.populations.population import MemberState
+from train.populations.population import Method as Transformed
 
 PyTree = Any
 

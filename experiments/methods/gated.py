@@ -20,9 +20,9 @@ from experiments.methods.programs import Program
 from experiments.methods.study import Study
 from experiments.options.knobs import GateKnobs, check_start
 from experiments.options.training import TrainingOptions
-from train import population
+from train.populations import population
+from train.populations.reparametrization import Reparametrization
 from train.recipes import make_optimizer
-from train.reparametrization import Reparametrization
 
 PyTree = Any
 

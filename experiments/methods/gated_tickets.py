@@ -16,7 +16,7 @@ from experiments.methods.method import Given
 from experiments.methods.point import Need, Point, dense
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
-from train.population import MemberState
+from train.populations.population import MemberState
 
 PyTree = Any
 SEARCH = "cs-search"

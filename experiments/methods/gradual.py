@@ -13,7 +13,7 @@ from experiments.methods.point import Point
 from experiments.methods.programs import Program
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
-from train import population
+from train.populations import population
 
 PyTree = Any
 

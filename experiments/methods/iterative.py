@@ -23,7 +23,7 @@ from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
 from train.lookup import lookup
-from train.population import MemberState
+from train.populations.population import MemberState
 
 PyTree = Any
 OTHER_INIT = "other_init"

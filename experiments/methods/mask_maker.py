@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
-from pruning.iterative import Rounds, prune_in_rounds, pruned_counts
-from train.data import Dataset, Split
+from pruning.masks.iterative import Rounds, prune_in_rounds, pruned_counts
+from train.data.datasets import Dataset, Split
+from train.data.examples import balanced_examples
+from train.data.preprocessing import preprocess
 from train.evaluation import apply_model, cross_entropy
-from train.examples import balanced_examples
 from train.models import layers_in_order
-from train.preprocessing import preprocess
 from train.recipes import Recipe
 
 PyTree = Any

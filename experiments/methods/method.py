@@ -10,7 +10,7 @@ from experiments.methods.point import Need, Point
 from experiments.methods.programs import STATIC, Observed, Program
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
-from train.population import MemberState
+from train.populations.population import MemberState
 
 PyTree = Any
 

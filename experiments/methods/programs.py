@@ -9,9 +9,9 @@ import optax
 
 import pruning
 from experiments.methods.study import Study
-from train import population
-from train.population import MemberState
-from train.reparametrization import DIRECT, Reparametrization
+from train.populations import population
+from train.populations.population import MemberState
+from train.populations.reparametrization import DIRECT, Reparametrization
 
 PyTree = Any
 Observe = Callable[[MemberState], dict[str, jax.Array]]

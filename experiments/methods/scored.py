@@ -17,7 +17,7 @@ from experiments.methods.method import Given, Method, variants
 from experiments.methods.point import Need, Point, dense
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
-from train.population import MemberState, pruned
+from train.populations.population import MemberState, pruned
 
 PyTree = Any
 ABLATIONS = ("shuffle", "reinit", "invert")

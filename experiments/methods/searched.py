@@ -20,7 +20,7 @@ from experiments.methods.programs import SEARCHED, Observed, Program
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
-from train.population import MemberState
+from train.populations.population import MemberState
 
 PyTree = Any
 Row = dict[str, Any]

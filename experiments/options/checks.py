@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pruning.counting import check_sparsity
+from pruning.masks.counting import check_sparsity
 from train.lookup import lookup
 from train.recipes import Recipe
 

@@ -17,8 +17,8 @@ from experiments.options.checks import (
     check_different,
     check_finite,
 )
-from pruning.continuous import LOWEST_INITIAL, closing_factor
-from pruning.counting import check_sparsity
+from pruning.gates.continuous import LOWEST_INITIAL, closing_factor
+from pruning.masks.counting import check_sparsity
 
 DEAD = 1e-12
 """Gates that do not move close by more than this: from -0.14 down, at temperature 200."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from experiments.options.checks import check_counts, check_stored
-from train.data import Dataset, load_dataset
+from train.data.datasets import Dataset, load_dataset
 from train.lookup import lookup
 from train.lowering import LOWERINGS
 from train.models import MODELS, find_model

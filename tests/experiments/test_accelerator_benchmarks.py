@@ -17,7 +17,7 @@ from experiments.accelerator_rows import make_rows
 from experiments.accelerator_sizes import FULL, SMALLEST
 from experiments.accelerator_torch import eager, find_device
 from experiments.benchmark_comparison import Unavailable
-from train.members import side_by_side
+from train.populations.members import side_by_side
 
 
 def test_rows_are_printed_and_written_one_by_one(tmp_path, monkeypatch, capsys):

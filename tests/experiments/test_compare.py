@@ -22,10 +22,11 @@ from experiments.compare_plan import Plan, make_programs, seed_keys
 from experiments.engine.run_folder import RunFolder, is_finished
 from experiments.report.stored_rows import parquet
 from experiments.programs import with_masks
-from train.data import load_dataset
-from train.devices import device_mesh
+from train.data.datasets import load_dataset
+from train.populations.devices import device_mesh
 from train.models import make_model
-from train.population import stack_members
+from train.populations.devices import device_mesh
+from train.populations.population import stack_members
 from train.recipes import RECIPES
 
 SMALL = {

@@ -301,7 +301,7 @@ def test_a_folder_that_is_removed_while_it_runs(tmp_path):
 WRITER = """
 import os, sys, time
 from pathlib import Path
-from pruning.writing import write_atomically
+from pruning.files.writing import write_atomically
 def wait(*_):
     print("writing", flush=True)
     time.sleep(600)

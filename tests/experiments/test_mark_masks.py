@@ -14,9 +14,9 @@ import pruning
 from experiments.mark_masks import MaskMaker, balanced_examples
 from experiments.score_methods import SCORE_METHODS, ScoreMethod
 from experiments.untrained import Network, Untrained
-from train.augment import normalise
-from train.data import load_dataset
-from train.population import MemberState
+from train.data.augment import normalise
+from train.data.datasets import load_dataset
+from train.populations.population import MemberState
 from train.recipes import RECIPES
 
 KEY = jax.random.key(0)

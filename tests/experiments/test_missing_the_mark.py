@@ -17,7 +17,7 @@ from experiments.mark_figures import seeds_figure, steps_figure
 from experiments.mark_options import GRID, MissingTheMark
 from experiments.mark_plan import ABLATIONS, METHODS, RANDOM_BY_LAYER, mark_keys
 from experiments.score_methods import SCORE_METHODS
-from train.data import load_dataset
+from train.data.datasets import load_dataset
 
 LONG = ("snip-iterative", "force")  # 100 rounds with data; tests/experiments/test_mark_masks.py
 SHORT = tuple(method for method in METHODS if method not in LONG)

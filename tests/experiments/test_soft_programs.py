@@ -14,9 +14,9 @@ from experiments.soft_programs import (
     drawn_gates,
     gated_optimizer,
 )
-from tests.train.test_population import MODEL, RECIPE, dataset, last
-from train.augment import normalise
-from train.population import Member, Population, stack_members
+from tests.train.populations.test_population import MODEL, RECIPE, dataset, last
+from train.data.augment import normalise
+from train.populations.population import Member, Population, stack_members
 
 EPOCH = 3  # steps: 40 examples in batches of 16
 TEMPERATURE = pruning.temperature_schedule(5.0, steps=2 * EPOCH, constant_for=EPOCH)

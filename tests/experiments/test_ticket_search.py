@@ -21,10 +21,10 @@ from experiments.ticket_options import TicketSearch
 from experiments.ticket_plan import CHAIN_OF, METHODS, Place, Start, place_of
 from experiments.ticket_states import TicketStates
 from experiments.train_ticket import TrainTicket
-from pruning.sealed import unseal
+from pruning.files.sealed import unseal
 from tests.damage import mutated
-from train.data import load_dataset
-from train.population import stack_members
+from train.data.datasets import load_dataset
+from train.populations.population import stack_members
 
 EPOCH = 23  # steps, of digits
 CONFIG = TicketSearch(

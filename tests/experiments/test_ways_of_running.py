@@ -10,7 +10,7 @@ from experiments.engine import options as command_line
 from experiments.train_ticket import TrainTicket
 from tests.experiments.on_devices import TICKET
 from tests.forced_devices import run_module
-from tests.train.test_data import write_set
+from tests.train.data.test_datasets import write_set
 from train.lowering import LOWERINGS, lowering
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.data import load_dataset
+from train.data.datasets import load_dataset
 from train.prepare import main, prepare
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +111,7 @@ def test_a_prepared_set_loads(tmp_path, monkeypatch, capsys):
 
     builder = lambda name, **options: tfds.testing.DummyMnist(**options)  # noqa: E731
     monkeypatch.setattr(tfds, "builder", builder)
-    monkeypatch.setattr("train.tfds_source.require_known", lambda name: None)
+    monkeypatch.setattr("train.data.tfds_source.require_known", lambda name: None)
     main("dummy_mnist", tmp_path)
     assert f"ready in {tmp_path / 'dummy_mnist' / '3.0.1'}" in capsys.readouterr().out
     dataset = load_dataset("dummy_mnist", data_dir=tmp_path)

@@ -12,4 +12,12 @@ from train.models.initializers import INITIALIZERS, SCALE_INITIALIZERS
 from train.models.order import layers_in_order
 from train.models.registry import MODELS, find_model, make_model, param_shapes
 
-__all__ = ["INITIALIZERS", "MODELS", "SCALE_INITIALIZERS", "layers_in_order", "find_model", "make_model", "param_shapes"]
+__all__ = [
+    "INITIALIZERS",
+    "MODELS",
+    "SCALE_INITIALIZERS",
+    "find_model",
+    "layers_in_order",
+    "make_model",
+    "param_shapes",
+]

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from train.batch_norm import BatchNorm
-from train.convolution import conv_general_dilated
+from train.layers.batch_norm import BatchNorm
+from train.layers.convolution import conv_general_dilated
 
 MakeConv = Callable[..., nn.Module]
 """`conv(channels, size, stride=1, *, name)`."""

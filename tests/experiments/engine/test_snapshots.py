@@ -7,9 +7,9 @@ from safetensors.numpy import save
 
 from experiments.engine.run_folder import RunFolder
 from experiments.engine.snapshots import Snapshots, snapshot_file
-from pruning.sealed import CHECKSUM, seal, unseal
+from pruning.files.sealed import CHECKSUM, seal, unseal
 from tests.damage import cut, flipped
-from train.population import MemberState
+from train.populations.population import MemberState
 
 STATE = MemberState(
     params={"w": np.arange(6, dtype=np.float32).reshape(2, 3)},

@@ -12,11 +12,11 @@ from experiments.engine import stages
 from experiments.engine.run_folder import RunFolder, parquet
 from experiments.engine.stages import NamedMember, Stage, run_stage
 from experiments.engine.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
-from pruning.sealed import seal, unseal
+from pruning.files.sealed import seal, unseal
 from tests.damage import flipped, mutated
-from tests.train.test_population import member, population
+from tests.train.populations.test_population import member, population
 from train.models import make_model
-from train.population import stack_members
+from train.populations.population import stack_members
 
 EPOCHS = 3
 

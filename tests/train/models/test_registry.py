@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.convolution import conv_general_dilated
+from train.layers.convolution import conv_general_dilated
 from train.models import MODELS, find_model, make_model
 from train.models.initializers import KAIMING_NORMAL, ONES
 from train.models.wide_resnet import WideResNet
