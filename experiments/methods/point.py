@@ -42,9 +42,9 @@ class Point(NamedTuple):
             "setting": None if self.setting is None else self.setting + 0.0,  # -0.0 is 0.0
             "round": self.round,
             "candidate": self.candidate,
-            "seed": self.seed,
             "learning-rate": self.learning_rate,
             "weight-decay": self.weight_decay,
+            "seed": self.seed,
         }
         variant = () if self.variant == "none" else (self.variant,)
         told = (f"{what}-{value}" for what, value in parts.items() if value is not None)

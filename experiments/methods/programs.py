@@ -42,15 +42,20 @@ class Program:
     serves: "Program | None" = None
 
 
-def _held(study: Study, shapes: PyTree) -> population.Method:
-    del study
+def held_masks(shapes: PyTree) -> population.Method:
+    """Holds the masks of a member's state; it begins with all weights kept."""
     masks = pruning.full_masks(shapes)
     return lambda optimizer, _: optax.chain(optimizer, pruning.hold_masks(masks))
 
 
+def _held(study: Study, shapes: PyTree) -> population.Method:
+    del study
+    return held_masks(shapes)
+
+
 def _held_and_summed(study: Study, shapes: PyTree) -> population.Method:
     """Sums the magnitudes of gradients over the last epoch of a search."""
-    held, last = _held(study, shapes), study.knobs.search.search_epochs * study.steps_per_epoch
+    held, last = held_masks(shapes), study.knobs.search.search_epochs * study.steps_per_epoch
     sums = pruning.accumulate_gradients(first=last - study.steps_per_epoch + 1, last=last)
     return lambda optimizer, data: optax.chain(sums, held(optimizer, data))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pruning
-from experiments.ticket_plan import Start
 from train.models import find_model
 from train.recipes import Recipe, recipe_from
 
@@ -17,13 +16,27 @@ _MOST_EPOCHS = 100_000  # what is above it would not end
 _SNAPSHOT = re.compile(r"[\w+-][\w.+-]*", re.ASCII)
 
 
+class Start(NamedTuple):
+    """Where a network begins: the weights of a snapshot, and a place in the schedule.
+
+    Attributes:
+        snapshot: Its name.
+        snapshot_step: And its step.
+        step: The step of the training at which they begin.
+    """
+
+    snapshot: str
+    snapshot_step: int
+    step: int
+
+
 class Ticket(NamedTuple):
     """How a ticket is trained.
 
     Attributes:
         dataset: The data set's name.
         model: The model's name.
-        recipe: The training.
+        recipe: The training, with the learning rate and weight decay of a sweep if it was in one.
         seed: Of its search.
         start: Where its weights are.
         chunk_size: With how many networks it was trained.
@@ -58,7 +71,9 @@ def read_ticket(path: Path) -> Ticket:
         snapshot = _part(start, "snapshot", str)
         if not _SNAPSHOT.fullmatch(snapshot):
             raise ValueError(f"expected the name of a snapshot, got {snapshot!r}")
-        seed = _number(_part(metadata, "network", dict), "seed", 0, _LARGEST_SEED)
+        network = _part(metadata, "network", dict)
+        seed = _number(network, "seed", 0, _LARGEST_SEED)
+        rates = {n: network[n] for n in ("learning_rate", "weight_decay") if network.get(n) is not None}
         if not snapshot.endswith(f"-seed-{seed}"):
             raise ValueError(f"expected a snapshot of seed {seed}, got {snapshot!r}")
         model = _part(settings, "model", str)
@@ -66,7 +81,7 @@ def read_ticket(path: Path) -> Ticket:
         return Ticket(
             dataset=_part(settings, "dataset", str),
             model=model,
-            recipe=_recipe(_part(settings, "recipe", dict)),
+            recipe=_recipe(_part(settings, "recipe", dict) | rates),
             seed=seed,
             start=Start(snapshot, _number(start, "snapshot_step", 0), _number(start, "step", 0)),
             chunk_size=_number(metadata, "chunk_size", 1),
