@@ -470,7 +470,7 @@ ROWS = {
         run=lambda key, params: pruning.dead_units(without_first_units(params)), check=checks.first_unit
     ),
     "network_report": Row(
-        run=lambda key, params: pruning.connectivity.network_report(network, params, every_other(params)),
+        run=lambda key, params: pruning.network_report(network, params, every_other(params)),
         check=checks.network_rows,
         traced=False,
     ),
