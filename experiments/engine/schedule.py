@@ -57,7 +57,7 @@ class Schedule:
             for point, step in needs:
                 if step is not None:
                     self.stops[point].add(step)
-        programs = {self._method(point).program(point) for point in self.needs}
+        programs = {self._method(point).program_of(point) for point in self.needs}
         self._serving = {other.serves: other for other in programs if other.serves is not None}
 
     def untrained(self, done: set[Point], has: Callable[[Need], bool]) -> set[Point]:
@@ -104,7 +104,7 @@ class Schedule:
 
     def program(self, point: Point) -> Program:
         """The program that trains a point in this run."""
-        return self.serving(self._method(point).program(point))
+        return self.serving(self._method(point).program_of(point))
 
     def serving(self, program: Program) -> Program:
         """The program that trains the networks of another in this run."""

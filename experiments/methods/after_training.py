@@ -6,7 +6,7 @@ from typing import Any
 
 import pruning
 from experiments.methods.gradual import check_before_the_end
-from experiments.methods.method import Given, Method, variants
+from experiments.methods.method import Given, Look, Method, When, variants
 from experiments.methods.point import Need, Point, dense
 from experiments.methods.scored import started
 from experiments.methods.study import Study
@@ -104,3 +104,30 @@ class FineTuned(PrunedTrained):
         """The network that was ranked."""
         del point, given
         return trained
+
+
+METHODS = (
+    FineTuned(
+        name="magnitude-fine-tuned",
+        look=Look("Magnitude, fine-tuned", "#117733", "H"),
+        when=When.DURING,
+        functions=("magnitude_scores", "global_masks"),
+        source="Renda et al. 2020 (arXiv 2003.02389)",
+    ),
+    PrunedTrained(
+        name="magnitude-after-training",
+        look=Look("Magnitude after training", "#000000", "h"),
+        when=When.AFTER,
+        functions=("magnitude_scores", "global_masks"),
+        source="Frankle et al. 2021 (arXiv 2009.08576)",
+        ablations=("shuffle", "reinit"),
+    ),
+    Rewound(
+        name="lottery-ticket-rewinding",
+        look=Look("Lottery-ticket rewinding", "#4477AA", "p"),
+        when=When.AFTER,
+        functions=("magnitude_scores", "global_masks"),
+        source="Frankle et al. 2021 (arXiv 2009.08576), after Frankle and Carbin 2019 (arXiv 1803.03635)",
+        ablations=("shuffle", "reinit"),
+    ),
+)

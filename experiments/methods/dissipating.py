@@ -14,9 +14,9 @@ import numpy as np
 import optax
 
 import pruning
-from experiments.methods.method import Given, Method
+from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Point
-from experiments.methods.programs import SEARCHED, Program
+from experiments.methods.programs import Program
 from experiments.methods.searched import Searching, draw_masks
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
@@ -58,19 +58,11 @@ BAND = Program(name="dissipating gradients in a band", method=_in_band)
 class Dissipating(Method):
     """From the dense network to a sparsity, a check at the end of each of the first epochs."""
 
+    program: Program = DISSIPATING
+
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if there are more checks than epochs."""
         check_within(options)
-
-    def points(self, study: Study, seed: int) -> Iterator[Point]:
-        """One a sparsity."""
-        for sparsity in study.grid.sparsities:
-            yield Point(self.name, sparsity_target=sparsity, seed=seed)
-
-    def program(self, point: Point) -> Program:
-        """Of all that dissipate to a sparsity."""
-        del point
-        return DISSIPATING
 
     def data(self, point: Point, study: Study) -> PyTree:
         """The sparsity after each check."""
@@ -105,6 +97,8 @@ class RandomAndDissipating(Dissipating):
 class SearchedAndDissipating(Searching):
     """From the winner of a search: K-starts and dissipation remove equal fractions of what they find."""
 
+    program: Program = DISSIPATING
+
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if a search leaves no check."""
         check_after_search(options)
@@ -112,15 +106,6 @@ class SearchedAndDissipating(Searching):
     def search_sparsity(self, sparsity: float) -> float:
         """See ``search_sparsity``."""
         return search_sparsity(sparsity)
-
-    def points(self, study: Study, seed: int) -> Iterator[Point]:
-        """One a sparsity."""
-        for sparsity in study.grid.sparsities:
-            yield Point(self.name, sparsity_target=sparsity, seed=seed)
-
-    def program(self, point: Point) -> Program:
-        """Candidates only hold their masks."""
-        return DISSIPATING if point.candidate is None else SEARCHED
 
     def data(self, point: Point, study: Study) -> PyTree:
         """The sparsity after each check."""
@@ -133,6 +118,7 @@ class SearchedAndDissipating(Searching):
 class InBand(Method):
     """Within a fraction of the initial value, at the end of each of the first epochs."""
 
+    program: Program = BAND
     at_sparsities: bool = False
 
     def check(self, options: TrainingOptions) -> None:
@@ -143,11 +129,6 @@ class InBand(Method):
         """One a fraction."""
         for fraction in study.knobs.schedule.fractions:
             yield Point(self.name, setting=fraction, seed=seed)
-
-    def program(self, point: Point) -> Program:
-        """Of all bands."""
-        del point
-        return BAND
 
     def data(self, point: Point, study: Study) -> PyTree:
         """The fraction."""
@@ -196,3 +177,35 @@ def check_after_search(options: TrainingOptions) -> None:
 
 def _float32(values: Any) -> jax.Array:
     return jnp.asarray(values, jnp.float32)
+
+
+METHODS = (
+    Dissipating(
+        name="dissipating-gradients",
+        look=Look("Dissipating gradients", "#D55E00", "*"),
+        when=When.DURING,
+        functions=("dissipate_to", "exponential_sparsities"),
+        source="Haroon 2022 (arXiv 2209.02201)",
+    ),
+    RandomAndDissipating(
+        name="random+dissipating-gradients",
+        look=Look("Random + dissipating gradients", "#CC6677", "X"),
+        when=When.DURING,
+        functions=("random_masks", "dissipate_to"),
+        source="Haroon 2022 (arXiv 2209.02201)",
+    ),
+    SearchedAndDissipating(
+        name="k-starts+dissipating-gradients",
+        look=Look("K-starts + dissipating gradients", "#661100", "p"),
+        when=When.DURING,
+        functions=("k_starts", "dissipate_to"),
+        source="Haroon 2022 (arXiv 2209.02201)",
+    ),
+    InBand(
+        name="dissipating-band",
+        look=Look("Dissipating gradients, band", "#DDAA33", "h"),
+        when=When.DURING,
+        functions=("dissipate",),
+        source="Haroon 2022 (arXiv 2209.02201)",
+    ),
+)

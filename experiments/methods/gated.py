@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 import pruning
-from experiments.methods.method import Method
+from experiments.methods.method import Look, Method, When
 from experiments.methods.point import Point
 from experiments.methods.programs import Program
 from experiments.methods.study import Study
@@ -142,6 +142,7 @@ class WithGates(Method):
     """
 
     weights_learn: bool
+    program: Program = SOFT
     at_sparsities: bool = False
 
     def check(self, options: TrainingOptions) -> None:
@@ -157,11 +158,6 @@ class WithGates(Method):
         for start in self.starts(study.knobs.gates):
             yield Point(self.name, setting=start, seed=seed)
 
-    def program(self, point: Point) -> Program:
-        """Of all soft masks."""
-        del point
-        return SOFT
-
     def learning_rate(self, study: Study) -> float:
         """Of the gates."""
         return study.gate_learning_rate
@@ -176,17 +172,14 @@ class WithGates(Method):
 class WithDrawnGates(WithGates):
     """Masks are drawn from the gates' probabilities at each step."""
 
+    program: Program = DRAWN
+
     def check(self, options: TrainingOptions) -> None:
         """Drawn masks close and open at every value."""
 
     def starts(self, gates: GateKnobs) -> tuple[float, ...]:
         """The values with which gates begin."""
         return gates.stochastic_starts
-
-    def program(self, point: Point) -> Program:
-        """Of all drawn masks."""
-        del point
-        return DRAWN
 
     def learning_rate(self, study: Study) -> float:
         """Of the gates."""
@@ -201,3 +194,31 @@ def check_soft_masks(options: TrainingOptions, option: str, starts: tuple[float,
         raise ValueError(
             "expected --epochs >= 2: the temperature rises between epochs, from 1 to its final value"
         )
+
+
+METHODS = (
+    WithGates(
+        name="continuous-sparsification",
+        look=Look("Continuous Sparsification", "#AA3377", "X"),
+        when=When.DURING,
+        functions=("soft_masks", "soft_masked_optimizer", "ticket_masks"),
+        source="Savarese et al. 2020 (arXiv 1912.04427)",
+        weights_learn=True,
+    ),
+    WithGates(
+        name="supermask",
+        look=Look("Supermask", "#44AA99", "d"),
+        when=When.DURING,
+        functions=("soft_masks", "ticket_masks"),
+        source="Savarese et al. 2020 (arXiv 1912.04427), section 5",
+        weights_learn=False,
+    ),
+    WithDrawnGates(
+        name="stochastic-supermask",
+        look=Look("Stochastic supermask", "#AA4499", "<"),
+        when=When.DURING,
+        functions=("sampled_masks", "ticket_masks"),
+        source="Zhou et al. 2019 (arXiv 1905.01067)",
+        weights_learn=False,
+    ),
+)

@@ -12,7 +12,7 @@ from typing import Any
 import pruning
 from experiments.methods.gated import WithGates, check_soft_masks
 from experiments.methods.iterative import Ticketed, why_useless
-from experiments.methods.method import Given
+from experiments.methods.method import Given, Look, When
 from experiments.methods.point import Need, Point, dense
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
@@ -108,3 +108,21 @@ def search_of(ticket: Point) -> Point:
 def before(search: Point, study: Study) -> Need:
     """The end of the round before, of a network with gates."""
     return Need(search._replace(round=(search.round or 0) - 1), study.last_step)
+
+
+METHODS = (
+    Parallel(
+        name="cs-parallel",
+        look=Look("CS, parallel", "#D55E00", "D"),
+        when=When.AFTER,
+        functions=("soft_masks", "ticket_masks"),
+        source="Savarese et al. 2020 (arXiv 1912.04427)",
+    ),
+    Sequential(
+        name="cs-sequential",
+        look=Look("CS, sequential", "#CC79A7", "P"),
+        when=When.AFTER,
+        functions=("soft_masks", "ticket_masks", "next_round"),
+        source="Savarese et al. 2020 (arXiv 1912.04427)",
+    ),
+)

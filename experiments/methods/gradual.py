@@ -1,6 +1,5 @@
 """Gradual magnitude pruning: the smallest weights go at the end of each of the first epochs."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 import pruning
-from experiments.methods.method import Method
+from experiments.methods.method import Look, Method, When
 from experiments.methods.point import Point
 from experiments.methods.programs import Program
 from experiments.methods.study import Study
@@ -33,19 +32,11 @@ GRADUAL = Program(name="gradual pruning", method=_to_sparsities)
 class Gradual(Method):
     """On the cubic schedule, from the dense network."""
 
+    program: Program = GRADUAL
+
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if nothing is trained after the last check."""
         check_before_the_end(options)
-
-    def points(self, study: Study, seed: int) -> Iterator[Point]:
-        """One a sparsity."""
-        for sparsity in study.grid.sparsities:
-            yield Point(self.name, sparsity_target=sparsity, seed=seed)
-
-    def program(self, point: Point) -> Program:
-        """Its own."""
-        del point
-        return GRADUAL
 
     def data(self, point: Point, study: Study) -> PyTree:
         """The sparsity after each check."""
@@ -61,3 +52,14 @@ def check_before_the_end(options: TrainingOptions) -> None:
             f"expected --prune-epochs < --epochs, got {pruned}, {epochs}: what is pruned late is trained "
             "afterwards"
         )
+
+
+METHODS = (
+    Gradual(
+        name="gradual-magnitude",
+        look=Look("Gradual magnitude", "#0072B2", "p"),
+        when=When.DURING,
+        functions=("gradual_magnitude", "cubic_sparsities"),
+        source="Zhu and Gupta 2017 (arXiv 1710.01878)",
+    ),
+)

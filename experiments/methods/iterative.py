@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
-from experiments.methods.method import Given, Method
+from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Need, Point, dense
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
@@ -199,3 +199,39 @@ def _prune_a_round(
         masks,
     )
     return pruning.prune_remaining_by_layer(scores, masks, of_layers)
+
+
+METHODS = (
+    Iterative(
+        name="imp",
+        look=Look("IMP", "#0072B2", "o"),
+        when=When.AFTER,
+        functions=("prune_remaining", "prune_remaining_by_layer"),
+        source="Frankle and Carbin 2019 (arXiv 1803.03635)",
+        chain="imp",
+    ),
+    Iterative(
+        name="imp-continued",
+        look=Look("IMP-Continued", "#56B4E9", "s"),
+        when=When.AFTER,
+        functions=("prune_remaining", "prune_remaining_by_layer"),
+        source="Savarese et al. 2020 (arXiv 1912.04427)",
+        chain="learning-rate-rewinding",
+    ),
+    RateRewound(
+        name="learning-rate-rewinding",
+        look=Look("Learning-rate rewinding", "#009E73", "^"),
+        when=When.AFTER,
+        functions=("prune_remaining", "prune_remaining_by_layer"),
+        source="Renda et al. 2020 (arXiv 2003.02389)",
+        chain="learning-rate-rewinding",
+    ),
+    Reinitialised(
+        name="imp-reinit",
+        look=Look("IMP, other weights", "#999999", "v"),
+        when=When.AFTER,
+        functions=("prune_remaining", "reinitialise"),
+        source="Frankle and Carbin 2019 (arXiv 1803.03635)",
+        chain="imp",
+    ),
+)

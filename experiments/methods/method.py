@@ -84,6 +84,7 @@ class Method:
         when: It decides what is pruned.
         functions: Of ``pruning`` that it is made of.
         source: The paper.
+        program: What trains its networks.
         ablations: Variants that make sense.
         at_sparsities: Whether it prunes to given sparsities; otherwise it finds its own.
         in_rounds: Whether it searches for tickets in rounds, networks begetting networks.
@@ -94,6 +95,7 @@ class Method:
     when: When
     functions: tuple[str, ...]
     source: str
+    program: Program = STATIC
     ablations: tuple[str, ...] = ()
     at_sparsities: bool = True
     in_rounds: bool = False
@@ -102,18 +104,20 @@ class Method:
         """Raises a ValueError that names the option that is wrong for this method."""
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
-        """The networks of a seed that the method is judged by."""
-        raise NotImplementedError
+        """The networks of a seed that the method is judged by: one a variant and sparsity."""
+        for variant in variants(self, study):
+            for sparsity in study.grid.sparsities:
+                yield Point(self.name, variant, sparsity_target=sparsity, seed=seed)
 
     def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
         """What a network of this method needs of others."""
         del point, study
         return ()
 
-    def program(self, point: Point) -> Program:
+    def program_of(self, point: Point) -> Program:
         """What trains a network of this method."""
         del point
-        return STATIC
+        return self.program
 
     def data(self, point: Point, study: Study) -> PyTree:
         """What tells the network from others of its program (``Member.method``)."""

@@ -13,7 +13,7 @@ import numpy as np
 
 import pruning
 from experiments.methods.mask_maker import Ranking
-from experiments.methods.method import Given, Method, variants
+from experiments.methods.method import Given, Method
 from experiments.methods.point import Need, Point, dense
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
@@ -38,9 +38,7 @@ class Scored(Method):
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
         """The grid at initialization, with ablations; then the grid of later steps."""
-        for variant in variants(self, study):
-            for sparsity in study.grid.sparsities:
-                yield Point(self.name, variant, sparsity_target=sparsity, seed=seed)
+        yield from super().points(study, seed)
         for step in () if self.at_init_only else study.steps:
             for sparsity in study.step_sparsities:
                 yield Point(self.name, pruned_at_step=step, sparsity_target=sparsity, seed=seed)

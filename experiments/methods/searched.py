@@ -4,7 +4,7 @@ Whoever searches, and at which sparsity, its candidates are networks of the run.
 at the end of the search, and it alone chooses.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import pruning
-from experiments.methods.method import Given, Method, variants
+from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Need, Point, point_of
 from experiments.methods.programs import SEARCHED, Observed, Program
 from experiments.methods.seeds import seed_keys
@@ -47,10 +47,9 @@ class Searching(Method):
             return ()
         return tuple(Need(candidate) for candidate in candidates_of(point, study))
 
-    def program(self, point: Point) -> Program:
+    def program_of(self, point: Point) -> Program:
         """Candidates are observed."""
-        del point
-        return SEARCHED
+        return self.program if point.candidate is None else SEARCHED
 
     def epochs(self, point: Point, study: Study) -> int:
         """Candidates are trained for the length of the search, or to the end where all are looked at."""
@@ -85,12 +84,6 @@ class KStarts(Searching):
 
     The ablation ``retrained`` trains it in another order of the data.
     """
-
-    def points(self, study: Study, seed: int) -> Iterator[Point]:
-        """One a variant and sparsity."""
-        for variant in variants(self, study):
-            for sparsity in study.grid.sparsities:
-                yield Point(self.name, variant, sparsity_target=sparsity, seed=seed)
 
     def order(self, point: Point) -> str:
         """See the class."""
@@ -165,3 +158,15 @@ def observe_fitness(states: MemberState) -> dict[str, jax.Array]:
 def draw_masks(key: jax.Array, params: PyTree, sparsity: Any) -> PyTree:
     """A random mask, every layer at the sparsity, which is traced as a float32."""
     return pruning.random_masks(key, params, sparsity)
+
+
+METHODS = (
+    KStarts(
+        name="k-starts",
+        look=Look("K-starts", "#806000", "P"),
+        when=When.BEFORE,
+        functions=("k_starts", "combined_fitness"),
+        source="Haroon 2022 (arXiv 2209.02201)",
+        ablations=("retrained",),
+    ),
+)
