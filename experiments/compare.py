@@ -30,6 +30,7 @@ from experiments.methods.registry import check_methods, find_method, to_sparsiti
 from experiments.methods.searched import FITNESSES, candidates_of, searches_of
 from experiments.methods.study import Study
 from experiments.options.checks import check_names
+from experiments.options.options import own_first
 from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ VARIANTS = {"weight": "weight", "gradient": "gradient", "combined": "none"}
 """Of K-starts' rows, by the fitness that has chosen: the combined one is the method's own."""
 
 
+@own_first
 @dataclass(frozen=True, kw_only=True)
 class Compare(GridOptions):
     """Compare K-starts, dissipating gradients and their combination with random pruning."""

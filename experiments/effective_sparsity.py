@@ -25,6 +25,7 @@ from experiments.engine.experiment import Experiment, main
 from experiments.engine.untrained import Look, Network, looking
 from experiments.methods.registry import scored
 from experiments.options.checks import check_names, check_sparsities
+from experiments.options.options import own_first
 from experiments.options.untrained import UntrainedOptions
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 PyTree = Any
 
 
+@own_first
 @dataclass(frozen=True, kw_only=True)
 class EffectiveSparsity(UntrainedOptions):
     """Compare the sparsity of masks with that of what is connected."""

@@ -25,6 +25,7 @@ from experiments.engine.experiment import Experiment, main
 from experiments.engine.untrained import Look, Network, looking
 from experiments.methods.registry import scored
 from experiments.options.checks import check_above_zero, check_file, check_names
+from experiments.options.options import own_first
 from experiments.options.untrained import UntrainedOptions
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 MOST_COMPRESSIONS = 1000
 
 
+@own_first
 @dataclass(frozen=True, kw_only=True)
 class LayerCollapse(UntrainedOptions):
     """Find out which layers methods empty, and at which compression."""

@@ -36,6 +36,7 @@ from experiments.methods.registry import METHODS, check_methods, find_method, to
 from experiments.methods.scored import ABLATIONS
 from experiments.methods.study import Study
 from experiments.options.checks import check_file, check_names, check_sparsities
+from experiments.options.options import own_first
 from experiments.options.training import Grid, GridOptions
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ DEFAULT_METHODS = (
 )
 
 
+@own_first
 @dataclass(frozen=True, kw_only=True)
 class MissingTheMark(GridOptions):
     """Assess methods that prune at initialization, their ablations, and baselines after training."""

@@ -38,6 +38,7 @@ from experiments.methods.point import DENSE, Point
 from experiments.methods.registry import check_methods, find_method, to_sparsities
 from experiments.methods.study import Study
 from experiments.options.checks import check_names
+from experiments.options.options import own_first
 from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 COMBINED = "k-starts+dissipating-gradients"
 
 
+@own_first
 @dataclass(frozen=True, kw_only=True)
 class PruningMethods(GridOptions):
     """Compare ways of pruning at equal training epochs: before, while and after the weights learn."""

@@ -38,12 +38,14 @@ from experiments.methods.point import DENSE, Point
 from experiments.methods.registry import check_methods, find_method, in_rounds
 from experiments.methods.study import Study
 from experiments.options.checks import check_names
+from experiments.options.options import own_first
 from experiments.options.training import TrainingOptions
 
 if TYPE_CHECKING:
     from experiments.report.table import Results
 
 
+@own_first
 @dataclass(frozen=True, kw_only=True)
 class TicketSearch(TrainingOptions):
     """Search for lottery tickets by Continuous Sparsification and by iterative magnitude pruning."""

@@ -15,7 +15,7 @@ from train.lowering import LOWERINGS
 from train.models import MODELS, find_model
 from train.recipes import RECIPES, Recipe, default_recipe
 
-RecipeFields = dataclasses.make_dataclass(
+RecipeFields: Any = dataclasses.make_dataclass(
     "RecipeFields",
     [(name, hint | None, field(default=None)) for name, hint in typing.get_type_hints(Recipe).items()],
     frozen=True,
@@ -146,3 +146,12 @@ def default_of(field: Any) -> Any:
     """The default of a dataclass's field."""
     made = field.default_factory is not dataclasses.MISSING
     return field.default_factory() if made else field.default
+
+
+def own_first(options: Any) -> Any:
+    """Sorts the fields of a dataclass as ``--help`` shows them: its own first, the plumbing last."""
+    fields = options.__dataclass_fields__
+    own = [name for name in options.__annotations__ if name in fields]
+    inherited = [name for name in fields if name not in (*own, "plumbing")]
+    options.__dataclass_fields__ = {name: fields[name] for name in (*own, *inherited, "plumbing")}
+    return options

@@ -55,10 +55,20 @@ def write_report(experiment: Reported, results: "Results", folder: Path, write: 
         folder: Where published numbers may lie to set beside.
         write: Into that folder.
     """
-    save_figures(write, experiment.figures(results))
-    reference = folder / REFERENCE
-    lines = experiment.summary(results, reference if reference.is_file() else None)
-    write("summary.md", "\n".join(lines) + "\n")
+    from experiments.report.sweeps import by_sweep, sweep_figure, sweep_table
+
+    path = folder / REFERENCE
+    reference = path if path.is_file() else None
+    parts, lines = list(by_sweep(results)), []
+    for name, part in parts:
+        suffix = f"-{name.replace(', ', '-').replace(' ', '-')}" if name else ""
+        save_figures(write, {f"{figure}{suffix}": f for figure, f in experiment.figures(part).items()})
+        lines += [*([f"# With {name}", ""] if name else []), *experiment.summary(part, reference), ""]
+    if len(parts) > 1:
+        save_figures(write, {"sweep": sweep_figure(parts)})
+        title = f"# A sweep: {results.title}"
+        lines = [title, "", *sweep_table(parts), "", *lines]
+    write("summary.md", "\n".join(lines).rstrip() + "\n")
 
 
 def save_figures(write: Write, figures: Mapping[str, Any]) -> None:
