@@ -50,7 +50,7 @@ def accuracy_figure(results: Results, *, baseline: str) -> Figure:
         line[0].set_title(heading, fontsize=10, loc="left")
         if baseline:
             _differences(line[1], results, methods, baseline)
-        line[0].legend(fontsize=8, loc="upper left")
+        line[0].legend(fontsize=8, loc="lower left")
     for axes in panels.flat:
         kept_axis(axes)
     figure.suptitle(
@@ -60,14 +60,21 @@ def accuracy_figure(results: Results, *, baseline: str) -> Figure:
 
 
 def _panels(methods: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Methods by when they prune, at most so many in a panel."""
-    groups = []
+    """Methods by when they prune, at most so many in a panel; few of several kinds share one."""
+    if len(methods) <= MOST_IN_A_PANEL:
+        return [("", list(methods))]
+    groups: list[tuple[str, list[str]]] = []
     for when in When:
         of_kind = [m for m in methods if find_method(m).when is when]
+        heading, before = groups[-1] if groups else ("", [])
+        if before and of_kind and len(before) + len(of_kind) <= MOST_IN_A_PANEL:
+            groups[-1] = (f"{heading}, or {when}", before + of_kind)
+            continue
         count = -(-len(of_kind) // MOST_IN_A_PANEL)
+        size = -(-len(of_kind) // max(1, count))
         for part in range(count):
-            groups.append((f"Pruned {when}", of_kind[part::count]))
-    return groups or [("", [])]
+            groups.append((f"Pruned {when}", of_kind[part * size : (part + 1) * size]))
+    return groups
 
 
 def curve(rows: Table) -> Table:

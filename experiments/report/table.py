@@ -13,7 +13,7 @@ import pandas as pd
 
 from experiments.methods.method import When
 from experiments.methods.point import DENSE, Point
-from experiments.methods.registry import find_method, in_order
+from experiments.methods.registry import METHODS, find_method, in_order
 from experiments.methods.spelling import row_of_today
 from experiments.methods.study import Study
 from experiments.options.knobs import knobs_of
@@ -138,13 +138,14 @@ class Results:
     @property
     def study(self) -> Study:
         """What all networks of the run have in common."""
-        settings = self.settings
+        settings, recipe = self.settings, recipe_from(self.settings["recipe"])
         return Study(
-            recipe=recipe_from(settings["recipe"]),
+            recipe=recipe,
             steps_per_epoch=self.facts["steps_per_epoch"],
             knobs=knobs_of(settings),
-            prune_epochs=settings["prune_epochs"],
-            gate_learning_rate=settings["gate_learning_rate"],
+            # Of methods that are not in an older run its settings say nothing.
+            prune_epochs=settings.get("prune_epochs", recipe.epochs),
+            gate_learning_rate=settings.get("gate_learning_rate", recipe.learning_rate),
             grid=Grid(),
         )
 
@@ -161,7 +162,8 @@ class Results:
     @cached_property
     def methods(self) -> list[str]:
         """The methods of the run, in the order of tables and legends."""
-        return in_order(set(self.settings["methods"]) & set(self.table["method"]))
+        asked = self.settings.get("methods", METHODS)
+        return in_order(set(asked) & set(self.table["method"]))
 
     @cached_property
     def sparsities(self) -> list[float]:
