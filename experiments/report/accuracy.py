@@ -14,8 +14,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from experiments.methods.method import Look, When
 from experiments.methods.registry import find_method
@@ -148,17 +149,17 @@ def kept_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     low, high = sorted(axes.get_xlim())
     axes.set_xlim(high, low)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda kept, _: f"{100 * kept:.4g}%"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _percent(axes.xaxis)
     axes.set_xlabel("weights kept")
     axes.grid(alpha=0.3)
 
 
 def percent_ticks(axes: Axes) -> None:
-    """Ticks of a log axis of fractions in percent, some between the powers of ten too."""
-    percent = FuncFormatter(lambda value, _: f"{100 * value:.3g}%")
-    axes.yaxis.set_major_formatter(percent)
-    low, high = sorted(axes.get_ylim())
-    if high / low < 20:
-        axes.yaxis.set_minor_formatter(percent)
-    axes.tick_params(axis="y", which="both", labelsize=8)
+    """Ticks of a vertical log axis of fractions, in percent."""
+    _percent(axes.yaxis)
+
+
+def _percent(axis: Axis) -> None:
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+    axis.set_minor_formatter(NullFormatter())
