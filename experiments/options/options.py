@@ -131,6 +131,14 @@ class Options:
         """What they are by default."""
         return {name: default_of(field) for name, field in self._deciding().items()}
 
+    def where_unnamed(self) -> dict[str, Any]:
+        """What a stored run that does not name a setting had, of those that are not as by default here.
+
+        The others are what they are here: their defaults, or what follows from other settings.
+        """
+        chosen = self.chosen()
+        return {name: value for name, value in self.defaults().items() if name in chosen}
+
     def _deciding(self) -> dict[str, Any]:
         fields = {field.name: field for field in dataclasses.fields(self)}
         return {name: fields[name] for name in fields if name not in self.without_effect}
