@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 from experiments.engine.experiment import Experiment, training
+from experiments.methods.point import point_of
 from experiments.methods.registry import METHODS, check_methods, find_method
 from experiments.methods.scored import ABLATIONS
+from experiments.methods.spelling import row_of_today
 from experiments.options.knobs import GateKnobs, Knobs, RoundKnobs, ScheduleKnobs, SearchKnobs
 from experiments.options.options import Plumbing
 from experiments.options.training import Grid, GridOptions
+from experiments.report.stored_rows import read_rows
 
 KNOBS = Knobs(
     search=SearchKnobs(k=2, search_epochs=1),
@@ -28,7 +31,7 @@ class Everything(GridOptions):
     methods: tuple[str, ...] = (*METHODS,)
     ablations: tuple[str, ...] = (*ABLATIONS, "retrained")
     sparsities: tuple[float, ...] = (0.9,)
-    steps: tuple[int, ...] = (5,)
+    steps: tuple[int, ...] = (5, EPOCH)
     seeds: int = 1
     epochs: int | None = 3
     knobs: Knobs = KNOBS
@@ -43,12 +46,21 @@ class Everything(GridOptions):
 
 
 def points(options, study):
+    """Those of every method; inverted rankings of many rounds take long to compile, and are left out."""
     return [
         point
         for seed in range(options.seeds)
         for method in ("dense", *options.methods)
         for point in find_method(method).points(study, seed)
+        if not (point.variant == "invert" and find_method(method).ranking.rounds > 1)
     ]
+
+
+def rows_of(path):
+    """The final rows of a run, by their networks."""
+    rows = [row_of_today(row, "everything") for row in read_rows(path / "results.parquet")]
+    last = max(row["epoch"] for row in rows)
+    return {point_of(row): row for row in rows if row["epoch"] == last}
 
 
 EXPERIMENT = Experiment(
