@@ -137,19 +137,19 @@ def test_iterative_snip_and_force_are_the_librarys(masks, seen, written_out):
     def in_rounds(score, **how):
         def masks(params):
             of_network = lambda masked: score(params, masked)  # noqa: E731
-            return pruning.iterative_masks(of_network, params, 0.95, rounds=100, **how)
+            return pruning.iterative_masks(of_network, params, 0.8, rounds=100, **how)
 
         return jax.jit(masks)(seen.params)
 
-    found = [masks(name, 0.95) for name in ("snip-iterative", "force")]
+    found = [masks(name, 0.8) for name in ("snip-iterative", "force")]
     snip = in_rounds(lambda _, masked: pruning.snip_scores(loss, masked, batches))
     force = in_rounds(
         lambda params, masked: pruning.force_scores(loss, params, masked, batches), may_return=True
     )
-    # A near-tie in a late round goes either way: of images larger by 2.4e-7 of themselves 0.982 agree.
-    assert agreement(found[0], snip) > 0.96
-    assert agreement(found[1], force) > 0.96
-    assert agreement(*found) < 0.955
+    # A near-tie in a late round goes either way, and what follows with it.
+    assert agreement(found[0], snip) > 0.97
+    assert agreement(found[1], force) > 0.97
+    assert agreement(*found) < 0.9
 
 
 class SmallNormalised(nn.Module):
