@@ -148,8 +148,9 @@ def kept_axis(axes: Axes) -> None:
     """The weights kept, on a log axis that runs towards sparser networks."""
     axes.set_xscale("log")
     low, high = sorted(axes.get_xlim())
-    if low > 0:  # Else nothing is drawn: all networks have diverged.
-        axes.set_xlim(high, low)
+    if not low > 0:  # Nothing is drawn: all networks have diverged.
+        low, high = 0.01, 1.0
+    axes.set_xlim(high, low)
     _percent(axes.xaxis)
     axes.set_xlabel("weights kept")
     axes.grid(alpha=0.3)

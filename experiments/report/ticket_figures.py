@@ -53,6 +53,7 @@ def cost_figure(found: Tickets) -> Figure:
     kept_axis(axes)
     axes.set_ylabel("epochs of search (all starts together)")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, title="filled: as good as dense")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(fontsize=8, title="filled: as good as dense")
     figure.suptitle(f"{found.results.title}: what it takes to find a ticket")
     return figure

@@ -36,6 +36,9 @@ def results(rows, steps_per_epoch=STEPS, options=GridOptions, **settings):
     table = as_table(rows)
     options.experiment = getattr(options, "experiment", "made_up")
     usual = options(epochs=EPOCHS).settings() | {"ablations": [], "sparsities": [0.9]}
-    usual |= {"seeds": int(table["seed"].max()) + 1, "methods": sorted({r["method"] for r in rows})}
+    usual |= {
+        "seeds": int(table["seed"].max()) + 1,
+        "methods": sorted({r["method"] for r in rows} - {"dense"}),
+    }
     table.attrs = {"settings": usual | settings, "facts": {"steps_per_epoch": steps_per_epoch}}
     return Results(table)
