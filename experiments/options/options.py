@@ -116,7 +116,7 @@ class Options:
     def chosen(self) -> dict[str, Any]:
         """The settings that differ from their defaults; those of the recipe from the data set's own."""
         usual = self.defaults()
-        chosen = {name: value for name, value in self.given().items() if value != usual[name]}
+        chosen = {name: value for name, value in self.given().items() if value != usual.get(name)}
         recipe, other = self.resolved_recipe(), RECIPES[default_recipe(self.dataset)]
         for name, value in vars(recipe).items():
             if value != getattr(other, name):

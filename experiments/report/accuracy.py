@@ -51,7 +51,7 @@ def accuracy_figure(results: Results, *, baseline: str) -> Figure:
         line[0].set_title(heading, fontsize=10, loc="left")
         if baseline:
             _differences(line[1], results, methods, baseline)
-        line[0].legend(fontsize=8, loc="lower left")
+        line[0].legend(fontsize=8, loc="best")
     for axes in panels.flat:
         kept_axis(axes)
     figure.suptitle(
