@@ -119,7 +119,6 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.paired import at_sparsity, percent_cell
     from experiments.report.table import counted
 
-    del reference
     settings, epochs = results.settings, counted(results.settings["prune_epochs"], "epoch")
     rows = _rows(results)
     lines = [

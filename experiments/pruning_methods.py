@@ -103,7 +103,6 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.paired import percent_cell
     from experiments.report.table import counted, label
 
-    del reference
     settings = results.settings
     given = [m for m in results.methods if find_method(m).at_sparsities]
     search = ""

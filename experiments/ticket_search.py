@@ -88,7 +88,6 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.paired import percent_cell
     from experiments.report.tickets import Tickets
 
-    del reference
     found = Tickets(results)
     starts, study = len(found.study.knobs.gates.starts), found.study
     return [

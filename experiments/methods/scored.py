@@ -45,12 +45,10 @@ class Scored(Method):
 
     def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
         """The dense network at a later step; its initial weights follow from the seed."""
-        del study
         return (Need(dense(point), point.pruned_at_step),) if point.pruned_at_step else ()
 
     def first_step(self, point: Point, study: Study) -> int:
         """Where it is pruned."""
-        del study
         return point.pruned_at_step
 
     def start(self, point: Point, given: Given) -> MemberState:
