@@ -88,11 +88,6 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
     """Runs a command with the options of the command line; a user's mistake ends it in one line.
 
     Compiled programs are kept for the next run (``experiments.engine.compiled_programs``).
-
-    Args:
-        options: The dataclass of the options.
-        run: Takes an instance of it.
-        description: What ``--help`` says.
     """
     goes_on = issubclass(options, Options)
     with errors_in_one_line(
@@ -111,13 +106,6 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
 
 def run(experiment: Experiment, options: Any) -> Path:
     """Does what is not done yet, and prints the summary.
-
-    Args:
-        experiment: Which.
-        options: Its options.
-
-    Returns:
-        The output folder.
 
     Raises:
         ValueError: If the data set, the output folder or the options are no good.

@@ -69,11 +69,8 @@ def started(point: Point, given: Given, scored: PyTree, network: MemberState, ma
     """A network under the mask of another, permuted where the point says so.
 
     Args:
-        point: Which network.
         given: Keeps masks, since a variant may use those of another point.
         scored: The params that the mask is of. If they have diverged, so has the network.
-        network: Its state before it is pruned.
-        masks: ``masks()`` makes the mask.
     """
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(scored)):
         broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), network.params)
