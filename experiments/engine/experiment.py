@@ -1,5 +1,6 @@
 """What an experiment is, and how one is run: from a command line to a finished folder."""
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
         "; what is finished is stored, and the same command goes on" if goes_on else ""
     ):
         keep_compiled_programs()
-        parsed = tyro.cli(options, description=description)
+        parsed = tyro.cli(options, prog=_command(), description=description)
         plumbing = getattr(parsed, "plumbing", parsed)
         if goes_on:
             join(plumbing.coordinator_address, plumbing.num_processes, plumbing.process_id)
@@ -149,6 +150,12 @@ def run(experiment: Experiment, options: Any) -> Path:
         print(summary)
         print(f"results in {path}")
     return path
+
+
+def _command() -> str | None:
+    """What a user has typed: "python -m experiments.compare"."""
+    spec = sys.modules["__main__"].__spec__
+    return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
 
 
 @contextmanager
