@@ -17,7 +17,7 @@ from experiments.engine.processes import is_first, join, wait_for_all
 from experiments.engine.run_folder import Row, RunFolder, is_finished
 from experiments.engine.training import train_all
 from experiments.methods import seeds
-from experiments.methods.point import Point
+from experiments.methods.point import DENSE, Point
 from experiments.methods.registry import find_method
 from experiments.methods.study import Study
 from experiments.options.options import Options
@@ -56,14 +56,20 @@ class Experiment:
     derived: Callable[[Sequence[Row], dict[str, Any]], list[Row]] = lambda rows, settings: []
 
 
-def training(
-    points: Callable[[Any, Study], Sequence[Point]],
-) -> Callable[[TrainingOptions], Fill]:
-    """``Experiment.prepare`` of one that trains.
+def of_methods(options: Any, study: Study) -> list[Point]:
+    """The dense networks, and those of every method that is asked for."""
+    return [
+        point
+        for seed in range(options.seeds)
+        for method in (DENSE, *options.methods)
+        for point in find_method(method).points(study, seed)
+    ]
 
-    Args:
-        points: ``points(options, study)`` says which networks it asks for.
-    """
+
+def training(
+    points: Callable[[Any, Study], Sequence[Point]] = of_methods,
+) -> Callable[[TrainingOptions], Fill]:
+    """``Experiment.prepare`` of one that trains; ``points(options, study)`` says which networks."""
 
     def prepare(options: TrainingOptions) -> Fill:
         dataset = options.load()
