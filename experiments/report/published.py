@@ -72,9 +72,7 @@ def read_accuracies(path: Path, *, model: str, dataset: str) -> Reference:
     """The published accuracies of a network on a data set.
 
     Args:
-        path: The CSV.
         model: Our name of the network; theirs may lack hyphens, or say more.
-        dataset: Its name.
 
     Returns:
         What has a counterpart here, in the order of the file.
