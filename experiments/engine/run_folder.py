@@ -49,7 +49,7 @@ class RunFolder:
         self._defaults = json.loads(json.dumps(defaults))
         with writing_to(path):
             path.mkdir(parents=True, exist_ok=True)
-            found = self._adopted()
+            found = self._adopted(fresh=fresh)
             self._check_kinds()
         if fresh:
             with writing_to(path):
@@ -167,7 +167,7 @@ class RunFolder:
                 f"{path} is {what} and should be a file: delete it, and the same command goes on"
             )
 
-    def _adopted(self) -> dict[str, Any] | None:
+    def _adopted(self, *, fresh: bool) -> dict[str, Any] | None:
         """The config of the run that the folder holds, if it is this one; None for an empty folder."""
         path = self.path / "config.json"
         if not os.path.lexists(path):
@@ -180,6 +180,8 @@ class RunFolder:
             return None
         self._check_file(path.name)
         config, found = read_config(path)
+        if fresh:  # Nothing of it stays that could be of other keys.
+            found = found | {"seed_keys": self.settings.get("seed_keys")}
         if differences := different_settings(found, self.settings, self._defaults):
             raise ValueError(f"the output folder {self.path} {differences}")
         return config
