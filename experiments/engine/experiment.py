@@ -21,7 +21,7 @@ from experiments.methods.registry import find_method
 from experiments.methods.study import Study
 from experiments.options.options import Options
 from experiments.options.training import TrainingOptions
-from experiments.report.writing import REFERENCE, store_rows, write_report
+from experiments.report.writing import REFERENCE, reference_in, store_rows, write_report
 from train.lookup import lookup
 from train.lowering import LOWERINGS, lowered
 from train.populations.devices import check_devices, device_mesh
@@ -154,7 +154,7 @@ def run(experiment: Experiment, options: Any) -> Path:
         if unfinished or reference is not None:
             from experiments.report.table import Results, load  # pandas is imported where it is used
 
-            write_report(experiment, Results(load(path)), path, folder.write)
+            write_report(experiment, Results(load(path)), reference_in(path), folder.write)
         folder.forget_unfinished()
         with readable(path):
             summary = (path / "summary.md").read_text(encoding="utf-8")

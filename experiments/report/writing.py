@@ -46,19 +46,33 @@ def store_rows(write: Write, rows: list[Row], settings: dict[str, Any], facts: d
     write("results.parquet", parquet(as_rows(table), {"settings": settings, "facts": facts}))
 
 
-def write_report(experiment: Reported, results: "Results", folder: Path, write: Write) -> None:
+def reference_in(folder: Path) -> Path | None:
+    """The published numbers that a run's folder holds, if any."""
+    path = folder / REFERENCE
+    return path if path.is_file() else None
+
+
+def write_report(
+    experiment: Reported, results: "Results", reference: Path | None, write: Write
+) -> list[str]:
     """Writes the figures, and last of all the summary, which says that the run is complete.
 
     Args:
         experiment: Of the results.
         results: Of the run.
-        folder: Where published numbers may lie to set beside.
-        write: Into that folder.
+        reference: Published numbers to set beside.
+        write: Into the run's folder.
+
+    Returns:
+        The summary's lines.
+
+    Raises:
+        ValueError: If the published numbers are no good; nothing is written then.
     """
+    lines = experiment.summary(results, reference)
     save_figures(write, experiment.figures(results))
-    reference = folder / REFERENCE
-    lines = experiment.summary(results, reference if reference.is_file() else None)
     write("summary.md", "\n".join(lines) + "\n")
+    return lines
 
 
 def save_figures(write: Write, figures: Mapping[str, Any]) -> None:
