@@ -219,12 +219,20 @@ def _of_methods(results: "Results") -> list[str]:
     return [f"; {text}" for method, text in says.items() if results.has(method)]
 
 
+def check_reference(path: Path, settings: dict[str, Any]) -> None:
+    """Raises a ValueError if a file has no accuracies of this network and data set."""
+    from experiments.report.published import read_accuracies
+
+    read_accuracies(path, model=settings["model"], dataset=settings["dataset"])
+
+
 EXPERIMENT = Experiment(
     options=MissingTheMark,
     help=__doc__,
     prepare=training(),
     figures=figures,
     summary=summary,
+    check_reference=check_reference,
 )
 
 if __name__ == "__main__":

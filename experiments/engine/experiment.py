@@ -22,7 +22,7 @@ from experiments.methods.registry import find_method
 from experiments.methods.study import Study
 from experiments.options.options import Options
 from experiments.options.training import TrainingOptions
-from experiments.report.writing import REFERENCE, store_rows, write_report
+from experiments.report.writing import reference_in, store_reference, store_rows, write_report
 from train.lookup import lookup
 from train.lowering import LOWERINGS, lowered
 from train.populations.devices import check_devices, device_mesh
@@ -46,6 +46,7 @@ class Experiment:
         figures: From results to figures, by the name of their files.
         summary: From results, and the file of published numbers if there is one, to a summary's lines.
         derived: From all rows to those that follow from others, such as a search's winner's.
+        check_reference: Raises a ValueError if a file of published numbers is no good for the settings.
     """
 
     options: type[Options]
@@ -54,6 +55,7 @@ class Experiment:
     figures: Callable[["Results"], dict[str, Any]]
     summary: Callable[["Results", Path | None], list[str]]
     derived: Callable[[Sequence[Row], dict[str, Any]], list[Row]] = lambda rows, settings: []
+    check_reference: Callable[[Path, dict[str, Any]], object] = lambda path, settings: None
 
 
 def of_methods(options: Any, study: Study) -> list[Point]:
@@ -118,6 +120,9 @@ def run(experiment: Experiment, options: Any) -> Path:
         ValueError: If the data set, the output folder or the options are no good.
     """
     settings = options.settings() | {"seed_keys": seeds.VERSION}
+    reference: Path | None = getattr(options, "reference", None)
+    if reference is not None:
+        experiment.check_reference(reference, settings)  # Before what takes long.
     path = find_folder(options, settings)
     with readable(path):
         unfinished = options.fresh or not is_finished(path)
@@ -142,14 +147,13 @@ def run(experiment: Experiment, options: Any) -> Path:
             store_rows(folder.write, rows, folder.settings, facts)
         wait_for_all()
     if is_first():
-        reference: Path | None = getattr(options, "reference", None)
-        if reference is not None:
-            with readable(reference):
-                folder.write(REFERENCE, reference.read_bytes())
         if unfinished or reference is not None:
             from experiments.report.table import Results, load  # pandas is imported where it is used
 
-            write_report(experiment, Results(load(path)), path, folder.write)
+            results = Results(load(path))
+            write_report(experiment, results, reference or reference_in(path), folder.write)
+            if reference is not None:
+                store_reference(folder.write, reference)
         folder.forget_unfinished()
         with readable(path):
             summary = (path / "summary.md").read_text(encoding="utf-8")

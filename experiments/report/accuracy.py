@@ -79,13 +79,14 @@ def _panels(methods: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def curve(rows: Table) -> Table:
-    """A line a point of a method's curve: mean sparsity, mean and deviation of the accuracy."""
+    """A line a point of a method's curve: mean sparsity, mean and deviation of the accuracy, seeds."""
     rows = rows[~rows["failed"].astype(bool)]
     points = rows.groupby(["sparsity_target", "setting", "round"], dropna=False)
     found = points.agg(
         sparsity=("sparsity", "mean"),
         accuracy=("test_accuracy", "mean"),
         deviation=("test_accuracy", "std"),
+        seeds=("seed", "nunique"),
     )
     return found.fillna({"deviation": 0.0}).sort_values("sparsity")
 
