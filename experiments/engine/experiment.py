@@ -135,10 +135,10 @@ def run(experiment: Experiment, options: Any) -> Path:
     if unfinished and fill is None:
         fill = experiment.prepare(options)
     wait_for_all()  # All have seen what there is before the first one changes it.
-    defaults = options.defaults()
-    folder = RunFolder(path, settings, defaults, fresh=options.fresh) if is_first() else None
+    unnamed = options.where_unnamed()
+    folder = RunFolder(path, settings, unnamed, fresh=options.fresh) if is_first() else None
     wait_for_all()
-    folder = folder or RunFolder(path, settings, defaults, fresh=False)
+    folder = folder or RunFolder(path, settings, unnamed, fresh=False)
     if fill is not None:
         facts = fill(folder)
         if is_first():

@@ -1,5 +1,6 @@
 """Where a run's results go: a folder named after its settings, or one that was begun earlier."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ def find_folder(options: Options, settings: dict[str, Any]) -> Path:
     if path.exists():
         return path
     for earlier in sorted(Path("runs").glob(f"{stem}-*")):
-        if _holds(earlier, settings, options.defaults()):
+        if _holds(earlier, settings, options.where_unnamed()):
             print(f"goes on in {earlier}, where this run was begun")
             return earlier
     return path
 
 
-def _holds(path: Path, settings: dict[str, Any], defaults: dict[str, Any]) -> bool:
+def _holds(path: Path, settings: dict[str, Any], unnamed: dict[str, Any]) -> bool:
     try:
         _, there = read_config(path / "config.json")
     except (OSError, ValueError):
         return False
-    return different_settings(there, settings, defaults) is None
+    # A stored tuple is a list.
+    here, unnamed = json.loads(json.dumps([settings, unnamed]))
+    return different_settings(there, here, unnamed) is None

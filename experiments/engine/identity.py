@@ -21,18 +21,18 @@ def identity(chosen: Settings) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
-def different_settings(there: Settings, here: Settings, defaults: Settings) -> str | None:
+def different_settings(there: Settings, here: Settings, unnamed: Settings) -> str | None:
     """In what a stored run differs from one that is asked for, in words that go on after its folder.
 
     Args:
-        defaults: What settings are where the stored run does not name them.
+        unnamed: What the stored run had of settings that it does not name; by default as here.
 
     Returns:
         None if the stored run can go on.
     """
     asked = flat(here)
     # A setting that did not exist then had its default, or follows from others.
-    stored = asked | flat(defaults) | flat(there)
+    stored = asked | flat(unnamed) | flat(there)
     if stored.get("seed_keys") != asked.get("seed_keys"):
         return (
             "belongs to a run that was begun with other keys of its seeds, by an earlier version: its "

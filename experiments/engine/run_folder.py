@@ -31,13 +31,13 @@ class RunFolder:
     """A folder with config.json, parts/ (finished members), and the results once all is done."""
 
     def __init__(
-        self, path: Path, settings: dict[str, Any], defaults: dict[str, Any], *, fresh: bool
+        self, path: Path, settings: dict[str, Any], unnamed: dict[str, Any], *, fresh: bool
     ) -> None:
         """Opens the folder of a run, or makes it.
 
         Args:
             settings: Everything that decides the results, as JSON can hold it.
-            defaults: What settings are where an older run does not name them.
+            unnamed: What an older run had of settings that it does not name; by default as here.
             fresh: Whether to throw away what an earlier run of the same settings has left.
 
         Raises:
@@ -46,7 +46,7 @@ class RunFolder:
         """
         self.path = path
         self.settings = json.loads(json.dumps(settings))
-        self._defaults = json.loads(json.dumps(defaults))
+        self._unnamed = json.loads(json.dumps(unnamed))
         with writing_to(path):
             path.mkdir(parents=True, exist_ok=True)
             found = self._adopted(fresh=fresh)
@@ -180,9 +180,9 @@ class RunFolder:
             return None
         self._check_file(path.name)
         config, found = read_config(path)
-        if fresh:  # Nothing of it stays that could be of other keys.
-            found = found | {"seed_keys": self.settings.get("seed_keys")}
-        if differences := different_settings(found, self.settings, self._defaults):
+        if fresh and "seed_keys" in self.settings:  # Of what is thrown away they do not matter.
+            found["seed_keys"] = self.settings["seed_keys"]
+        if differences := different_settings(found, self.settings, self._unnamed):
             raise ValueError(f"the output folder {self.path} {differences}")
         return config
 

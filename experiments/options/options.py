@@ -116,7 +116,7 @@ class Options:
     def chosen(self) -> dict[str, Any]:
         """The settings that differ from their defaults; those of the recipe from the data set's own."""
         usual = self.defaults()
-        chosen = {name: value for name, value in self.given().items() if value != usual.get(name)}
+        chosen = {name: value for name, value in self.given().items() if value != usual[name]}
         recipe, other = self.resolved_recipe(), RECIPES[default_recipe(self.dataset)]
         for name, value in vars(recipe).items():
             if value != getattr(other, name):
@@ -130,6 +130,14 @@ class Options:
     def defaults(self) -> dict[str, Any]:
         """What they are by default."""
         return {name: default_of(field) for name, field in self._deciding().items()}
+
+    def where_unnamed(self) -> dict[str, Any]:
+        """What a stored run that does not name a setting had, of those that are not as by default here.
+
+        The others are what they are here: their defaults, or what follows from other settings.
+        """
+        chosen = self.chosen()
+        return {name: value for name, value in self.defaults().items() if name in chosen}
 
     def _deciding(self) -> dict[str, Any]:
         fields = {field.name: field for field in dataclasses.fields(self)}

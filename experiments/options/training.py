@@ -87,22 +87,19 @@ class TrainingOptions(Options):
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results."""
-        return super().settings() | self._resolved()
+        resolved = {
+            "prune_epochs": self.prune_epochs(),
+            "gate_learning_rate": self.gate_learning_rate(),
+        }
+        return super().settings() | resolved
 
     def given(self) -> dict[str, Any]:
         """The options that decide the results, as they were given; the recipe's not among them."""
         return super().given() | self.knobs.settings()
 
     def defaults(self) -> dict[str, Any]:
-        """What they are by default; of those that follow from others, nothing."""
-        usual = super().defaults() | Knobs().settings()
-        return {name: value for name, value in usual.items() if name not in self._resolved()}
-
-    def _resolved(self) -> dict[str, Any]:
-        return {
-            "prune_epochs": self.prune_epochs(),
-            "gate_learning_rate": self.gate_learning_rate(),
-        }
+        """What they are by default."""
+        return super().defaults() | Knobs().settings()
 
     def _of_length(self, recipe: Recipe) -> Recipe:
         return recipe if self.epochs is None else recipe.of_length(self.epochs)

@@ -17,8 +17,8 @@ Row = dict[str, Any]
 RUN = b"run"
 """The key of what the metadata say of the run."""
 
-HASH = b"rows-sha256"
-"""Its key in the table's metadata; files from before have none."""
+HASH, RUN_HASH = b"rows-sha256", b"run-sha256"
+"""The keys of the hashes of the rows, and of what is said of the run; files from before have none."""
 
 
 def parquet(rows: list[Row], run: dict[str, Any] | None = None) -> bytes:
@@ -33,8 +33,10 @@ def parquet(rows: list[Row], run: dict[str, Any] | None = None) -> bytes:
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     table = pa.table({name: [row.get(name) for row in rows] for name in names})
-    about = {} if run is None else {RUN: json.dumps(run).encode()}
-    table = table.replace_schema_metadata({HASH: _hash(table.to_pylist())} | about)
+    about = {HASH: _hash(table.to_pylist())}
+    if run is not None:
+        about |= {RUN: json.dumps(run).encode(), RUN_HASH: _hash(run)}
+    table = table.replace_schema_metadata(about)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue().to_pybytes()
@@ -61,15 +63,20 @@ def read_results(path: Path) -> tuple[list[Row], dict[str, Any] | None]:
         rows = table.to_pylist()
     except Exception as error:  # A footer that is damaged has errors of every kind.
         raise ValueError(f"cannot be read ({_first_line(error)})") from error
-    expected = (table.schema.metadata or {}).get(HASH)
-    if expected is not None and expected != _hash(rows):
+    about = table.schema.metadata or {}
+    if about.get(HASH) not in (None, _hash(rows)):
         raise ValueError("cannot be read (its rows are not those that were written)")
-    run = (table.schema.metadata or {}).get(RUN)
-    return rows, None if run is None else json.loads(run)
+    try:
+        run = json.loads(about[RUN]) if RUN in about else None
+    except ValueError as error:
+        raise ValueError(f"cannot be read ({_first_line(error)})") from error
+    if about.get(RUN_HASH) not in (None, _hash(run)):
+        raise ValueError("cannot be read (what it says of its run is not what was written)")
+    return rows, run
 
 
-def _hash(rows: list[Row]) -> bytes:
-    return hashlib.sha256(json.dumps(rows, default=str).encode()).hexdigest().encode()
+def _hash(content: Any) -> bytes:
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest().encode()
 
 
 def _first_line(error: Exception) -> str:

@@ -8,29 +8,32 @@ import numpy as np
 import optax
 
 import pruning
-from experiments.soft_programs import (
-    Gated,
-    continuous_sparsification,
-    drawn_gates,
-    gated_optimizer,
-)
+from experiments.methods.gated import DRAWN, SOFT, Gated
+from experiments.methods.registry import find_method
+from experiments.methods.study import study_of
+from tests.experiments.everything import Everything
 from tests.train.populations.test_population import MODEL, RECIPE, dataset, last
 from train.data.augment import normalise
 from train.populations.population import Member, Population, stack_members
 
 EPOCH = 3  # steps: 40 examples in batches of 16
 TEMPERATURE = pruning.temperature_schedule(5.0, steps=2 * EPOCH, constant_for=EPOCH)
-SOFT = continuous_sparsification(5.0, epochs=2, steps_per_epoch=EPOCH)
-DECAYED = dataclasses.replace(RECIPE, weight_decay=0.1)
+DECAYED = dataclasses.replace(RECIPE, weight_decay=0.1, epochs=2)
+GATES = dataclasses.replace(Everything().knobs.gates, final_temperature=5.0)
+STUDY = dataclasses.replace(
+    study_of(Everything(steps=()), EPOCH),
+    recipe=DECAYED,
+    knobs=dataclasses.replace(Everything().knobs, gates=GATES),
+)
 
 
-def population(reparametrization, recipe=DECAYED):
+def population(program):
     return Population(
         model=MODEL,
         dataset=dataset(),
-        recipe=recipe,
-        method=gated_optimizer(recipe, steps_per_epoch=EPOCH),
-        reparametrization=reparametrization,
+        recipe=DECAYED,
+        method=program.method(STUDY, None),
+        reparametrization=program.reparametrization(STUDY),
     )
 
 
@@ -116,8 +119,8 @@ def test_a_parallel_search_is_one_program():
 
 
 def test_frozen_weights_stay_and_their_gates_move():
-    for reparametrization in (SOFT, drawn_gates()):
-        pop, one = population(reparametrization), member(0, learns=0.0)
+    for program in (SOFT, DRAWN):
+        pop, one = population(program), member(0, learns=0.0)
         initial = only(pop.start(stack_members([one])).params)
         both = only(last(pop.train(stack_members([one]), epochs=2)).states.params)
         jax.tree.map(np.testing.assert_array_equal, both.params, initial.params)
@@ -125,7 +128,7 @@ def test_frozen_weights_stay_and_their_gates_move():
 
 
 def test_drawn_masks_are_keyed_and_the_test_takes_the_ticket():
-    pop = population(drawn_gates())
+    pop = population(DRAWN)
     first, again, other = (
         last(pop.train(stack_members([one]), epochs=1))
         for one in (member(0), member(0), member(0)._replace(order_key=jax.random.key(9)))
@@ -136,3 +139,15 @@ def test_drawn_masks_are_keyed_and_the_test_takes_the_ticket():
     ticket = pruning.apply_masks(both.params, pruning.ticket_masks(both.gates))
     expected = entropy(ticket, *pop.dataset.test)
     np.testing.assert_allclose(first.metrics["test_loss"][0], expected, rtol=1e-4)
+
+
+def test_only_the_gates_of_supermasks_learn():
+    """And every network has the start that it is asked for."""
+    asked = {"continuous-sparsification": 1, "supermask": 0, "stochastic-supermask": 0}
+    for name, learns in asked.items():
+        method = find_method(name)
+        for point in method.points(STUDY, 0):
+            data = method.data(point, STUDY)
+            rate = 100.0 if name.startswith("stochastic") else STUDY.gate_learning_rate
+            expected = point.setting, STUDY.knobs.gates.penalty, rate, learns
+            np.testing.assert_allclose([float(leaf) for leaf in data], expected, rtol=1e-6)
