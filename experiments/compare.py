@@ -29,7 +29,6 @@ from experiments.methods.point import Point, point_of
 from experiments.methods.registry import check_methods, find_method, to_sparsities
 from experiments.methods.searched import FITNESSES, candidates_of, searches_of
 from experiments.methods.study import Study
-from experiments.options.checks import check_names
 from experiments.options.options import own_first
 from experiments.options.training import GridOptions
 
@@ -66,8 +65,7 @@ class Compare(GridOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_names("methods", self.methods, to_sparsities())
-        check_methods(self, self.methods)
+        check_methods(self, self.methods, to_sparsities())
 
     def prune_epochs(self) -> int:
         """The first epochs, at whose end methods prune; by default some are left after a search."""
@@ -119,7 +117,6 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.paired import at_sparsity, percent_cell
     from experiments.report.table import counted
 
-    del reference
     settings, epochs = results.settings, counted(results.settings["prune_epochs"], "epoch")
     rows = _rows(results)
     lines = [

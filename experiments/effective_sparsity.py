@@ -95,7 +95,6 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     """Effective sparsities, median and range over seeds."""
     from experiments.report.effective import effective_table
 
-    del reference
     return [
         f"# effective_sparsity: {results.title}",
         "",

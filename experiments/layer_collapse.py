@@ -133,12 +133,21 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     return lines + (layers.beside(reference, results) if reference is not None else [])
 
 
+def check_reference(path: Path, settings: dict[str, Any]) -> None:
+    """Raises a ValueError if a file has no fractions of compressions."""
+    from experiments.report.layers import COLUMNS
+    from experiments.report.reference_table import read_table
+
+    read_table(path, COLUMNS)
+
+
 EXPERIMENT = Experiment(
     options=LayerCollapse,
     help=__doc__,
     prepare=looking(sparsities, look),
     figures=figures,
     summary=summary,
+    check_reference=check_reference,
 )
 
 if __name__ == "__main__":

@@ -31,10 +31,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments.engine.experiment import Experiment, main, training
-from experiments.methods.point import Point
-from experiments.methods.registry import METHODS, check_methods, find_method, to_sparsities
+from experiments.methods.registry import METHODS, check_methods, to_sparsities
 from experiments.methods.scored import ABLATIONS
-from experiments.methods.study import Study
 from experiments.options.checks import check_file, check_names, check_sparsities
 from experiments.options.options import own_first
 from experiments.options.training import Grid, GridOptions
@@ -87,7 +85,6 @@ class MissingTheMark(GridOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_names("methods", self.methods, to_sparsities())
         if self.ablations:
             ablations = {ablation for method in METHODS.values() for ablation in method.ablations}
             check_names("ablations", self.ablations, sorted(ablations))
@@ -99,21 +96,11 @@ class MissingTheMark(GridOptions):
                 "pruned later is compared with what is pruned at initialization"
             )
         check_file(self, "reference")
-        check_methods(self, self.methods)
+        check_methods(self, self.methods, to_sparsities())
 
     def grid(self) -> Grid:
         """Where methods are asked for networks."""
         return Grid(self.sparsities, self.ablations, self.steps, self.step_sparsities)
-
-
-def points(options: MissingTheMark, study: Study) -> list[Point]:
-    """The dense networks, and those of every method."""
-    return [
-        point
-        for seed in range(options.seeds)
-        for method in ("dense", *options.methods)
-        for point in find_method(method).points(study, seed)
-    ]
 
 
 def figures(results: "Results") -> dict[str, Any]:
@@ -232,12 +219,20 @@ def _of_methods(results: "Results") -> list[str]:
     return [f"; {text}" for method, text in says.items() if results.has(method)]
 
 
+def check_reference(path: Path, settings: dict[str, Any]) -> None:
+    """Raises a ValueError if a file has no accuracies of this network and data set."""
+    from experiments.report.published import read_accuracies
+
+    read_accuracies(path, model=settings["model"], dataset=settings["dataset"])
+
+
 EXPERIMENT = Experiment(
     options=MissingTheMark,
     help=__doc__,
-    prepare=training(points),
+    prepare=training(),
     figures=figures,
     summary=summary,
+    check_reference=check_reference,
 )
 
 if __name__ == "__main__":

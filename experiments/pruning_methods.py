@@ -34,10 +34,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments.engine.experiment import Experiment, main, training
-from experiments.methods.point import DENSE, Point
+from experiments.methods.point import DENSE
 from experiments.methods.registry import check_methods, find_method, to_sparsities
-from experiments.methods.study import Study
-from experiments.options.checks import check_names
 from experiments.options.options import own_first
 from experiments.options.training import GridOptions
 
@@ -76,18 +74,7 @@ class PruningMethods(GridOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_names("methods", self.methods, to_sparsities())
-        check_methods(self, self.methods)
-
-
-def points(options: PruningMethods, study: Study) -> list[Point]:
-    """The dense networks, and those of every method."""
-    return [
-        point
-        for seed in range(options.seeds)
-        for method in (DENSE, *options.methods)
-        for point in find_method(method).points(study, seed)
-    ]
+        check_methods(self, self.methods, to_sparsities())
 
 
 def figures(results: "Results") -> dict[str, Any]:
@@ -103,7 +90,6 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.paired import percent_cell
     from experiments.report.table import counted, label
 
-    del reference
     settings = results.settings
     given = [m for m in results.methods if find_method(m).at_sparsities]
     search = ""
@@ -156,7 +142,7 @@ def _beside_others(results: "Results", method: str, others: list[str]) -> Iterat
 EXPERIMENT = Experiment(
     options=PruningMethods,
     help=__doc__,
-    prepare=training(points),
+    prepare=training(),
     figures=figures,
     summary=summary,
 )

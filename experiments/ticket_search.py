@@ -34,10 +34,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments.engine.experiment import Experiment, main, training
-from experiments.methods.point import DENSE, Point
-from experiments.methods.registry import check_methods, find_method, in_rounds
-from experiments.methods.study import Study
-from experiments.options.checks import check_names
+from experiments.methods.registry import check_methods, in_rounds
 from experiments.options.options import own_first
 from experiments.options.training import TrainingOptions
 
@@ -59,18 +56,7 @@ class TicketSearch(TrainingOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong; warns of gates that cannot open."""
         super().__post_init__()
-        check_names("methods", self.methods, in_rounds())
-        check_methods(self, self.methods)
-
-
-def points(options: TicketSearch, study: Study) -> list[Point]:
-    """The dense networks, and the tickets of every method; the searches follow from what these need."""
-    return [
-        point
-        for method in (DENSE, *options.methods)
-        for seed in range(options.seeds)
-        for point in find_method(method).points(study, seed)
-    ]
+        check_methods(self, self.methods, in_rounds())
 
 
 def figures(results: "Results") -> dict[str, Any]:
@@ -88,7 +74,6 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.paired import percent_cell
     from experiments.report.tickets import Tickets
 
-    del reference
     found = Tickets(results)
     starts, study = len(found.study.knobs.gates.starts), found.study
     return [
@@ -112,7 +97,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
 EXPERIMENT = Experiment(
     options=TicketSearch,
     help=__doc__,
-    prepare=training(points),
+    prepare=training(),
     figures=figures,
     summary=summary,
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import pruning
+from experiments.methods.__main__ import methods_page
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -18,7 +19,13 @@ PAGES = [page for page in sorted(DOCS.rglob("*.md")) if python_blocks(page)]
 
 
 def test_these_guides_have_code():
-    assert {page.name for page in PAGES} >= {"library.md", "migrating.md", "nnx.md", "optimizers.md"}
+    assert {page.name for page in PAGES} >= {
+        "library.md",
+        "migrating.md",
+        "nnx.md",
+        "optimizers.md",
+        "own-study.md",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -32,3 +39,9 @@ def test_the_code_of_a_page_runs(page):
 def test_every_public_name_is_in_the_guide_to_the_library():
     mentioned = set(re.findall(r"`(\w+)`", (DOCS / "library.md").read_text()))
     assert set(pruning.__all__) <= mentioned
+
+
+def test_the_page_of_methods_is_made_from_the_registry():
+    assert (DOCS / "methods.md").read_text() == methods_page(), (
+        "python -m experiments.methods > docs/methods.md"
+    )

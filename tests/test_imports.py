@@ -21,6 +21,10 @@ LAYERS = [
 ]
 
 
+# Those of the experiments; above them stand the experiments, which never import each other, and commands.
+FLOORS = ["options", "methods", "report", "engine"]
+
+
 def files(folder):
     return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
 
@@ -67,6 +71,16 @@ def test_the_folders_of_the_library_form_layers(path):
     """A folder may import from the layers below it; the folders of one layer do not know each other."""
     level = next(level for level, layer in enumerate(LAYERS) if path.parent.name in layer)
     assert library_folders(path) <= set().union(*LAYERS[:level])
+
+
+@pytest.mark.parametrize("path", [case for case in cases("experiments") if "__main__" not in case.id])
+def test_the_folders_of_the_experiments_are_floors(path):
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    names = [module.split(".")[1] for module in modules if module.startswith("experiments.")]
+    own = path.relative_to(ROOT / "experiments").parts[0]
+    below = FLOORS[: FLOORS.index(own)] if own in FLOORS else FLOORS
+    assert set(names) <= {own, *below}
 
 
 @pytest.mark.parametrize("path", cases("pruning", "train"))

@@ -6,14 +6,6 @@ from typing import Any
 def lookup(table: dict[str, Any], name: str, what: str) -> Any:
     """Finds a name that was given on the command line or in a config.
 
-    Args:
-        table: The valid names.
-        name: The one given.
-        what: What the error calls it.
-
-    Returns:
-        The table's entry.
-
     Raises:
         ValueError: If there is none; lists the valid names.
     """

@@ -49,11 +49,7 @@ def lowering() -> Lowering:
 
 @contextmanager
 def lowered(choice: Lowering) -> Iterator[None]:
-    """Computes networks in another way, in programs that are traced within.
-
-    Args:
-        choice: How.
-    """
+    """Computes networks in another way, in programs that are traced within."""
     _overrides.append(choice)
     try:
         yield

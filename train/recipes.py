@@ -110,14 +110,7 @@ class Recipe:
             raise ValueError(f"expected drop_epochs in rising order, got {self.drop_epochs}")
 
     def of_length(self, epochs: int) -> "Recipe":
-        """The same recipe, longer or shorter: drops and warm-up keep their place in proportion.
-
-        Args:
-            epochs: Length of the run.
-
-        Returns:
-            The recipe.
-        """
+        """The same recipe, longer or shorter: drops and warm-up keep their place in proportion."""
         scaled = tuple(round(epoch * epochs / self.epochs) for epoch in self.drop_epochs)
         warmup = round(self.warmup_epochs * epochs / self.epochs)
         drops = tuple(sorted({epoch for epoch in scaled if epoch > 0}))
@@ -134,10 +127,6 @@ def build_model(name: str, recipe: Recipe, *, num_classes: int) -> nn.Module:
     Args:
         name: A model's name (``train.models.find_model``).
         recipe: Says how its weights are drawn and in which dtype it computes.
-        num_classes: Number of logits.
-
-    Returns:
-        The Linen module.
 
     Raises:
         ValueError: If there is no model of that name.
@@ -157,9 +146,6 @@ def recipe_from(fields: Mapping[str, Any]) -> Recipe:
     Args:
         fields: By name; lists stand for tuples.
 
-    Returns:
-        The recipe.
-
     Raises:
         ValueError: If a field is unknown, missing or wrong.
     """
@@ -174,9 +160,7 @@ def make_schedule(recipe: Recipe, learning_rate: Any, steps_per_epoch: int) -> o
     """The learning rate of every step: linear warm-up, then a piecewise constant.
 
     Args:
-        recipe: Says when it changes.
         learning_rate: Its first value after warm-up; may be traced.
-        steps_per_epoch: From epochs to steps.
 
     Returns:
         ``schedule(step)``, steps counting from 0.
@@ -199,13 +183,8 @@ def make_optimizer(
     """The recipe's optimizer, with a member's own learning rate and weight decay.
 
     Args:
-        recipe: Names the optimizer and the schedule.
         learning_rate: Scalar, may be traced.
         weight_decay: Scalar, may be traced.
-        steps_per_epoch: From epochs to steps.
-
-    Returns:
-        An optax transformation.
     """
     schedule = make_schedule(recipe, learning_rate, steps_per_epoch)
     return lookup(OPTIMIZERS, recipe.optimizer, "optimizer")(recipe, schedule, weight_decay)
@@ -213,10 +192,6 @@ def make_optimizer(
 
 def with_schedules_at(opt_state: Any, step: Any) -> Any:
     """A new optimizer state, of ``make_optimizer`` or a chain with it, whose schedule is at a later step.
-
-    Args:
-        opt_state: From ``init``.
-        step: Training steps before.
 
     Returns:
         The state; momentum and moments, and their own counts, are as new.
@@ -335,9 +310,6 @@ RECIPES: dict[str, Recipe] = {
 
 def default_recipe(dataset: str) -> str:
     """The recipe that fits a data set, for a command line that names none.
-
-    Args:
-        dataset: The data set's name.
 
     Returns:
         A name in ``RECIPES``: that of digits, CIFAR, TinyImageNet or ImageNet, else LeNet's.

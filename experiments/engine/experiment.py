@@ -1,5 +1,6 @@
 """What an experiment is, and how one is run: from a command line to a finished folder."""
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ from experiments.engine.processes import is_first, join, wait_for_all
 from experiments.engine.run_folder import Row, RunFolder, is_finished
 from experiments.engine.training import train_all
 from experiments.methods import seeds
-from experiments.methods.point import Point
+from experiments.methods.point import DENSE, Point
 from experiments.methods.registry import find_method
 from experiments.methods.study import Study
 from experiments.options.options import Options
 from experiments.options.training import TrainingOptions
-from experiments.report.writing import REFERENCE, store_rows, write_report
+from experiments.report.writing import reference_in, store_reference, store_rows, write_report
 from train.lookup import lookup
 from train.lowering import LOWERINGS, lowered
 from train.populations.devices import check_devices, device_mesh
@@ -45,6 +46,7 @@ class Experiment:
         figures: From results to figures, by the name of their files.
         summary: From results, and the file of published numbers if there is one, to a summary's lines.
         derived: From all rows to those that follow from others, such as a search's winner's.
+        check_reference: Raises a ValueError if a file of published numbers is no good for the settings.
     """
 
     options: type[Options]
@@ -53,16 +55,23 @@ class Experiment:
     figures: Callable[["Results"], dict[str, Any]]
     summary: Callable[["Results", Path | None], list[str]]
     derived: Callable[[Sequence[Row], dict[str, Any]], list[Row]] = lambda rows, settings: []
+    check_reference: Callable[[Path, dict[str, Any]], object] = lambda path, settings: None
+
+
+def of_methods(options: Any, study: Study) -> list[Point]:
+    """The dense networks, and those of every method that is asked for."""
+    return [
+        point
+        for seed in range(options.seeds)
+        for method in (DENSE, *options.methods)
+        for point in find_method(method).points(study, seed)
+    ]
 
 
 def training(
-    points: Callable[[Any, Study], Sequence[Point]],
+    points: Callable[[Any, Study], Sequence[Point]] = of_methods,
 ) -> Callable[[TrainingOptions], Fill]:
-    """``Experiment.prepare`` of one that trains.
-
-    Args:
-        points: ``points(options, study)`` says which networks it asks for.
-    """
+    """``Experiment.prepare`` of one that trains; ``points(options, study)`` says which networks."""
 
     def prepare(options: TrainingOptions) -> Fill:
         dataset = options.load()
@@ -88,18 +97,13 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
     """Runs a command with the options of the command line; a user's mistake ends it in one line.
 
     Compiled programs are kept for the next run (``experiments.engine.compiled_programs``).
-
-    Args:
-        options: The dataclass of the options.
-        run: Takes an instance of it.
-        description: What ``--help`` says.
     """
     goes_on = issubclass(options, Options)
     with errors_in_one_line(
         "; what is finished is stored, and the same command goes on" if goes_on else ""
     ):
         keep_compiled_programs()
-        parsed = tyro.cli(options, description=description)
+        parsed = tyro.cli(options, prog=_command(), description=description)
         plumbing = getattr(parsed, "plumbing", parsed)
         if goes_on:
             join(plumbing.coordinator_address, plumbing.num_processes, plumbing.process_id)
@@ -112,17 +116,13 @@ def run_command(options: type[Any], run: Callable[[Any], object], description: s
 def run(experiment: Experiment, options: Any) -> Path:
     """Does what is not done yet, and prints the summary.
 
-    Args:
-        experiment: Which.
-        options: Its options.
-
-    Returns:
-        The output folder.
-
     Raises:
         ValueError: If the data set, the output folder or the options are no good.
     """
     settings = options.settings() | {"seed_keys": seeds.VERSION}
+    reference: Path | None = getattr(options, "reference", None)
+    if reference is not None:
+        experiment.check_reference(reference, settings)  # Before what takes long.
     path = find_folder(options, settings)
     with readable(path):
         unfinished = options.fresh or not is_finished(path)
@@ -147,20 +147,25 @@ def run(experiment: Experiment, options: Any) -> Path:
             store_rows(folder.write, rows, folder.settings, facts)
         wait_for_all()
     if is_first():
-        reference: Path | None = getattr(options, "reference", None)
-        if reference is not None:
-            with readable(reference):
-                folder.write(REFERENCE, reference.read_bytes())
         if unfinished or reference is not None:
             from experiments.report.table import Results, load  # pandas is imported where it is used
 
-            write_report(experiment, Results(load(path)), path, folder.write)
+            results = Results(load(path))
+            write_report(experiment, results, reference or reference_in(path), folder.write)
+            if reference is not None:
+                store_reference(folder.write, reference)
         folder.forget_unfinished()
         with readable(path):
             summary = (path / "summary.md").read_text(encoding="utf-8")
         print(summary)
         print(f"results in {path}")
     return path
+
+
+def _command() -> str | None:
+    """What a user has typed: "python -m experiments.compare"."""
+    spec = sys.modules["__main__"].__spec__
+    return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
 
 
 @contextmanager

@@ -16,14 +16,7 @@ from experiments.report.config import Settings, flat
 
 
 def identity(chosen: Settings) -> str:
-    """A short hash of the settings that differ from their defaults, so that a new option moves no run.
-
-    Args:
-        chosen: Those settings, as JSON can hold them.
-
-    Returns:
-        Eight hexadecimal digits.
-    """
+    """A short hash of the settings that differ from their defaults, so that a new option moves no run."""
     canonical = json.dumps({"version": VERSION} | chosen, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
@@ -32,8 +25,6 @@ def different_settings(there: Settings, here: Settings, unnamed: Settings) -> st
     """In what a stored run differs from one that is asked for, in words that go on after its folder.
 
     Args:
-        there: The stored run's, from ``read_config``.
-        here: Those asked for.
         unnamed: What the stored run had of settings that it does not name; by default as here.
 
     Returns:

@@ -40,12 +40,6 @@ class Networks:
     ) -> None:
         """Puts the data on the devices; nothing is compiled yet.
 
-        Args:
-            options: Of the run.
-            dataset: What is learned.
-            asked: The points of the experiment.
-            find_method: From a point's method to its definition.
-
         Raises:
             ValueError: If a pruning step lies outside the training, or the devices cannot be divided.
         """
@@ -78,7 +72,6 @@ class Networks:
         """Says where states are kept; before anything begins.
 
         Args:
-            folder: Of the run.
             chunk_size: Networks that train together, if that is the same for all; tickets remember it.
         """
         self._folder, self._chunk_size = folder, chunk_size

@@ -36,7 +36,6 @@ class RunFolder:
         """Opens the folder of a run, or makes it.
 
         Args:
-            path: The folder.
             settings: Everything that decides the results, as JSON can hold it.
             unnamed: What an older run had of settings that it does not name; by default as here.
             fresh: Whether to throw away what an earlier run of the same settings has left.
@@ -135,10 +134,6 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> None:
         """Writes a file of the folder, whole or not at all.
 
-        Args:
-            name: Its path in the folder.
-            content: Text or bytes.
-
         Raises:
             ValueError: If the folder cannot be written.
         """
@@ -226,9 +221,6 @@ def writing_to(path: Path) -> Iterator[None]:
 
 def is_finished(path: Path) -> bool:
     """Whether a folder holds a complete run: the summary is written last, and the results are whole.
-
-    Args:
-        path: The folder.
 
     Returns:
         True if nothing is left to do.

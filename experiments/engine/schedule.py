@@ -40,13 +40,7 @@ class Schedule:
     def __init__(
         self, asked: Iterable[Point], study: Study, find_method: Callable[[str], Method]
     ) -> None:
-        """Finds all points that are needed, directly or not.
-
-        Args:
-            asked: The points of an experiment.
-            study: What they have in common.
-            find_method: From a point's method to its definition.
-        """
+        """Finds all points that are needed, directly or not."""
         self.study, self.find_method = study, find_method
         self.needs: dict[Point, tuple[Need, ...]] = {}
         self.levels: dict[Point, int] = {}
@@ -64,7 +58,6 @@ class Schedule:
         """The points that are still to be trained.
 
         Args:
-            done: Whose rows are all there.
             has: Whether the state that a point needs of another is there. Where it is gone, the other is
                 trained again, and what that one needs.
         """

@@ -27,7 +27,6 @@ class Snapshots:
         """Opens the snapshots of a run.
 
         Args:
-            folder: The run's.
             template: A state of the same structure, or its shapes; stacked or not.
         """
         self._folder = folder
@@ -43,7 +42,6 @@ class Snapshots:
 
         Args:
             name: Of the network; a part of a file's name.
-            step: Training steps taken.
         """
         return self._path(name, step).exists()
 
@@ -52,8 +50,6 @@ class Snapshots:
 
         Args:
             name: Of the network; a part of a file's name.
-            step: Training steps taken.
-            state: With arrays that can be read.
         """
         path = self._path(name, step)
         content = state_file(state, {"network": name, "step": str(step)})
@@ -71,13 +67,7 @@ class Snapshots:
 
 
 def snapshot_file(folder: Path, name: str, step: int) -> Path:
-    """Where a run keeps a snapshot.
-
-    Args:
-        folder: Of the run.
-        name: Of the network.
-        step: Training steps taken.
-    """
+    """Where a run keeps a snapshot."""
     return folder / "snapshots" / f"{name}-step-{step}.safetensors"
 
 
@@ -85,9 +75,6 @@ def read_snapshot(folder: Path, name: str, step: int, template: MemberState) -> 
     """Reads a stored state.
 
     Args:
-        folder: Of the run.
-        name: Of the network.
-        step: Training steps taken.
         template: A state of the same structure, shapes and dtypes, or its shapes.
 
     Raises:
@@ -103,12 +90,6 @@ def read_snapshot(folder: Path, name: str, step: int, template: MemberState) -> 
 
 def read_weights(folder: Path, name: str, step: int, template: MemberState) -> tuple[Any, Any]:
     """Reads params and running statistics of a stored state, also of one with gates beside the params.
-
-    Args:
-        folder: Of the run.
-        name: Of the network.
-        step: Training steps taken.
-        template: A state of a network without gates.
 
     Raises:
         ValueError: If the file is gone, damaged, or of another network.
@@ -152,15 +133,7 @@ def _refused(folder: Path, name: str, step: int) -> Iterator[Path]:
 
 
 def state_file(state: MemberState, metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file of a state.
-
-    Args:
-        state: With arrays that can be read.
-        metadata: Of the file.
-
-    Returns:
-        Its bytes.
-    """
+    """A safetensors file of a state."""
     arrays = [np.asarray(leaf, order="C") for leaf in jax.tree.leaves(state)]
     return seal(dict(zip(_names(state), arrays, strict=True)), metadata)
 
@@ -171,9 +144,7 @@ def read_state(
     """Reads a file of a state.
 
     Args:
-        path: The file.
         template: A state of the same structure, shapes and dtypes, or its shapes.
-        names: The keys of its metadata.
 
     Returns:
         The state, the metadata, and whether there was a checksum.

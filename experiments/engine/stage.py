@@ -72,9 +72,6 @@ def run_stage(
     come first, as they were.
 
     Args:
-        stage: What to train.
-        folder: Where finished networks are kept.
-        progress: What is told of finished epochs.
         chunk_size: Networks that train together and are stored together; None for ``chunk_that_fits``.
     """
     pending = {point.name: point for point in stage.points}

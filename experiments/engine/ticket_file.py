@@ -53,12 +53,6 @@ class Ticket(NamedTuple):
 def read_ticket(path: Path) -> Ticket:
     """Reads what a ticket's file says, but for the masks.
 
-    Args:
-        path: The file.
-
-    Returns:
-        How it is trained.
-
     Raises:
         ValueError: If the file is missing, damaged or none of a ticket.
     """

@@ -13,7 +13,6 @@ def train_all(networks: Networks, folder: RunFolder, *, chunk_size: int | None) 
     """Trains all points of a run that are not finished yet.
 
     Args:
-        networks: Of the run.
         folder: Where finished networks, and the states that others need, are kept.
         chunk_size: Networks that train together; None for as many as fit.
     """

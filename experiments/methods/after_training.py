@@ -33,7 +33,6 @@ class PrunedTrained(Method):
 
     def begins_at(self, variant: str, study: Study) -> int:
         """The step at which its networks begin."""
-        del variant, study
         return 0
 
     def scored_at(self, study: Study) -> int:
@@ -47,7 +46,6 @@ class PrunedTrained(Method):
 
     def first_step(self, point: Point, study: Study) -> int:
         """Where it goes on from."""
-        del study
         return point.pruned_at_step
 
     def start(self, point: Point, given: Given) -> MemberState:
@@ -93,7 +91,6 @@ class FineTuned(PrunedTrained):
 
     def begins_at(self, variant: str, study: Study) -> int:
         """After the first epochs."""
-        del variant
         return self.scored_at(study)
 
     def scored_at(self, study: Study) -> int:
@@ -102,7 +99,6 @@ class FineTuned(PrunedTrained):
 
     def network(self, point: Point, given: Given, trained: MemberState) -> MemberState:
         """The network that was ranked."""
-        del point, given
         return trained
 
 

@@ -34,7 +34,6 @@ class Band(NamedTuple):
 
 
 def _to_sparsities(study: Study, shapes: PyTree) -> Transformed:
-    del shapes
     every = study.steps_per_epoch
     return lambda optimizer, sparsities: optax.chain(
         optimizer, pruning.dissipate_to(sparsities, check_every=every)
@@ -42,7 +41,6 @@ def _to_sparsities(study: Study, shapes: PyTree) -> Transformed:
 
 
 def _in_band(study: Study, shapes: PyTree) -> Transformed:
-    del shapes
     every = study.steps_per_epoch
     window = study.prune_epochs * every
     return lambda optimizer, data: optax.chain(
@@ -132,7 +130,6 @@ class InBand(Method):
 
     def data(self, point: Point, study: Study) -> PyTree:
         """The fraction."""
-        del study
         return Band(jnp.float32(point.setting))
 
 

@@ -45,7 +45,6 @@ class Gated(NamedTuple):
 
 def _gated(study: Study, shapes: PyTree) -> population.Method:
     """Weights are trained as the recipe says, and gates alike but without weight decay."""
-    del shapes
     without_decay = dataclasses.replace(study.recipe, weight_decay=0.0)
 
     def method(optimizer: optax.GradientTransformation, data: Gated):
@@ -99,14 +98,11 @@ def drawn_gates(study: Study) -> Reparametrization:
 
     The penalty is of the expected number of weights.
     """
-    del study
 
     def drawn(key: jax.Array, both: pruning.SoftMasked, data: Gated, step: jax.Array) -> PyTree:
-        del data, step
         return pruning.apply_soft_masks(both.params, pruning.sampled_masks(key, both.gates))
 
     def penalty(both: pruning.SoftMasked, data: Gated, step: jax.Array) -> jax.Array:
-        del step
         # sigmoid(s) is the soft mask at temperature 1, up to the scale that is 1 / 2 at s0 = 0.
         return data.penalty * pruning.gate_penalty(both.gates, 1.0) / 2
 
@@ -120,12 +116,10 @@ def drawn_gates(study: Study) -> Reparametrization:
 
 
 def _with_gates(params: PyTree, transformation: Any, data: Gated) -> pruning.SoftMasked:
-    del transformation
     return pruning.SoftMasked(params, pruning.initial_gates(params, data.initial))
 
 
 def _ticket(both: pruning.SoftMasked, opt_state: PyTree) -> PyTree:
-    del opt_state
     return pruning.ticket_masks(both.gates)
 
 

@@ -28,7 +28,6 @@ class GateSearch(WithGates):
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
         """None by itself."""
-        del study, seed
         yield from ()
 
     def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
@@ -96,7 +95,6 @@ class Sequential(Parallel):
 
     def searched(self, point: Point, study: Study) -> list[Point]:
         """Those of its rounds so far."""
-        del study
         return [search_of(point)._replace(round=r) for r in range(1, (point.round or 0) + 1)]
 
 

@@ -18,7 +18,6 @@ PyTree = Any
 
 
 def _to_sparsities(study: Study, shapes: PyTree) -> population.Method:
-    del shapes
     every = study.steps_per_epoch
     return lambda optimizer, sparsities: optax.chain(
         optimizer, pruning.gradual_magnitude(sparsities, check_every=every)

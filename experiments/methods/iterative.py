@@ -63,7 +63,6 @@ class Ticketed(Method):
 
     def first_step(self, point: Point, study: Study) -> int:
         """Its place in the schedule."""
-        del point
         return study.rewind_step
 
     def why_useless(self, point: Point, given: Given) -> str | None:
@@ -108,7 +107,6 @@ class Iterative(Ticketed):
 
     def searched(self, point: Point, study: Study) -> list[Point]:
         """The rounds before in its chain."""
-        del study
         before = range(1, point.round or 0)
         return [dense(point), *(point.of_same_seed(self.chain, round=r) for r in before)]
 
@@ -123,7 +121,6 @@ class RateRewound(Iterative):
 
     def first_step(self, point: Point, study: Study) -> int:
         """The beginning of the schedule."""
-        del point, study
         return 0
 
 
@@ -133,11 +130,9 @@ class Reinitialised(Iterative):
 
     def weight_source(self, point: Point, study: Study) -> None:
         """Other initial weights."""
-        del point, study
 
     def first_step(self, point: Point, study: Study) -> int:
         """The beginning of the schedule."""
-        del point, study
         return 0
 
 

@@ -80,8 +80,6 @@ class MaskMaker:
         """Prepares; nothing is compiled yet.
 
         Args:
-            model: Computing in float32.
-            dataset: Whose training split is scored.
             recipe: Says how images are normalised and in which mode batches are.
         """
         self.model, self.dataset, self.recipe = model, dataset, recipe
@@ -93,15 +91,7 @@ class MaskMaker:
     def seen(
         self, seed: int, key: jax.Array, params: PyTree, batch_stats: PyTree, other_params: PyTree
     ) -> Seen:
-        """What a method may see of a network and of the data.
-
-        Args:
-            seed: Of the choice of examples.
-            key: Of the method's own randomness.
-            params: The network's.
-            batch_stats: Its running statistics.
-            other_params: Another draw of its initial weights.
-        """
+        """What a method may see of a network and of the data."""
         split = balanced_examples(self.dataset.train, EXAMPLES_PER_CLASS, seed=seed)
         if self.recipe.score_batch_size is not None:
             # Batches are of all classes, as in training.
@@ -116,11 +106,8 @@ class MaskMaker:
         """Masks of an exact sparsity.
 
         Args:
-            name: Of the method, for errors.
             ranking: Where it and ``seen`` are the same objects as in the call before, scores of one round
                 are not computed again.
-            seen: What the method may see.
-            sparsity: Fraction removed.
             invert: Whether the other end of the ranking is kept, in every round.
 
         Raises:
@@ -198,8 +185,6 @@ def mean_in_parts(mean: Callable[[Any], jax.Array], batch: PyTree, most: int | N
     """A mean over a batch that is computed a part at a time, and so are its derivatives.
 
     Args:
-        mean: Of a part.
-        batch: Arrays of one leading axis, n examples.
         most: Examples in a part; they are divided as evenly as possible. None for one part.
 
     Returns:

@@ -111,47 +111,38 @@ class Method:
 
     def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
         """What a network of this method needs of others."""
-        del point, study
         return ()
 
     def program_of(self, point: Point) -> Program:
         """What trains a network of this method."""
-        del point
         return self.program
 
     def data(self, point: Point, study: Study) -> PyTree:
         """What tells the network from others of its program (``Member.method``)."""
-        del point, study
         return ()
 
     def first_step(self, point: Point, study: Study) -> int:
         """The training step at which a network of this method begins."""
-        del point, study
         return 0
 
     def epochs(self, point: Point, study: Study) -> int:
         """The epoch after which its training ends."""
-        del point
         return study.epochs
 
     def observes(self, point: Point, study: Study) -> Observed:
         """What is read of its state, and after which epochs, besides what is read of every network."""
-        del point, study
         return {}
 
     def order(self, point: Point) -> str:
         """The field of ``SeedKeys`` with which its data are ordered."""
-        del point
         return "order"
 
     def start(self, point: Point, given: Given) -> MemberState | None:
         """Its state at the first step; None for that in which its program begins."""
-        del point, given
         return None
 
     def why_useless(self, point: Point, given: Given) -> str | None:
         """Why there is no use in training a network, once what it needs is there; None if there is."""
-        del point, given
         return None
 
 
@@ -166,5 +157,4 @@ class Dense(Method):
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
         """One."""
-        del study
         yield Point(self.name, sparsity_target=0.0, seed=seed)

@@ -20,7 +20,6 @@ Observed = Mapping[int, Observe]
 
 
 def _direct(study: Study) -> Reparametrization:
-    del study
     return DIRECT
 
 
@@ -49,7 +48,6 @@ def held_masks(shapes: PyTree) -> population.Method:
 
 
 def _held(study: Study, shapes: PyTree) -> population.Method:
-    del study
     return held_masks(shapes)
 
 

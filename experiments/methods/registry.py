@@ -4,7 +4,7 @@ To add a method: its definition in ``METHODS`` of a file of this folder, and tha
 Colours are Okabe and Ito's, told apart by colour-blind readers, and a few more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from experiments.methods import (
     after_training,
@@ -20,6 +20,7 @@ from experiments.methods.gated_tickets import SEARCH, GateSearch
 from experiments.methods.method import Dense, Look, Method, When
 from experiments.methods.point import DENSE
 from experiments.methods.scored import Scored
+from experiments.options.checks import check_names
 from experiments.options.training import TrainingOptions
 from train.lookup import lookup
 
@@ -85,7 +86,8 @@ def in_order(names: Iterable[str]) -> list[str]:
     return [name for name in _ALL if name in asked]
 
 
-def check_methods(options: TrainingOptions, names: Iterable[str]) -> None:
-    """Raises a ValueError that names the option that is wrong for one of the methods."""
+def check_methods(options: TrainingOptions, names: Sequence[str], valid: Iterable[str]) -> None:
+    """Raises a ValueError that names the method that is unknown, or the option that is wrong for one."""
+    check_names("methods", names, valid)
     for name in names:
         find_method(name).check(options)

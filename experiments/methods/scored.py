@@ -45,12 +45,10 @@ class Scored(Method):
 
     def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
         """The dense network at a later step; its initial weights follow from the seed."""
-        del study
         return (Need(dense(point), point.pruned_at_step),) if point.pruned_at_step else ()
 
     def first_step(self, point: Point, study: Study) -> int:
         """Where it is pruned."""
-        del study
         return point.pruned_at_step
 
     def start(self, point: Point, given: Given) -> MemberState:
@@ -71,11 +69,8 @@ def started(point: Point, given: Given, scored: PyTree, network: MemberState, ma
     """A network under the mask of another, permuted where the point says so.
 
     Args:
-        point: Which network.
         given: Keeps masks, since a variant may use those of another point.
         scored: The params that the mask is of. If they have diverged, so has the network.
-        network: Its state before it is pruned.
-        masks: ``masks()`` makes the mask.
     """
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(scored)):
         broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), network.params)

@@ -7,7 +7,6 @@ from experiments.methods.scored import ABLATIONS, Scored
 
 
 def _random(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
-    del losses
     return pruning.random_scores(seen.key, params)
 
 

@@ -99,12 +99,7 @@ class Candidates:
     """The rows of a search's candidates, and whom each fitness chooses."""
 
     def __init__(self, rows: Sequence[Sequence[Row]], search_epochs: int) -> None:
-        """Reads their fitness.
-
-        Args:
-            rows: Of each candidate, in order.
-            search_epochs: The epoch whose fitness counts.
-        """
+        """Reads their fitness."""
         self.rows = rows
         at = [next(row for row in found if row["epoch"] == search_epochs) for found in rows]
         weight, gradient = (
@@ -124,13 +119,7 @@ class Candidates:
 
 
 def searches_of(rows: Iterable[Row], method: str, search_epochs: int) -> list[Candidates]:
-    """All searches of a method, each with its candidates in order.
-
-    Args:
-        rows: Of a run.
-        method: Who searches.
-        search_epochs: The epoch whose fitness counts.
-    """
+    """All searches of a method, each with its candidates in order."""
     found: dict[Point, dict[int, list[Row]]] = {}
     for row in rows:
         point = point_of(row)

@@ -64,13 +64,7 @@ def check_sparsities(options: Any, name: str) -> None:
 
 
 def check_steps_within(recipe: Recipe, steps_per_epoch: int, **steps: Sequence[int]) -> None:
-    """Raises a ValueError if steps of a training lie outside it.
-
-    Args:
-        recipe: Of the training.
-        steps_per_epoch: Of the recipe on the data set.
-        **steps: By the option's name.
-    """
+    """Raises a ValueError if steps of a training lie outside it."""
     last = recipe.epochs * steps_per_epoch
     for name, values in steps.items():
         for step in values:
@@ -87,13 +81,7 @@ def option_of(name: str) -> str:
 
 
 def check_count(option: str, value: int, *, most: int = MOST) -> None:
-    """Raises a ValueError if a count is below 1, or more than anybody waits for.
-
-    Args:
-        option: As on the command line.
-        value: What was given.
-        most: The bound.
-    """
+    """Raises a ValueError if a count is below 1, or more than anybody waits for."""
     if value < 1:
         raise ValueError(f"expected {option} >= 1, got {value}")
     if value > most:
@@ -101,12 +89,7 @@ def check_count(option: str, value: int, *, most: int = MOST) -> None:
 
 
 def check_stored(dataset: str, *, stream: bool) -> None:
-    """Raises a ValueError if images are to be read from disk that are not there.
-
-    Args:
-        dataset: Its name.
-        stream: Whether they are.
-    """
+    """Raises a ValueError if images are to be read from disk that are not there."""
     if stream and dataset == "digits":
         raise ValueError(
             "--stream reads images from disk, and those of digits are not there: leave it out"
@@ -114,12 +97,7 @@ def check_stored(dataset: str, *, stream: bool) -> None:
 
 
 def check_different(option: str, values: Sequence[Any]) -> None:
-    """Raises a ValueError if an option has no value, or one twice.
-
-    Args:
-        option: As on the command line.
-        values: What was given.
-    """
+    """Raises a ValueError if an option has no value, or one twice."""
     if not values:
         raise ValueError(f"expected at least one value of {option}")
     if len(set(values)) < len(values):
@@ -127,13 +105,7 @@ def check_different(option: str, values: Sequence[Any]) -> None:
 
 
 def check_names(option: str, names: Sequence[str], valid: Iterable[str]) -> None:
-    """Raises a ValueError if an option has no value, one twice, or one that is unknown.
-
-    Args:
-        option: In the plural, as in "methods".
-        names: What was given.
-        valid: What there is.
-    """
+    """Raises a ValueError if an option has no value, one twice, or one that is unknown."""
     for name in names:
         lookup(dict.fromkeys(valid), name, option.removesuffix("s"))
     check_different(f"--{option}", names)
@@ -143,7 +115,6 @@ def check_writable(option: str, path: Path) -> None:
     """Finds out whether a file can be written, before what takes long.
 
     Args:
-        option: That names the file.
         path: The file; its folder is made if need be.
 
     Raises:

@@ -51,7 +51,7 @@ def accuracy_figure(results: Results, *, baseline: str) -> Figure:
         line[0].set_title(heading, fontsize=10, loc="left")
         if baseline:
             _differences(line[1], results, methods, baseline)
-        line[0].legend(fontsize=8, loc="lower left")
+        line[0].legend(fontsize=8, loc="best")
     for axes in panels.flat:
         kept_axis(axes)
     figure.suptitle(
@@ -79,13 +79,14 @@ def _panels(methods: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def curve(rows: Table) -> Table:
-    """A line a point of a method's curve: mean sparsity, mean and deviation of the accuracy."""
+    """A line a point of a method's curve: mean sparsity, mean and deviation of the accuracy, seeds."""
     rows = rows[~rows["failed"].astype(bool)]
     points = rows.groupby(["sparsity_target", "setting", "round"], dropna=False)
     found = points.agg(
         sparsity=("sparsity", "mean"),
         accuracy=("test_accuracy", "mean"),
         deviation=("test_accuracy", "std"),
+        seeds=("seed", "nunique"),
     )
     return found.fillna({"deviation": 0.0}).sort_values("sparsity")
 

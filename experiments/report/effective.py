@@ -1,5 +1,7 @@
 """What of a mask is connected: effective beside direct sparsity."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,12 +31,12 @@ def compression_figure(results: Results) -> Figure:
     axes.plot(direct, direct, color="#999999", linewidth=1, linestyle=":", label=text)
     for method in results.methods:
         look, rows = find_method(method).look, results.of(method)
-        effective = _compression(rows["effective_sparsity"].to_numpy())
+        effective = compression(rows["effective_sparsity"])
         axes.scatter(1 / (1 - rows["sparsity"]), effective, color=look.colour, marker=look.marker, s=14)
         medians = rows.groupby("sparsity_target")[["sparsity", "effective_sparsity"]].median()
         axes.plot(
             1 / (1 - medians["sparsity"]),
-            _compression(medians["effective_sparsity"].to_numpy()),
+            compression(medians["effective_sparsity"]),
             color=look.colour,
             marker=look.marker,
             markersize=4,
@@ -56,7 +58,9 @@ def _effective(results: Results, method: str, sparsity: float) -> np.ndarray:
     return rows.loc[rows["sparsity_target"] == sparsity, "effective_sparsity"].to_numpy()
 
 
-def _compression(sparsities: np.ndarray) -> np.ndarray:
+def compression(sparsities: Any) -> np.ndarray:
+    """N / kept; NaN where nothing is kept."""
+    sparsities = np.asarray(sparsities, float)
     return 1 / np.where(sparsities < 1, 1 - sparsities, np.nan)
 
 

@@ -14,7 +14,9 @@ from matplotlib.ticker import MaxNLocator
 from experiments.report.markdown import table
 from experiments.report.reference_table import read_table
 from experiments.report.table import KEPT, SIZE, Results, Table, label
+from experiments.report.writing import REFERENCE
 
+COLUMNS = ("pruner", "log10_compression")
 # As the files behind Tanaka et al.'s figures call them.
 PUBLISHED_NAMES = {"rand": "random", "mag": "magnitude", "cs": "snip", "grasp": "grasp", "sf": "synflow"}
 
@@ -72,7 +74,7 @@ def read_published(path: Path, *, layers: int) -> Published:
     Raises:
         ValueError: If the file is not of this form, of another number of layers, or has no numbers.
     """
-    table = read_table(path, ("pruner", "log10_compression"))
+    table = read_table(path, COLUMNS)
     kept = [f"L{layer}_keep" for layer in range(layers)]
     if set(kept) - set(table.columns) or f"L{layers}_keep" in table.columns:
         raise ValueError(
@@ -90,19 +92,19 @@ def read_published(path: Path, *, layers: int) -> Published:
                 f"expected {pruner} at log10_compression {at[1]:g} once, {line.place} has it again"
             )
         fractions[at] = np.array([line.number(name, highest=1) for name in kept])
-    return Published(path.name, fractions)
+    return Published(path.name.removeprefix(REFERENCE), fractions)
 
 
 def beside(path: Path, results: Results) -> list[str]:
     """A section of a summary: kept fractions beside published ones, at compressions that both have."""
-    published = read_published(path, layers=len(_layers(results.table)))
+    published = read_published(path, layers=len(layers_of(results.table)))
     rows = []
     for (method, power), theirs in published.fractions.items():
-        ours = _at(results, method, power)
+        ours = at_power(results, method, power)
         if not len(ours) or power == 0:
             continue
         mean = densities(ours)
-        sizes = ours[[SIZE + layer for layer in _layers(ours)]].iloc[0].to_numpy(float)
+        sizes = ours[[SIZE + layer for layer in layers_of(ours)]].iloc[0].to_numpy(float)
         gaps = np.abs(mean - theirs)
         many = np.minimum(mean, theirs) * sizes >= 100
         relative = f"{np.max(gaps[many] / theirs[many]):.1%}" if many.any() else "none"
@@ -139,7 +141,7 @@ def layers_figure(results: Results) -> Figure:
     colours = plt.get_cmap("viridis")
     for axes, method in zip(panels.flat, methods, strict=False):
         for power in grid:
-            values = densities(_at(results, method, power))
+            values = densities(at_power(results, method, power))
             axes.plot(
                 range(len(values)),
                 np.where(values > 0, values, np.nan),
@@ -165,20 +167,21 @@ def layers_figure(results: Results) -> Figure:
 
 def densities(rows: Table) -> np.ndarray:
     """The kept fraction of each layer, mean over the rows, in order from input to output."""
-    layers = _layers(rows)
+    layers = layers_of(rows)
     kept = rows[[KEPT + layer for layer in layers]].to_numpy(float)
     return np.mean(kept / rows[[SIZE + layer for layer in layers]].to_numpy(float), axis=0)
 
 
-def _at(results: Results, method: str, power: float) -> Table:
-    """A method's rows at a compression."""
+def at_power(results: Results, method: str, power: float) -> Table:
+    """A method's rows at a compression, given as a power of ten."""
     rows = results.table[results.table["method"] == method]
-    return rows[np.isclose(rows["sparsity_target"], 1 - 10.0**-power, rtol=1e-9)]
+    return rows[np.isclose(-np.log10(1 - rows["sparsity_target"].to_numpy(float)), power, atol=1e-6)]
 
 
-def _layers(rows: Table) -> list[str]:
+def layers_of(rows: Table) -> list[str]:
+    """The paths of a network's layers, in order from input to output."""
     return [name.removeprefix(KEPT) for name in rows if name.startswith(KEPT)]
 
 
 def _kept(rows: Table) -> Table:
-    return rows[[KEPT + layer for layer in _layers(rows)]]
+    return rows[[KEPT + layer for layer in layers_of(rows)]]

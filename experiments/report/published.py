@@ -17,6 +17,7 @@ from experiments.methods.registry import METHODS
 from experiments.report.paired import at_sparsity, finite_mean, percent_cell
 from experiments.report.reference_table import Line, read_table
 from experiments.report.table import Results, label
+from experiments.report.writing import REFERENCE
 
 COLUMNS = ("network", "dataset", "method", "variant", "sparsity_percent", "accuracy", "std")
 METHOD_NAMES = {"graspabs": "grasp-absolute", "LTR/IMP": "lottery-ticket-rewinding"}
@@ -72,9 +73,7 @@ def read_accuracies(path: Path, *, model: str, dataset: str) -> Reference:
     """The published accuracies of a network on a data set.
 
     Args:
-        path: The CSV.
         model: Our name of the network; theirs may lack hyphens, or say more.
-        dataset: Its name.
 
     Returns:
         What has a counterpart here, in the order of the file.
@@ -95,7 +94,10 @@ def read_accuracies(path: Path, *, model: str, dataset: str) -> Reference:
         raise ValueError(
             f"expected accuracies of {model} on {dataset}, {path} has {', '.join(there) or 'none'}"
         )
-    return Reference(path.name, [published for line in of_network for published in _published(line)])
+    return Reference(
+        path.name.removeprefix(REFERENCE),
+        [published for line in of_network for published in _published(line)],
+    )
 
 
 def beside(path: Path, results: Results) -> list[str]:

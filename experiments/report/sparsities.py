@@ -49,6 +49,7 @@ def _curves(axes: Axes, results: Results, methods: list[str], by: str) -> None:
             colour = plt.get_cmap("viridis")(place / max(1, len(values)))
             mean, spread = epochs["mean"], epochs["std"].fillna(0)
             x = epochs.index.astype(int)
-            text = f"{label(method)}, {value:g}"
+            text = f"{value:g}" if style == STYLES[0] else None
             axes.plot(x, mean, label=text, color=colour, linestyle=style, marker=".", markersize=4)
             axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2)
+        axes.plot([], [], color="#000000", linestyle=style, label=label(method))

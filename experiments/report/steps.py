@@ -3,11 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from experiments.methods.method import When
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import DENSE_COLOUR, draw
+from experiments.report.accuracy import DENSE_COLOUR, draw, percent_ticks
 from experiments.report.paired import at_sparsity, finite_deviation, finite_mean
 from experiments.report.table import Results, label
 
@@ -19,7 +18,7 @@ def pruning_steps(results: Results) -> list[int]:
 
 
 def steps_figure(results: Results) -> Figure:
-    """Final accuracy against the step, a panel a sparsity.
+    """Final error against the step, a panel a sparsity.
 
     The axis of steps is linear up to the first above 0, then logarithmic.
     """
@@ -32,24 +31,28 @@ def steps_figure(results: Results) -> Figure:
     figure, panels = plt.subplots(
         1, count, figsize=(5.5 * count, 4.5), layout="constrained", squeeze=False
     )
-    dense = finite_mean(np.array(results.dense()))
+    dense = 1 - finite_mean(np.array(results.dense()))
     for axes, sparsity in zip(panels.flat, sparsities, strict=True):
         axes.axhline(dense, color=DENSE_COLOUR, linewidth=1, linestyle="-.", label="Dense")
         for method in methods:
             groups = [at_sparsity(results.accuracy(method, step=step), sparsity) for step in steps]
-            bars = [finite_deviation(group) for group in groups]
-            draw(axes, steps, [finite_mean(group) for group in groups], bars, find_method(method).look)
+            errors = np.array([1 - finite_mean(group) for group in groups])
+            spread = np.array([finite_deviation(group) for group in groups])
+            bars = np.array([np.minimum(spread, 0.9 * errors), spread])
+            draw(axes, steps, errors, bars, find_method(method).look)
         for method in (m for m in results.methods if find_method(m).when is When.AFTER):
-            mean = finite_mean(at_sparsity(results.accuracy(method), sparsity))
+            error = 1 - finite_mean(at_sparsity(results.accuracy(method), sparsity))
             look = find_method(method).look
-            axes.axhline(mean, color=look.colour, linestyle="--", linewidth=1, label=label(method))
+            axes.axhline(error, color=look.colour, linestyle="--", linewidth=1, label=label(method))
         axes.set_xscale("symlog", linthresh=later[0])
         axes.set_xlim(-later[0] / 10, 1.2 * later[-1])
         axes.set_xticks(steps, [str(step) for step in steps])
         axes.minorticks_off()
         axes.set_xlabel("training step at which weights are pruned")
-        axes.set_ylabel("final test accuracy")
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_yscale("log")
+        axes.invert_yaxis()
+        percent_ticks(axes)
+        axes.set_ylabel("final test error (log axis, better is up)")
         axes.grid(alpha=0.3)
         axes.set_title(f"{100 * sparsity:.4g} % of the weights removed", fontsize=10)
     panels.flat[0].legend(fontsize=7)

@@ -27,6 +27,11 @@ def by_sweep(results: Results) -> Iterator[tuple[str, Results]]:
         yield ", ".join(names), Results(rows)
 
 
+def suffix(name: str) -> str:
+    """What the names of a part's files end with; nothing where there is no sweep."""
+    return f"-{name.replace(', ', '-').replace(' ', '-')}" if name else ""
+
+
 def sweep_table(parts: list[tuple[str, Results]]) -> list[str]:
     """Final test accuracies in percent: a line a method and sparsity, a column a part of the sweep."""
     rows = []

@@ -48,10 +48,17 @@ def load(folder: Path) -> Table:
         rows, run = read_results(path)
     except ValueError as error:
         raise ValueError(f"{path} {error}: expected the folder of a finished run") from error
-    if run is None:
-        _, settings = read_config(folder / "config.json")
-        run = {"settings": settings, "facts": _facts_of(settings)}
-    table = as_table([row_of_today(row, run["settings"]["experiment"]) for row in rows])
+    try:
+        if run is None:
+            _, settings = read_config(folder / "config.json")
+            run = {"settings": settings, "facts": _facts_of(settings)}
+        table = as_table([row_of_today(row, run["settings"]["experiment"]) for row in rows])
+    except (OSError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} has not the results of a run ({error!r}): expected the folder of a finished run"
+        ) from error
+    if "methods" not in run["settings"]:  # Once an experiment had no option for them.
+        run["settings"]["methods"] = [m for m in in_order(set(table["method"])) if m != DENSE]
     table.attrs = run
     return table
 
@@ -78,26 +85,34 @@ def merged(tables: Iterable[Table]) -> Table:
     Raises:
         ValueError: If they differ in anything but methods, seeds and the grid.
     """
-    first, *others = tables
-    settings = dict(first.attrs["settings"])
-    for other in others:
-        for name, value in other.attrs["settings"].items():
-            here = settings.get(name)
-            if name in _MERGED and isinstance(here, list):
-                settings[name] = [*here, *(item for item in value if item not in here)]
-            elif name in _MERGED:
-                settings[name] = max(here, value)
-            elif here != value:
+    tables = list(tables)
+    settings = dict(tables[0].attrs["settings"])
+    for other in tables[1:]:
+        theirs = other.attrs["settings"]
+        for name in dict.fromkeys((*settings, *theirs)):
+            here, there = settings.get(name), theirs.get(name)
+            if here == there:
+                continue
+            if name not in _MERGED:
                 raise ValueError(
                     "expected runs of one experiment that differ in methods, seeds or grid alone, got "
-                    f"{name} {here!r} and {value!r}"
+                    f"{name} {here!r} and {there!r}"
                 )
-    table: Table = pd.concat([first, *others], ignore_index=True)
-    twice = table.duplicated(["member", "epoch"])
-    # The dense network, say, is in all of them.
-    table = as_table(as_rows(table[~twice]))
-    table.attrs = {"settings": settings, "facts": first.attrs["facts"]}
+            settings[name] = _united(here, there)
+    found: dict[tuple[str, int], Row] = {}
+    for row in (row for table in tables for row in as_rows(table)):
+        # The dense network, say, is in all of them.
+        found.setdefault((row["member"], row["epoch"]), row)
+    table = as_table(found.values())
+    table.attrs = {"settings": settings, "facts": tables[0].attrs["facts"]}
     return table
+
+
+def _united(here: Any, there: Any) -> Any:
+    """A setting of two runs in one: the items of both lists, of which one may be None, or the larger."""
+    if isinstance(here, list) or isinstance(there, list):
+        return list(dict.fromkeys((*(here or ()), *(there or ()))))
+    return max(here, there)
 
 
 _MERGED = {
@@ -138,12 +153,13 @@ class Results:
     @property
     def study(self) -> Study:
         """What all networks of the run have in common."""
-        settings, recipe = self.settings, recipe_from(self.settings["recipe"])
+        settings = self.settings
+        recipe = recipe_from(settings["recipe"])
         return Study(
             recipe=recipe,
             steps_per_epoch=self.facts["steps_per_epoch"],
             knobs=knobs_of(settings),
-            # Of methods that are not in an older run its settings say nothing.
+            # Runs of older versions name only what their experiment used.
             prune_epochs=settings.get("prune_epochs", recipe.epochs),
             gate_learning_rate=settings.get("gate_learning_rate", recipe.learning_rate),
             grid=Grid(),

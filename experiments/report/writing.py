@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 Write = Callable[[str, str | bytes], None]
 """``write(name, content)`` writes a file of a folder, whole or not at all."""
-REFERENCE = "reference.csv"
-"""The published numbers that a run's summary sets beside its own."""
+REFERENCE = "reference-"
+"""How the name begins of a file of published numbers that a run's summary sets beside its own."""
 
 
 class Reported(Protocol):
@@ -46,29 +46,47 @@ def store_rows(write: Write, rows: list[Row], settings: dict[str, Any], facts: d
     write("results.parquet", parquet(as_rows(table), {"settings": settings, "facts": facts}))
 
 
-def write_report(experiment: Reported, results: "Results", folder: Path, write: Write) -> None:
+def reference_in(folder: Path) -> Path | None:
+    """The published numbers that a run's folder holds, if any."""
+    return next(iter(sorted(folder.glob(f"{REFERENCE}*"))), None)
+
+
+def store_reference(write: Write, path: Path) -> None:
+    """Keeps published numbers in a run's folder, for when its summary is made again."""
+    write(f"{REFERENCE}{path.name.removeprefix(REFERENCE)}", path.read_bytes())
+
+
+def write_report(
+    experiment: Reported, results: "Results", reference: Path | None, write: Write
+) -> list[str]:
     """Writes the figures, and last of all the summary, which says that the run is complete.
 
     Args:
         experiment: Of the results.
         results: Of the run.
-        folder: Where published numbers may lie to set beside.
-        write: Into that folder.
-    """
-    from experiments.report.sweeps import by_sweep, sweep_figure, sweep_table
+        reference: Published numbers to set beside.
+        write: Into the run's folder.
 
-    path = folder / REFERENCE
-    reference = path if path.is_file() else None
+    Returns:
+        The summary's lines.
+
+    Raises:
+        ValueError: If the published numbers are no good; nothing is written then.
+    """
+    from experiments.report.sweeps import by_sweep, suffix, sweep_figure, sweep_table
+
     parts, lines = list(by_sweep(results)), []
     for name, part in parts:
-        suffix = f"-{name.replace(', ', '-').replace(' ', '-')}" if name else ""
-        save_figures(write, {f"{figure}{suffix}": f for figure, f in experiment.figures(part).items()})
-        lines += [*([f"# With {name}", ""] if name else []), *experiment.summary(part, reference), ""]
+        heading = [f"# With {name}", ""] if name else []
+        lines += [*heading, *experiment.summary(part, reference), ""]
     if len(parts) > 1:
+        lines = [f"# A sweep: {results.title}", "", *sweep_table(parts), "", *lines]
         save_figures(write, {"sweep": sweep_figure(parts)})
-        title = f"# A sweep: {results.title}"
-        lines = [title, "", *sweep_table(parts), "", *lines]
+    for name, part in parts:
+        drawn = experiment.figures(part)
+        save_figures(write, {f"{figure}{suffix(name)}": f for figure, f in drawn.items()})
     write("summary.md", "\n".join(lines).rstrip() + "\n")
+    return lines
 
 
 def save_figures(write: Write, figures: Mapping[str, Any]) -> None:

@@ -19,7 +19,6 @@ def random_resized_crop(rng: np.random.Generator, image: np.ndarray, size: int) 
     central part of a permitted ratio is taken.
 
     Args:
-        rng: Of the draws.
         image: Uint8, (height, width, channels).
         size: Side of the result, in pixels.
 

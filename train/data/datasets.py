@@ -81,9 +81,6 @@ def load_dataset(
         image_size: Side of the squares that images of different sizes are cropped to; such sets stay on
             disk. None for sets of one size.
 
-    Returns:
-        The data set, as NumPy arrays.
-
     Raises:
         ValueError: If the name is unknown, or the set is missing, half-copied, corrupt, or not one of
             labelled uint8 images of one size. The message says what to do.
@@ -128,9 +125,7 @@ def hold_out(split: Split, size: int, *, seed: int = 0) -> tuple[Split, Split]:
     which of its images go is drawn with the seed. Both parts keep the order of the split.
 
     Args:
-        split: The split to divide, n images.
         size: The number of images to hold out, in [1, n - 1].
-        seed: Seed of the draw.
 
     Returns:
         (rest, validation), of n - size and size images.

@@ -26,9 +26,7 @@ def read(folder: Path, what: str, names: Collection[str]) -> dict[str, np.ndarra
     """What was read of a prepared set, if there is a copy of it as it is now.
 
     Args:
-        folder: Of the prepared set.
         what: A name for it; a part of a file's name.
-        names: Of the arrays.
 
     Returns:
         Name -> array, or None; that a copy cannot be used is said.
@@ -54,9 +52,7 @@ def keep(folder: Path, what: str, arrays: dict[str, np.ndarray]) -> None:
     Nothing is stored where the set is larger than ``MOST_BYTES`` or the cache folder cannot be written.
 
     Args:
-        folder: Of the prepared set.
         what: A name for it; a part of a file's name.
-        arrays: Name -> array.
     """
     if sum(array.nbytes for array in arrays.values()) > MOST_BYTES:
         return

@@ -9,12 +9,7 @@ def balanced_examples(split: Split, per_class: int, *, seed: int) -> Split:
     """A few examples of each class, drawn without replacement.
 
     Args:
-        split: Labelled images.
         per_class: How many of each class, or all of a class that has fewer.
-        seed: Of the draw.
-
-    Returns:
-        The examples, class by class.
     """
     rng = np.random.default_rng(seed)
     labels = np.asarray(split.labels)

@@ -14,8 +14,6 @@ def preprocess(images: Any, dataset: Dataset, recipe: Recipe) -> jax.Array:
 
     Args:
         images: Uint8, shape (B, H, W, C).
-        dataset: Theirs.
-        recipe: Of the training.
 
     Returns:
         Float32 of the same shape.
@@ -31,8 +29,6 @@ def preprocess_for_training(key: jax.Array, images: Any, dataset: Dataset, recip
     Args:
         key: A typed PRNG key, a new one each batch.
         images: Uint8, shape (B, H, W, C).
-        dataset: Theirs.
-        recipe: Of the training.
 
     Returns:
         Float32 of the same shape.

@@ -90,9 +90,6 @@ class StoredImages:
     def read_with_labels(self, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Reads all, with their labels.
 
-        Args:
-            batch: Images at a time.
-
         Yields:
             Images, uint8 of shape (batch, height, width, channels), and labels, int32; the last ones
             may be fewer.
@@ -123,9 +120,6 @@ class StoredImages:
 def example_of(record: Any) -> tuple[np.ndarray, int]:
     """The image and the label of a record.
 
-    Args:
-        record: As a reader gives it.
-
     Raises:
         ValueError: If it has no image, or no label that int32 can hold, in words that go on after its
             name.
@@ -144,11 +138,7 @@ def example_of(record: Any) -> tuple[np.ndarray, int]:
 
 
 def is_stored(images: Any) -> bool:
-    """Whether images stay on disk.
-
-    Args:
-        images: Of a split.
-    """
+    """Whether images stay on disk."""
     return isinstance(images, StoredImages)
 
 

@@ -42,12 +42,6 @@ class SetName(NamedTuple):
 def parse_name(name: str) -> SetName:
     """Splits a TFDS name such as 'mnist', 'cifar10:3.0.2' or 'emnist/letters:3.1.0'.
 
-    Args:
-        name: The name.
-
-    Returns:
-        Its parts.
-
     Raises:
         ValueError: If the name has another form; for 'mnist/3.0.1', which TFDS would read as a
             configuration called '3.0.1', the error says to write 'mnist:3.0.1'.
@@ -92,10 +86,6 @@ def find_folder(name: str, data_dir: Path) -> Path:
 
     Args:
         name: A TFDS name; without a version the highest one in the folder is taken.
-        data_dir: The folder that holds the prepared sets.
-
-    Returns:
-        `data_dir/set[/config]/version`.
 
     Raises:
         ValueError: If the folder or the set is missing, or if the name is unknown.
@@ -143,10 +133,6 @@ class OpenSet(NamedTuple):
 
 def open_set(name: str, data_dir: Path) -> OpenSet:
     """Opens a prepared set after checking that its training and test splits are there whole.
-
-    Args:
-        name: A TFDS name, see `parse_name`.
-        data_dir: The folder that holds the prepared sets.
 
     Returns:
         The builder, and the names of the splits: 'train', and 'test', else 'validation', whichever has
@@ -196,8 +182,6 @@ def read_split(name: str, builder: Any, split: str) -> tuple[np.ndarray, np.ndar
 
     Args:
         name: The set's name, for the errors.
-        builder: The set's TFDS builder.
-        split: The split's name.
 
     Returns:
         images, uint8 of shape (n, height, width, channels), and labels, int32 of shape (n,).
@@ -263,12 +247,7 @@ def stored_images(name: str, found: OpenSet, split: str, size: int | None) -> St
 
     Args:
         name: The set's name, for the errors.
-        found: The set.
-        split: The split's name.
         size: Side of the squares that images of different sizes are cropped to; None for one size.
-
-    Returns:
-        All its images.
 
     Raises:
         ValueError: If the set says no size of its images, and they are not cropped.

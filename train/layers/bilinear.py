@@ -63,7 +63,6 @@ def convolve(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve images with a kernel.
 
     Args:
-        geometry: How.
         x: Images, (N, H, W, C).
         w: Kernel, (h, w, C, D).
 
@@ -78,7 +77,6 @@ def image_gradient(geometry: Geometry, dy: jax.Array, w: jax.Array) -> jax.Array
     """The gradient of <convolve(x, w), dy> with respect to x.
 
     Args:
-        geometry: Of the convolution.
         dy: (N, H', W', D).
         w: Kernel, (h, w, C, D).
 
@@ -108,7 +106,6 @@ def kernel_gradient(geometry: Geometry, x: jax.Array, dy: jax.Array) -> jax.Arra
     """The gradient of <convolve(x, w), dy> with respect to w.
 
     Args:
-        geometry: Of the convolution.
         x: Images, (N, H, W, C).
         dy: (N, H', W', D).
 
@@ -203,9 +200,6 @@ def _met_by_taps(size: int, window: int, stride: int, dilation: int) -> list[sli
 
 def part_size(batch: int) -> int:
     """How many images of a batch to compute the gradient of a kernel of at a time.
-
-    Args:
-        batch: How many there are.
 
     Returns:
         The largest even number from 4 to 16 that divides the batch, else the largest such odd one, else

@@ -62,9 +62,6 @@ def find_model(name: str) -> Constructor:
     Args:
         name: A key of `MODELS`, or wide-resnet-DEPTH-WIDTH such as wide-resnet-28-10.
 
-    Returns:
-        The model's class with its size bound.
-
     Raises:
         ValueError: If there is no model of that name; lists the valid names. If a wide residual
             network's depth is not 6n + 4.
@@ -90,7 +87,6 @@ def make_model(
     """Build a model by its name.
 
     Args:
-        name: As in `find_model`.
         num_classes: Number of logits, at least 1.
         kernel_init: Initializer of the kernels, such as one of `INITIALIZERS`.
         scale_init: Initializer of BatchNorm's scales, such as one of `SCALE_INITIALIZERS`; models
@@ -116,7 +112,6 @@ def param_shapes(model: nn.Module, image_shape: Sequence[int]) -> Any:
     """The shapes of a model's params; computes nothing.
 
     Args:
-        model: From images to logits.
         image_shape: (H, W, C) of an image.
 
     Returns:

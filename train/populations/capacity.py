@@ -30,13 +30,7 @@ def members_that_fit(
     """How many members a population can train at once.
 
     Args:
-        population: Which.
-        member: One like the others.
-        most: The answer is not above it.
         free: Bytes on each device; None for what there is.
-
-    Returns:
-        From 1 to ``most``.
     """
     available = USABLE * (free_bytes(population.mesh.devices.flat[0]) if free is None else free)
     vmapped = population.execute is side_by_side or (
@@ -60,9 +54,6 @@ def members_that_fit(
 def free_bytes(device: Any) -> int:
     """Bytes that arrays may still take on a device.
 
-    Args:
-        device: Of JAX.
-
     Returns:
         What its allocator has left; for a CPU, what the machine can still give, files that it caches
         included.
@@ -74,23 +65,13 @@ def free_bytes(device: Any) -> int:
 
 
 def state_bytes(population: Population, member: Member) -> int:
-    """Bytes of a member's state.
-
-    Args:
-        population: Which.
-        member: One like the others.
-    """
+    """Bytes of a member's state."""
     states = jax.eval_shape(population.start, stack_members([member]))
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(states))
 
 
 def step_bytes(population: Population, member: Member) -> int:
-    """Bytes that a training step or the evaluation of a member holds at most, besides its state.
-
-    Args:
-        population: Which.
-        member: One like the others.
-    """
+    """Bytes that a training step or the evaluation of a member holds at most, besides its state."""
     return _peak(population.trace_member(member).jaxpr)
 
 

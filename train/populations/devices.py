@@ -58,10 +58,6 @@ def device_mesh(devices: Sequence[Any] | None = None, *, devices_per_member: int
 
     Args:
         devices: Which; None for all of this process.
-        devices_per_member: Over how many a batch is divided.
-
-    Returns:
-        A mesh with the axes "members" and "batch".
 
     Raises:
         ValueError: If the devices cannot be divided so.
@@ -80,11 +76,7 @@ def on_every_device(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
     """Puts arrays on all devices, whole; those that are there stay.
 
     Args:
-        tree: Of arrays.
         mesh: Of the devices; None for all of this process.
-
-    Returns:
-        The tree.
     """
     mesh = mesh or device_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -97,9 +89,6 @@ def dataset_on_every_device(dataset: Dataset, mesh: Mesh | None = None) -> Datas
     Args:
         dataset: Anywhere; one that is read while training stays where it is.
         mesh: Of the devices; None for all of this process.
-
-    Returns:
-        The data set.
     """
     if is_stored(dataset.train.images):
         return dataset
@@ -114,10 +103,6 @@ def on_their_devices(stacked: PyTree, mesh: Mesh) -> PyTree:
 
     Args:
         stacked: Leaves with a leading axis of members; shared keys without.
-        mesh: From ``device_mesh``.
-
-    Returns:
-        The tree.
     """
     if mesh.size == 1:
         return jax.device_put(stacked, mesh.devices.item())
@@ -133,7 +118,6 @@ def over_batch_devices(batch: PyTree, mesh: Mesh) -> PyTree:
 
     Args:
         batch: Leaves with a leading axis of examples.
-        mesh: From ``device_mesh``.
 
     Returns:
         The batch, of the same global shape.
@@ -149,7 +133,6 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
 
     Args:
         execute: How a device executes its share: ``members.py``.
-        mesh: From ``device_mesh``.
 
     Returns:
         ``run(function, count, common, *stacked)``: the stacked results of

@@ -65,12 +65,7 @@ class MemberState(NamedTuple):
 
 
 def pruned(state: MemberState, masks: PyTree) -> MemberState:
-    """The same network under other masks; its optimizer goes on as it was.
-
-    Args:
-        state: Of a member whose optimizer's state holds masks.
-        masks: Masks of its params.
-    """
+    """The same network under other masks; its optimizer goes on as it was."""
     return state._replace(
         params=pruning.apply_masks(state.params, masks),
         opt_state=pruning.set_masks(state.opt_state, masks),
@@ -108,11 +103,7 @@ class MemberTraining:
         return self.model.init(init_key, jnp.zeros((1, *self.dataset.train.images.shape[1:])))
 
     def start(self, member: Member) -> MemberState:
-        """The state of a member at initialization, under its masks.
-
-        Args:
-            member: Which.
-        """
+        """The state of a member at initialization, under its masks."""
         variables = self.initial_variables(member.init_key)
         # The masks decide what is trained, and the optimizer's state is made from that.
         trained = self.reparametrization.begin(
@@ -126,9 +117,7 @@ class MemberTraining:
         """The state of a member that begins with given weights; its optimizer knows nothing but the step.
 
         Args:
-            member: Which.
             trained: What is trained, in the place of what ``start`` makes of the member's key.
-            batch_stats: Running statistics of batch normalisation.
             masks: Of the params, which are put under them; None for those that the method begins with.
             step: Its place in the data and in the schedule of the learning rate.
         """
@@ -151,14 +140,8 @@ class MemberTraining:
         """Some steps of one epoch.
 
         Args:
-            state: Before them.
-            total: The sum of the losses so far.
-            member: Whose.
             within: The first step and the one after the last, counted within the epoch.
             fetch: From a step's number within the epoch to its images, uint8 (B, H, W, C), and labels.
-
-        Returns:
-            The state and the sum after them.
         """
         transformation = self._transformation(member)
         key = self._epoch_key(member.order_key, state.step)
@@ -186,9 +169,7 @@ class MemberTraining:
         """The order of an epoch's examples.
 
         Args:
-            order_key: A member's.
             step: A step of the epoch, counted from initialization.
-            examples: How many the training split has.
 
         Returns:
             All examples in rows of B, one a step; the last row is filled up from the first.
@@ -198,20 +179,11 @@ class MemberTraining:
         return jnp.resize(order, (self.steps_per_epoch, self.recipe.batch_size))
 
     def masks(self, state: MemberState) -> PyTree:
-        """What is kept of a member's weights.
-
-        Args:
-            state: Of the member.
-        """
+        """What is kept of a member's weights."""
         return self.reparametrization.masks(state.params, state.opt_state)
 
     def tested(self, state: MemberState, member: Member) -> Callable[[jax.Array], jax.Array]:
-        """What evaluation runs: from uint8 images, (B, H, W, C), to logits.
-
-        Args:
-            state: Of the member, after a step.
-            member: Which.
-        """
+        """What evaluation runs: from uint8 images, (B, H, W, C), to logits."""
         params = self.reparametrization.tested(state.params, member.method, state.step - 1)
         return partial(self._logits, params, state.batch_stats)
 

@@ -23,7 +23,6 @@ def map_members(function: Callable[..., PyTree], count: jax.Array, *stacked: PyT
     """Maps a function over the leading axis of stacked members, as ``train.lowering`` says.
 
     Args:
-        function: Takes one member's slice of every tree.
         count: How many members count, traced; on a CPU the others are not computed at all.
         *stacked: Trees whose leaves have a leading axis N; a typed key without one is shared.
 

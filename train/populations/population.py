@@ -185,7 +185,6 @@ class Population:
             members: Stacked members, N of them.
             states: Where they begin, all at ``first_step``; None for their initialization. Their
                 buffers are handed on: they cannot be used again.
-            first_step: The step of ``states``.
             epochs: The epoch after which training ends; None for the recipe's last. The learning-rate
                 schedule is the recipe's.
             stops: Further steps, in the middle of epochs, after which there is a result.
@@ -224,9 +223,6 @@ class Population:
 
         Args:
             init_key: A typed PRNG key.
-
-        Returns:
-            The Flax params.
         """
         return self._training.initial_variables(init_key)["params"]
 
@@ -235,9 +231,6 @@ class Population:
 
         Args:
             member: One like the others; only shapes and dtypes matter.
-
-        Returns:
-            A closed jaxpr.
         """
         return self._data.trace_member(jax.eval_shape(self._training.start, member), member)
 

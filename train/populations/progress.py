@@ -19,23 +19,12 @@ class TrainingProgress:
         self._start = time.perf_counter()
 
     def skip(self, member_epochs: int) -> None:
-        """Takes work off the total that earlier runs have done.
-
-        Args:
-            member_epochs: How much.
-        """
+        """Takes work off the total that earlier runs have done."""
         total = self._progress.tasks[self._task].total or 0
         self._progress.update(self._task, total=total - member_epochs)
 
     def advance(self, what: str, members: int, epoch: int, epochs: int) -> None:
-        """Notes that some members have finished an epoch.
-
-        Args:
-            what: The stage.
-            members: How many.
-            epoch: Which epoch, counting from 1.
-            epochs: Of how many.
-        """
+        """Notes that some members have finished an epoch."""
         self._done += members
         rate = self._done / (time.perf_counter() - self._start)
         detail = f"{what}: {members} members, epoch {epoch}/{epochs}, {rate:.1f}/s"
@@ -44,14 +33,7 @@ class TrainingProgress:
 
 @contextmanager
 def training_progress(total: int) -> Iterator[TrainingProgress]:
-    """Shows the progress of a run while it lasts.
-
-    Args:
-        total: Member-epochs in all.
-
-    Yields:
-        What to tell of finished epochs.
-    """
+    """Shows the progress of a run while it lasts."""
     console = Console(file=sys.stderr)
     columns = (
         BarColumn(bar_width=8),

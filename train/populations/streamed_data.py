@@ -52,9 +52,6 @@ class StreamedData:
         """Prepares the compiled functions; reads nothing.
 
         Args:
-            training: Of a member.
-            train: What is trained on.
-            evaluated: What is evaluated on, by name.
             execute: How a device executes its members (``members.py``).
         """
         self.training, self.compilations = training, 0
@@ -73,7 +70,6 @@ class StreamedData:
         Args:
             states: Stacked; their buffers are handed on.
             members: Stacked.
-            count: How many of them count.
             within: The first step and the one after the last, counted within the epoch.
 
         Returns:
@@ -112,10 +108,6 @@ class StreamedData:
 
         Args:
             state: Shapes of a member's state.
-            member: One like the others.
-
-        Returns:
-            A closed jaxpr.
         """
 
         def block(batch: int) -> Block:

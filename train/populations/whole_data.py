@@ -28,9 +28,6 @@ class WholeData:
         """Puts the data on the devices.
 
         Args:
-            training: Of a member.
-            train: What is trained on.
-            evaluated: What is evaluated on, by name.
             execute: How a device executes its members (``members.py``).
         """
         self.training, self.compilations = training, 0
@@ -46,7 +43,6 @@ class WholeData:
         Args:
             states: Stacked; their buffers are handed on.
             members: Stacked.
-            count: How many of them count.
             within: The first step and the one after the last, counted within the epoch.
 
         Returns:
@@ -60,10 +56,6 @@ class WholeData:
 
         Args:
             state: Shapes of a member's state.
-            member: One like the others.
-
-        Returns:
-            A closed jaxpr.
         """
         common = ((jnp.int32(0), jnp.int32(1)), self.train, self.evaluated)
         return jax.make_jaxpr(self._train_member)(common, state, member)
