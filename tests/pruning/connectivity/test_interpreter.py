@@ -122,19 +122,15 @@ def effective(output_fn):
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_network_has_the_same_paths_however_it_is_written(name):
+def test_a_network_has_the_same_paths_and_flops_however_it_is_written(name):
     assert effective(WRITTEN[name]) == EFFECTIVE
+    (row,) = pruning.network_report(WRITTEN[name], {"layers": jnp.ones((3, 2, 2))}, {"layers": LAYERS})
+    assert (row.dense_flops, row.sparse_flops) == (2 * 12, 2 * 8)
+    assert (row.kept, row.effective_kept) == (8, 5)
 
 
 def test_a_scan_may_choose_its_weights_by_a_counter():
     assert effective(scanned_by_index) == EFFECTIVE
-
-
-@pytest.mark.parametrize("name", WRITTEN)
-def test_a_network_has_the_same_flops_however_it_is_written(name):
-    (row,) = pruning.network_report(WRITTEN[name], {"layers": jnp.ones((3, 2, 2))}, {"layers": LAYERS})
-    assert (row.dense_flops, row.sparse_flops) == (2 * 12, 2 * 8)
-    assert (row.kept, row.effective_kept) == (8, 5)
 
 
 def test_what_a_scan_collects_may_begin_as_a_constant():

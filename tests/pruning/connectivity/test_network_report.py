@@ -44,28 +44,6 @@ def test_the_report_by_hand():
     ]
 
 
-def test_lenet5_by_hand():
-    """Caffe's: 2,293,000 multiply-adds on MNIST."""
-
-    def output_fn(p):
-        x = jnp.ones((1, 28, 28, 1))
-        for name in ("conv1", "conv2"):
-            x = jax.nn.relu(convolve(x, p[name], padding="VALID"))
-            x = x.reshape(1, x.shape[1] // 2, 2, x.shape[2] // 2, 2, -1).max((2, 4))
-        return jax.nn.relu(x.reshape(1, -1) @ p["dense1"]) @ p["dense2"]
-
-    found = flops(
-        output_fn, conv1=(5, 5, 1, 20), conv2=(5, 5, 20, 50), dense1=(800, 500), dense2=(500, 10)
-    )
-    assert found == {
-        "conv1": 2 * (24 * 24) * (5 * 5 * 1 * 20),
-        "conv2": 2 * (8 * 8) * (5 * 5 * 20 * 50),
-        "dense1": 2 * 800 * 500,
-        "dense2": 2 * 500 * 10,
-    }
-    assert sum(found.values()) == 2 * 2_293_000
-
-
 def test_resnet20_has_its_well_known_count(quick_compilation):
     """40.8 million multiply-adds on CIFAR-10, 1x1 shortcuts included; 270,896 weights."""
     shapes = {"stem": (3, 3, 3, 16), "classifier": (64, 10)}
@@ -111,46 +89,44 @@ def test_a_convolution_uses_each_weight_once_at_each_position(shape, others, pos
     assert found["w"] == 2 * 5 * positions * np.prod(shape)
 
 
-def test_the_layout_of_a_convolution_does_not_matter():
-    def output_fn(p):
-        return lax.conv_general_dilated(jnp.ones((5, 4, 8, 8)), p["w"], (2, 2), "SAME")  # NCHW, OIHW
-
-    assert flops(output_fn, w=(6, 4, 3, 3))["w"] == 2 * 5 * 16 * 6 * 4 * 9
+def ones(*shape):
+    return jnp.ones(shape)
 
 
-def test_batched_products_count_every_batch():
-    found = flops(lambda p: jnp.einsum("bti,bio->bto", jnp.ones((3, 5, 4)), p["w"]), w=(3, 4, 2))
-    assert found["w"] == 2 * 3 * 5 * 4 * 2
+def joined(p):
+    return ones(7, 4) @ jnp.concatenate([p["query"], p["key"]], axis=1)
 
 
-def test_any_axis_may_be_summed_over():
-    def output_fn(p):
-        return lax.dot_general(p["w"], jnp.ones((7, 4)), (((0,), (1,)), ((), ())))
-
-    assert flops(output_fn, w=(4, 3))["w"] == 2 * 7 * 12
+def standardised(p):
+    centred = p["w"] - p["w"].mean(0, keepdims=True)
+    return ones(7, 4) @ (centred * lax.rsqrt(p["w"].var(0, keepdims=True) + 1e-5))
 
 
-def test_a_leaf_used_twice_counts_twice():
-    assert flops(lambda p: jnp.ones((1, 4)) @ p["w"] @ p["w"].T, w=(4, 3))["w"] == 2 * 2 * 12
+MULTIPLY_ADDS = {
+    "another layout of images and kernel": (
+        lambda p: lax.conv_general_dilated(ones(5, 4, 8, 8), p["w"], (2, 2), "SAME"),  # NCHW, OIHW
+        (6, 4, 3, 3),
+        5 * 16 * 6 * 4 * 9,
+    ),
+    "every batch": (
+        lambda p: jnp.einsum("bti,bio->bto", ones(3, 5, 4), p["w"]),
+        (3, 4, 2),
+        3 * 5 * 4 * 2,
+    ),
+    "any axis": (lambda p: lax.dot_general(p["w"], ones(7, 4), (((0,), (1,)), ((), ()))), (4, 3), 7 * 12),
+    "a leaf used twice": (lambda p: ones(1, 4) @ p["w"] @ p["w"].T, (4, 3), 2 * 12),
+    "a part of a leaf": (lambda p: ones(7, 4) @ p["w"][:, :2], (4, 3), 7 * 8),
+    "standardised weights": (standardised, (4, 3), 7 * 12),
+}
+
+
+@pytest.mark.parametrize(("output_fn", "shape", "count"), MULTIPLY_ADDS.values(), ids=MULTIPLY_ADDS)
+def test_multiply_adds_of_a_leaf(output_fn, shape, count):
+    assert flops(output_fn, w=shape)["w"] == 2 * count
 
 
 def test_weights_joined_to_one_count_by_their_share():
-    def joined(p):
-        return jnp.ones((7, 4)) @ jnp.concatenate([p["query"], p["key"]], axis=1)
-
     assert flops(joined, query=(4, 3), key=(4, 2)) == {"query": 2 * 7 * 12, "key": 2 * 7 * 8}
-
-
-def test_a_part_of_a_leaf_counts_as_that_part():
-    assert flops(lambda p: jnp.ones((7, 4)) @ p["w"][:, :2], w=(4, 3))["w"] == 2 * 7 * 8
-
-
-def test_standardised_weights_are_the_leaf():
-    def output_fn(p):
-        centred = p["w"] - p["w"].mean(0, keepdims=True)
-        return jnp.ones((7, 4)) @ (centred * lax.rsqrt(p["w"].var(0, keepdims=True) + 1e-5))
-
-    assert flops(output_fn, w=(4, 3))["w"] == 2 * 7 * 12
 
 
 def test_what_enters_no_product_costs_nothing():

@@ -29,7 +29,26 @@ def through(function, masks=None, **others):
 FIRST_ALONE = [True, False], [True, False]
 BOTH = [True, False], [True, True]
 
-ACTIVATIONS = {
+
+def normalised_over_the_batch(x):
+    mean, variance = x.mean(0, keepdims=True), x.var(0, keepdims=True)
+    return (x - mean) * lax.rsqrt(variance + 1e-5)
+
+
+def printed(x):
+    jax.debug.print("{}", x)
+    return x
+
+
+def many_steps(x):
+    for _ in range(20):
+        x = jnp.square(x)
+    for _ in range(20):
+        x = jnp.sinh(8 * jnp.sqrt(x))
+    return x
+
+
+PASSING = {
     "relu": jax.nn.relu,
     "relu by where": lambda x: jnp.where(x > 0, x, 0),
     "relu6": jax.nn.relu6,
@@ -59,53 +78,43 @@ ACTIVATIONS = {
     "two thresholds": lambda x: jnp.minimum(jnp.maximum(x, -0.1), 0.1),
     "no gradient": lax.stop_gradient,
     "lower precision": lambda x: x.astype(jnp.bfloat16).astype(jnp.float32),
+    "no slope, by where": lambda x: jnp.where(x > 0, 1.0, 0.0),
+    "no slope, sign": jnp.sign,
+    "no slope, round": jnp.round,
+    "a fixed choice, whose filling is no signal": lambda x: jnp.where(jnp.array([[True, False]]), x, 7.0),
+    "normalisation over the batch": normalised_over_the_batch,
+    "printing": printed,
+    "many steps, which neither overflow nor vanish": many_steps,
 }
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_that_are_zero_at_zero_pass_what_arrives(name):
-    assert through(lambda x, p: ACTIVATIONS[name](x)) == FIRST_ALONE
+@pytest.mark.parametrize("name", PASSING)
+def test_what_is_zero_at_zero_passes_what_arrives(name):
+    assert through(lambda x, p: PASSING[name](x)) == FIRST_ALONE
 
 
-@pytest.mark.parametrize("function", [jax.nn.sigmoid, jnp.exp, jnp.log, lambda x: x + jnp.ones((1, 2))])
-def test_what_is_not_zero_at_zero_feeds_what_follows(function):
-    assert through(lambda x, p: function(x)) == BOTH
+LEARNED = {
+    "stored statistics": (
+        lambda x, p: (x - jnp.zeros((1, 2))) * (lax.rsqrt(ONES + 1e-5) * p["scale"]) + p["shift"],
+        {"scale": jnp.zeros((1, 2)), "shift": -ONES},
+    ),
+    "statistics as params, which may have any value": (
+        lambda x, p: (x - p["mean"]) / jnp.sqrt(p["var"] + 1e-5) * (1.0 + p["scale"]) + 2 * p["shift"],
+        dict.fromkeys(("mean", "var", "scale", "shift"), jnp.full((1, 2), 3.0)),
+    ),
+    "folded normalisation": (
+        lambda x, p: x * p["scale"] + (p["shift"] - p["mean"] * p["scale"]),
+        dict.fromkeys(("scale", "shift", "mean"), ONES),
+    ),
+    "clip": (lambda x, p: jnp.clip(x, p["low"], p["high"]), {"low": ONES, "high": ONES}),
+    "clamp": (lambda x, p: lax.clamp(p["low"], x, p["high"]), {"low": ONES, "high": ONES}),
+    "threshold": (lambda x, p: jnp.where(x > 1, x, p["low"]), {"low": ONES}),
+}
 
 
-def test_normalisation_with_stored_statistics_passes_what_arrives():
-    mean, variance = jnp.zeros((1, 2)), jnp.ones((1, 2))
-
-    def normalise(x, p):
-        return (x - mean) * (lax.rsqrt(variance + 1e-5) * p["scale"]) + p["shift"]
-
-    assert through(normalise, scale=jnp.zeros((1, 2)), shift=-ONES) == FIRST_ALONE
-
-
-def test_statistics_as_params_may_have_any_value():
-    def normalise(x, p):
-        return (x - p["mean"]) / jnp.sqrt(p["variance"] + 1e-5) * (1.0 + p["scale"]) + 2 * p["shift"]
-
-    others = dict.fromkeys(("mean", "variance", "scale", "shift"), jnp.full((1, 2), 3.0))
-    assert through(normalise, **others) == FIRST_ALONE
-
-
-def test_folded_normalisation_passes_what_arrives():
-    def normalise(x, p):
-        return x * p["scale"] + (p["shift"] - p["mean"] * p["scale"])
-
-    assert through(normalise, **dict.fromkeys(("scale", "shift", "mean"), ONES)) == FIRST_ALONE
-
-
-def test_normalisation_over_the_batch_passes_what_arrives():
-    def normalise(x, p):
-        mean, variance = x.mean(0, keepdims=True), x.var(0, keepdims=True)
-        return (x - mean) * lax.rsqrt(variance + 1e-5)
-
-    assert through(normalise) == FIRST_ALONE
-
-
-def test_normalisation_over_the_features_connects_them():
-    assert through(lambda x, p: x - x.mean(1, keepdims=True)) == BOTH
+@pytest.mark.parametrize(("function", "learned"), LEARNED.values(), ids=LEARNED)
+def test_learned_numbers_start_no_path(function, learned):
+    assert through(function, **learned) == FIRST_ALONE
 
 
 MAXIMA = {
@@ -113,57 +122,24 @@ MAXIMA = {
     "least": lambda x: jnp.stack([x, x[:, ::-1]]).min(0),
     "of two": lambda x: jnp.maximum(x, x[:, ::-1]),
     "least of two": lambda x: jnp.minimum(x, x[:, ::-1]),
-    "window": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME") + x,
     "least in window": lambda x: lax.reduce_window(x, jnp.inf, lax.min, (1, 2), (1, 1), [(0, 0), (1, 0)]),
     "cumulative": lambda x: lax.cummax(x, 1),
     "reverse cumulative": lambda x: lax.cummin(x[:, ::-1], 1, reverse=True)[:, ::-1],
-    "padded": lambda x: lax.pad(x, -jnp.inf, ((0, 0, 0), (1, 0, 0)))[:, :2] + x,
 }
-
-
-@pytest.mark.parametrize("name", [name for name in MAXIMA if name not in ("window", "padded")])
-def test_a_maximum_may_choose_any_entry(name):
-    """Here the other unit's: the signal of unit 0 arrives at both."""
-    assert through(lambda x, p: MAXIMA[name](x)) == BOTH
-
-
-@pytest.mark.parametrize("name", list(MAXIMA))
-def test_every_entry_under_a_maximum_has_a_path(name):
-    masks = {"first": jnp.ones((2, 2), bool), "last": jnp.ones((2, 2), bool)}
-    assert through(lambda x, p: MAXIMA[name](x), masks) == ([True, True], [True, True])
-
-
-def test_a_threshold_may_have_the_larger_shape():
-    assert through(lambda x, p: jnp.maximum(x.sum(), jnp.zeros((1, 2)))) == BOTH
-
-
-def test_padding_is_no_signal():
-    one = {"first": jnp.array([[True], [True]]), "last": jnp.ones((2, 1), bool)}
-    padded = through(lambda x, p: lax.pad(x, -jnp.inf, ((0, 0, 0), (1, 0, 0))), one, bias=jnp.ones(1))
-    assert padded == ([True], [False, True])
-
-
-def test_a_fixed_choice_is_kept_and_its_filling_is_no_signal():
-    left = jnp.array([[True, False]])
-    assert through(lambda x, p: jnp.where(left, x, 7.0)) == FIRST_ALONE
-    assert through(lambda x, p: jnp.where(left, 7.0, x)) == ([False, False], [False, False])
-
-
-def test_a_choice_by_a_signal_may_go_either_way():
-    assert through(lambda x, p: jnp.where(x > 1, x, x[:, ::-1])) == BOTH
-
-
-@pytest.mark.parametrize("function", [lambda x: jnp.where(x > 0, 1.0, 0.0), jnp.sign, jnp.round])
-def test_what_has_no_slope_passes_what_arrives(function):
-    assert through(lambda x, p: function(x)) == FIRST_ALONE
-
-
-def test_a_number_that_depends_on_all_entries_brings_the_signal_to_each():
-    """The second unit is its bias alone, times a number that the first one decides."""
-    assert through(lambda x, p: x * jnp.argmax(x)) == ([True, False], [True, True])
-
-
-SPREADING = {
+CONNECTING = {
+    # What is not zero at zero feeds what follows.
+    "sigmoid": jax.nn.sigmoid,
+    "exp": jnp.exp,
+    "log": jnp.log,
+    "plus one": lambda x: x + ONES,
+    # A maximum may choose any entry, a choice by a signal go either way.
+    **MAXIMA,
+    "a threshold of a larger shape": lambda x: jnp.maximum(x.sum(), jnp.zeros((1, 2))),
+    "a choice by a signal": lambda x: jnp.where(x > 1, x, x[:, ::-1]),
+    # A number that depends on all entries brings the signal to each: the second unit is its bias alone.
+    "argmax": lambda x: x * jnp.argmax(x),
+    # What mixes entries brings the signal to each and cancels none.
+    "normalisation over the features": lambda x: x - x.mean(1, keepdims=True),
     "fft": lambda x: jnp.fft.fft(x).real,
     "rfft": lambda x: jnp.fft.irfft(jnp.fft.rfft(x), 2),
     "cosines": jax.scipy.fft.dct,
@@ -175,20 +151,30 @@ SPREADING = {
 }
 
 
-@pytest.mark.parametrize("name", SPREADING)
-def test_what_mixes_entries_brings_the_signal_to_each_and_cancels_none(name):
-    assert through(lambda x, p: SPREADING[name](x)) == ([True, False], [True, True])
+@pytest.mark.parametrize("name", CONNECTING)
+def test_what_connects_units(name):
+    """The signal of unit 0 arrives at both."""
+    assert through(lambda x, p: CONNECTING[name](x)) == BOTH
 
 
-def test_a_dense_network_through_a_transform_is_dense():
-    """Equal signals cancel in a transform: but for its first entry, it is 0 of them."""
-    params = {"a": jnp.ones((4, 8)), "b": jnp.ones((8, 3))}
+WINDOWS = {
+    "window": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME") + x,
+    "padded": lambda x: lax.pad(x, -jnp.inf, ((0, 0, 0), (1, 0, 0)))[:, :2] + x,
+}
 
-    def output_fn(p):
-        return jnp.fft.fft(jnp.ones((1, 4)) @ p["a"]).real @ p["b"]
 
-    full = pruning.full_masks(params)
-    assert pruning.sparsity(pruning.effective_masks(output_fn, params, full)) == 0
+@pytest.mark.parametrize("name", MAXIMA | WINDOWS)
+def test_every_entry_under_a_maximum_has_a_path(name):
+    masks = {"first": jnp.ones((2, 2), bool), "last": jnp.ones((2, 2), bool)}
+    assert through(lambda x, p: (MAXIMA | WINDOWS)[name](x), masks) == ([True, True], [True, True])
+
+
+def test_padding_and_filling_are_no_signals():
+    one = {"first": jnp.array([[True], [True]]), "last": jnp.ones((2, 1), bool)}
+    padded = through(lambda x, p: lax.pad(x, -jnp.inf, ((0, 0, 0), (1, 0, 0))), one, bias=jnp.ones(1))
+    assert padded == ([True], [False, True])
+    left = jnp.array([[True, False]])
+    assert through(lambda x, p: jnp.where(left, 7.0, x)) == ([False, False], [False, False])
 
 
 def test_a_low_rank_change_of_a_kernel_is_followed():
@@ -201,14 +187,6 @@ def test_a_low_rank_change_of_a_kernel_is_followed():
     assert pruning.sparsity(pruning.effective_masks(output_fn, params, full)) == 0
 
 
-def test_printing_changes_nothing():
-    def printed(x, p):
-        jax.debug.print("{}", x)
-        return x
-
-    assert through(printed) == FIRST_ALONE
-
-
 def test_signs_and_shares_do_not_cancel():
     negative, opposite = jnp.array([[-1.0, -1.0]]), jnp.array([[1.0], [-1.0]])
     masks = {"first": jnp.ones((2, 2), bool), "last": jnp.ones((2, 1), bool)}
@@ -219,36 +197,6 @@ def test_signs_and_shares_do_not_cancel():
         lambda x, p: x @ (opposite @ jnp.ones((1, 2))),
     ):
         assert through(function, masks) == ([True, True], [True, True])
-
-
-def test_learned_thresholds_start_no_path():
-    two = dict.fromkeys(("low", "high"), jnp.ones((1, 2)))
-    assert through(lambda x, p: jnp.clip(x, p["low"], p["high"]), **two) == FIRST_ALONE
-    assert through(lambda x, p: lax.clamp(p["low"], x, p["high"]), **two) == FIRST_ALONE
-    assert through(lambda x, p: jnp.where(x > 1, x, p["low"]), **two) == FIRST_ALONE
-
-
-def test_the_shortcut_from_an_input_with_learned_places():
-    masks = {"layer": jnp.zeros((2, 2), bool), "last": jnp.ones((2, 1), bool)}
-
-    def output_fn(p):
-        x = ONES + p["place"][None]
-        return (x + x @ p["layer"]) @ p["last"]
-
-    params = {"layer": jnp.ones((2, 2)), "last": jnp.ones((2, 1)), "place": jnp.ones(2)}
-    found = pruning.effective_masks(output_fn, params, {**masks, "place": None})
-    assert found["last"].all()
-
-
-def test_many_steps_without_weights_neither_overflow_nor_vanish():
-    def deep(x, p):
-        for _ in range(20):
-            x = jnp.square(x)
-        for _ in range(20):
-            x = jnp.sinh(8 * jnp.sqrt(x))
-        return x
-
-    assert through(deep) == FIRST_ALONE
 
 
 def test_a_closed_gate_is_no_wall():

@@ -46,23 +46,23 @@ def test_a_link_in_a_circle(tmp_path):
         pruning.save_masks(tmp_path / "link", MASKS)
 
 
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_old_one(
-    tmp_path, monkeypatch, failing
-):
+@pytest.mark.parametrize("failing", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+def test_an_interrupted_write_or_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, failing, error):
+    """The full disk is told in one line that names the file."""
     path = tmp_path / "masks.safetensors"
     pruning.save_masks(path, MASKS, {"seed": 1})
 
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def fail(*args, **knobs):
+        raise error
 
+    said = {OSError: r"^\[Errno 28\] No space left on device: '.*masks.safetensors'$"}.get(type(error))
     with monkeypatch.context() as patch:
-        patch.setattr(os, failing, full)
-        with pytest.raises(
-            OSError, match=r"^\[Errno 28\] No space left on device: '.*masks.safetensors'$"
-        ):
-            pruning.save_masks(path, MASKS, {"seed": 2})
+        patch.setattr(os, failing, fail)
+        with pytest.raises(type(error), match=said):
+            pruning.save_masks(path, {"w": np.eye(2) > 0}, {"seed": 2})
     assert pruning.load_metadata(path) == {"seed": 1}
+    np.testing.assert_array_equal(pruning.load_masks(path)["w"], MASKS["w"])
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 

@@ -198,26 +198,6 @@ def test_weights_decay_and_gates_do_not():
     assert updates.gates["w"] == 0
 
 
-def test_frozen_weights_are_a_supermask_search():
-    """Gates alone learn which of two opposite weights to keep."""
-    params = {"w": jnp.array([[2.0, -2.0]])}
-    both = pruning.SoftMasked(params, pruning.initial_gates(params, 0.0))
-    optimizer = pruning.soft_masked_optimizer(optax.set_to_zero(), optax.sgd(0.1))
-    state = optimizer.init(both)
-    schedule = pruning.temperature_schedule(100.0, steps=30)
-
-    def loss(both, temperature):
-        soft = pruning.soft_masks(both.gates, temperature)
-        return (jnp.sum(pruning.apply_soft_masks(both.params, soft)["w"]) - 4) ** 2
-
-    for step in range(30):
-        gradients = jax.grad(loss)(both, schedule(step))
-        updates, state = optimizer.update(gradients, state, both)
-        both = optax.apply_updates(both, updates)
-    np.testing.assert_array_equal(both.params["w"], params["w"])
-    np.testing.assert_array_equal(pruning.ticket_masks(both.gates)["w"], [[True, False]])
-
-
 W = {"w": jnp.ones((1, 2))}
 TREE = "expected masks with the structure of the params"
 

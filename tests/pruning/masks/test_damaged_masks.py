@@ -114,8 +114,9 @@ def test_tensors_of_any_dtype_in_a_foreign_file(dtype, path):
 def test_a_foreign_file_is_refused_before_its_tensors_are_read(path, monkeypatch):
     safetensors.numpy.save_file({"w": np.ones((2, 2), np.float32)}, path)
     monkeypatch.setattr(saving, "unseal", lambda *_: pytest.fail("read"))
-    with pytest.raises(ValueError, match="holds no masks of this library"):
-        pruning.load_masks(path)
+    for read in (pruning.load_masks, pruning.load_metadata):
+        with pytest.raises(ValueError, match="holds no masks of this library"):
+            read(path)
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -59,14 +59,6 @@ def test_traced_counts_are_those_of_known_masks():
     assert not jnp.any(traced(scores, {"w": jnp.zeros((300, 887), bool)}, 0.2)["w"])
 
 
-def test_many_rounds_leave_one_weight():
-    masks = {"w": jnp.ones((1, 8), bool)}
-    scores = {"w": jnp.arange(8.0)[None]}
-    for _ in range(9):
-        masks = pruning.prune_remaining(scores, masks, 0.5)
-    np.testing.assert_array_equal(masks["w"][0], [False] * 7 + [True])
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [

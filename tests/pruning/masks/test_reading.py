@@ -187,19 +187,6 @@ def test_the_path_of_a_leaf_has_no_box():
     assert plain_path(path) == "['w']"
 
 
-def test_an_equinox_model_in_a_chain():
-    model = eqx.nn.MLP(2, 2, 4, 1, key=jax.random.key(0))
-    arrays = eqx.filter(model, eqx.is_array)
-    tx = optax.chain(optax.adam(0.1), pruning.gradual_magnitude([0.5], check_every=1))
-    updates, state = tx.update(arrays, tx.init(arrays), arrays)
-    masks = pruning.get_masks(state)
-    assert pruning.sparsity(masks) == 0.5
-    pruned = eqx.apply_updates(model, updates)
-    weight, mask = np.asarray(pruned.layers[0].weight), np.asarray(masks.layers[0].weight)
-    assert (weight[~mask] == 0).all()
-    assert pruned.activation is model.activation
-
-
 @pytest.mark.parametrize(
     "last", [pruning.hold_masks(HALF), pruning.dissipate(0.1, check_every=1, stop_after=1)]
 )

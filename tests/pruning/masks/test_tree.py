@@ -32,22 +32,10 @@ def test_the_default_takes_floating_leaves_of_two_dimensions(leaf, expected):
     assert pruning.prunable((), leaf) == expected
 
 
-def test_full_masks_keep_everything_and_leave_none_elsewhere():
-    masks = pruning.full_masks(PARAMS)
-    assert masks["dense"]["bias"] is None
-    assert masks["dense"]["kernel"].tolist() == [[True] * 3] * 2
-
-
 def test_the_caller_says_what_is_prunable():
     masks = pruning.full_masks(PARAMS, prunable=lambda path, leaf: path[-1].key == "bias")
     assert masks["dense"]["kernel"] is None
     assert masks["dense"]["bias"].tolist() == [True] * 3
-
-
-def test_apply_zeroes_what_is_pruned_and_nothing_else():
-    applied = pruning.apply_masks(PARAMS, MASKS)
-    assert applied["dense"]["kernel"].tolist() == [[1, 0, 3], [0, 0, -6]]
-    np.testing.assert_array_equal(applied["dense"]["bias"], PARAMS["dense"]["bias"])
 
 
 DONATED = {
@@ -88,16 +76,6 @@ def test_the_gradient_of_a_pruned_weight_is_zero():
     assert gradient["dense"]["kernel"].tolist() == [[2, 0, 6], [0, 0, -12]]
 
 
-def test_masks_travel_through_scan():
-    def step(masks, other):
-        return pruning.intersect_masks(masks, other), pruning.sparsity(masks)
-
-    kernels = jnp.array([[[True, True, False], [True] * 3], [[True] * 3, [False] * 3]])
-    masks, sparsities = jax.lax.scan(step, MASKS, {"dense": {"kernel": kernels, "bias": None}})
-    assert masks["dense"]["kernel"].tolist() == [[True, False, False], [False] * 3]
-    np.testing.assert_allclose(sparsities, [3 / 6, 4 / 6], rtol=1e-6)
-
-
 def test_intersection_keeps_what_all_keep():
     a, b, c = ({"w": jnp.array([row], bool)} for row in ([1, 1, 0, 1], [1, 0, 0, 1], [0, 1, 1, 1]))
     assert pruning.intersect_masks(a, b, c)["w"].tolist() == [[False, False, False, True]]
@@ -109,12 +87,6 @@ def test_counts():
     assert pruning.count_prunable(MASKS) == 6
     assert pruning.sparsity(MASKS) == 0.5
     assert isinstance(pruning.count_kept(MASKS), int)
-
-
-def test_counts_are_per_member_under_vmap():
-    members = jax.tree.map(lambda mask: jnp.stack([mask, ~mask, mask | True]), MASKS)
-    assert jax.vmap(pruning.count_kept)(members).tolist() == [3, 3, 6]
-    assert jax.vmap(pruning.sparsity)(members).tolist() == [0.5, 0.5, 0.0]
 
 
 def test_the_report_has_a_row_for_each_prunable_leaf():

@@ -22,7 +22,8 @@ def mean_weight(params, sums, masks):
 
 
 def search(train_fn=keep, fitness=mean_weight, k=5, sparsity=0.5):
-    return pruning.successive_elimination(KEY, PARAMS, train_fn, k=k, sparsity=sparsity, fitness=fitness)
+    knobs = {"k": k, "sparsity": sparsity, "fitness": fitness}
+    return jax.jit(lambda key: pruning.successive_elimination(key, PARAMS, train_fn, **knobs))(KEY)
 
 
 def test_with_constant_fitness_the_best_candidate_of_k_starts_wins():
@@ -35,7 +36,7 @@ def test_with_constant_fitness_the_best_candidate_of_k_starts_wins():
     np.testing.assert_allclose(found.fitness, whole.fitness, rtol=1e-6)
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 8, 9])
+@pytest.mark.parametrize("k", [1, 2, 5, 8])
 def test_half_of_the_candidates_go_after_each_epoch(k):
     sizes = []
 

@@ -26,7 +26,7 @@ def counts(masks):
     return [int(mask.sum()) for mask in jax.tree.leaves(masks)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0, 0.99), st.sampled_from(FRACTIONS))
 def test_mutation_moves_exactly_its_fraction_in_each_layer(seed, sparsity, fraction):
     first, second = jax.random.split(jax.random.key(seed))
@@ -40,7 +40,7 @@ def test_mutation_moves_exactly_its_fraction_in_each_layer(seed, sparsity, fract
         assert left == min(int(np.floor(fraction * kept + 1e-6)), size - kept)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0, 0.99))
 def test_a_child_has_what_both_have_and_nothing_that_neither_has(seed, sparsity):
     keys = jax.random.split(jax.random.key(seed), 3)
@@ -77,7 +77,7 @@ def test_one_generation_is_k_starts():
     np.testing.assert_array_equal(found.masks["a"], expected.masks["a"])
 
 
-@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("k", [1, 5])
 def test_the_best_gets_better_and_the_counts_never_change(k):
     """Training is the same in every generation here, so the elite keeps its fitness."""
     run = jax.jit(evolve, static_argnames=("k", "generations"))

@@ -182,82 +182,6 @@ def test_a_weight_that_left_and_came_back_tells_the_readings_apart():
     np.testing.assert_allclose(never_left[:, 0], [1.5, 1.1, 1.1, 1.1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("form", [pruning.dissipate, pruning.dissipate_settled])
-@pytest.mark.parametrize(
-    ("check_every", "stop_after", "gone_at"),
-    [(1, 6, 1), (2, 6, 2), (4, 6, 4), (6, 6, 6), (4, 3, None), (2, 1, None), (1, 0, None), (7, 9, None)],
-)
-def test_checks_come_every_so_many_steps_and_stop(form, check_every, stop_after, gone_at):
-    still = [[1.0, 9.0]] * 6
-    weights = trail(form(0.1, check_every=check_every, stop_after=stop_after), [1.0, 1.0], still)[:, 0]
-    expected = [1.0 if gone_at is None or step < gone_at else 0.0 for step in range(1, 7)]
-    assert weights.tolist() == expected
-
-
-def test_after_the_last_check_nothing_more_goes():
-    path = [[2.0, 9.0], [2.0, 9.0], [1.0, 9.0], [1.0, 9.0]]  # back in the band at step 3
-    weights = trail(pruning.dissipate(0.1, check_every=1, stop_after=2), [1.0, 1.0], path)
-    assert weights[:, 0].tolist() == [2, 2, 1, 1]
-
-
-def test_the_weights_judged_are_those_after_the_update():
-    out, back = [[2.0, 9.0]], [[1.05, 9.0]]
-    tx = pruning.dissipate(0.1, check_every=1, stop_after=1)
-    assert trail(tx, [1.0, 1.0], out)[0, 0] == 2
-    assert trail(tx, [1.0, 1.0], back)[0, 0] == 0
-
-
-def test_the_edge_belongs_to_the_band():
-    path = [[1.25, 9.0], [1.25, 9.0]]
-    tx = pruning.dissipate(0.25, check_every=1, stop_after=1)
-    assert trail(tx, [1.0, 1.0], path)[0, 0] == 0
-    assert trail(tx, [1.0, 1.0], [[1.2500001, 9.0]])[0, 0] > 0
-
-
-def test_a_weight_that_starts_at_zero_goes_only_if_it_stays_there():
-    tx = pruning.dissipate(0.5, check_every=1, stop_after=1)
-    assert trail(tx, [0.0, 0.0, 1.0], [[0.0, 1e-6, 9.0]])[0].tolist() == [0, np.float32(1e-6), 9]
-    assert not jax.jit(lambda: masks_after(tx, [[0.0, 1.0, 1.0]], [[0.0, 5.0, 5.0]]))()["w"][0, 0]
-
-
-def masks_after(tx, initial, update):
-    params = {"w": jnp.array(initial)}
-    return pruning.get_masks(tx.update({"w": jnp.array(update)}, tx.init(params), params)[1])
-
-
-@pytest.mark.parametrize("form", [pruning.dissipate, pruning.dissipate_settled])
-@pytest.mark.parametrize(
-    ("update", "survivor"), [([0.1, -0.3, 0.2], 1), ([0.2, 0.2, 0.2], 0), ([0, 0, 0], 0)]
-)
-def test_of_a_layer_the_most_displaced_survives(form, update, survivor):
-    kept = masks_after(form(1.0, check_every=1, stop_after=1), [[1.0, 1.0, 1.0]], [update])["w"]
-    assert kept[0].tolist() == [index == survivor for index in range(3)]
-
-
-def test_what_was_pruned_before_does_not_survive_for_the_layer():
-    tx = pruning.dissipate(
-        1.0, check_every=1, stop_after=1, masks={"w": jnp.array([[False, True, True]])}
-    )
-    kept = masks_after(tx, [[1.0, 1.0, 1.0]], [[0.9, 0.1, 0.2]])["w"]
-    assert kept[0].tolist() == [False, False, True]
-
-
-def test_the_schedule_is_met_exactly_and_each_layer_keeps_its_most_displaced():
-    params = {"a": jnp.ones((4, 5)), "b": jnp.ones((4, 5))}
-    update = {"a": jnp.arange(20.0).reshape(4, 5) + 100, "b": jnp.arange(20.0).reshape(4, 5)}
-
-    @jax.jit
-    def after_one_check(sparsity):
-        tx = pruning.dissipate_to(sparsity[None], check_every=1)
-        return pruning.get_masks(tx.update(update, tx.init(params), params)[1])
-
-    for pruned in range(39):
-        kept = after_one_check(pruned / 40)
-        assert pruning.count_kept(kept) == 40 - pruned
-        assert bool(kept["a"][-1, -1])
-        assert bool(kept["b"][-1, -1])
-
-
 def test_a_layer_that_started_at_zero_does_not_empty_the_others():
     """What left 0 is displaced infinitely; the most displaced weight of b is spared before it."""
     params = {"a": jnp.zeros((2, 5)), "b": jnp.ones((2, 5))}
@@ -309,18 +233,6 @@ def test_the_state_is_one_copy_of_the_prunable_weights_and_a_byte_a_weight():
             assert size == (600 * 4 + 72 * 2) + (600 + 72) + 4
 
 
-def test_the_update_asks_for_params_in_any_chain():
-    params = {"w": jnp.ones((2, 2))}
-    for tx in (
-        pruning.dissipate(0.1, check_every=1, stop_after=1),
-        pruning.dissipate_settled(0.1, check_every=1, stop_after=1),
-        pruning.dissipate_to(np.array([0.5]), check_every=1),
-    ):
-        for chained in (tx, optax.chain(optax.sgd(0.1), tx)):
-            with pytest.raises(ValueError, match="needs the params"):
-                chained.update(params, chained.init(params))
-
-
 @pytest.mark.parametrize("form", [pruning.dissipate, pruning.dissipate_settled])
 @pytest.mark.parametrize(
     ("fraction", "check_every", "stop_after", "message"),
@@ -355,18 +267,3 @@ def test_bad_knobs(form, fraction, check_every, stop_after, message):
 def test_bad_schedules(sparsities, check_every, message):
     with pytest.raises(ValueError, match=message):
         pruning.dissipate_to(np.array(sparsities), check_every=check_every)
-
-
-@pytest.mark.parametrize(
-    ("params", "masks", "message"),
-    [
-        ({"b": jnp.ones(2)}, None, "prunable"),
-        ({}, None, "prunable"),
-        ({"w": jnp.ones((2, 2))}, {"w": jnp.ones((2, 3), bool)}, r"shape \(2, 2\) at \['w'\]"),
-        ({"w": jnp.ones((2, 2))}, {"w": jnp.ones((2, 2))}, r"bool mask at \['w'\]"),
-        ({"w": jnp.ones((2, 2))}, {"v": jnp.ones((2, 2), bool)}, "structure"),
-    ],
-)
-def test_params_that_cannot_be_pruned_and_masks_that_do_not_fit(params, masks, message):
-    with pytest.raises(ValueError, match=message):
-        pruning.dissipate(0.1, check_every=1, stop_after=1, masks=masks).init(params)

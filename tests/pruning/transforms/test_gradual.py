@@ -55,20 +55,6 @@ def test_an_allocation_ranks_each_layer_by_itself():
     assert removed(trained(pruning.gradual_magnitude([0.25], check_every=1), PARAMS, 1)[0][1]) == [2, 0]
 
 
-def test_an_allocation_that_counts_shapes_serves_too():
-    """Of 520 weights 0.8 are 416: rounded down 413 and 2 go, and the second has the larger rest."""
-    params = {"a": jnp.ones((50, 10)), "b": jnp.ones((10, 2))}
-    tx = pruning.gradual_magnitude([0.5, 0.8], check_every=1, allocation=pruning.erdos_renyi_kernel)
-    (_, masks) = trained(tx, params, 2)[-1]
-    expected = pruning.erdos_renyi_kernel(params, 0.8)
-    floors = [
-        pruning.pruned_count(expected["a"], 500),
-        pruning.pruned_count(expected["b"], 20),
-    ]
-    assert floors == [413, 2]
-    assert removed(masks) == [413, 3]
-
-
 # Layers whose shares are seldom whole numbers.
 UNEVEN = {name: jnp.ones((1, size)) for name, size in zip("abcdef", (1, 7, 13, 31, 64, 148), strict=True)}
 RISING = [0.1, 0.15, 0.16, 0.17, 0.4, 0.41, 0.93]
@@ -129,19 +115,6 @@ def test_masks_that_prune_one_layer_already_leave_the_others_their_share():
     assert removed(trained(tx, params, 1)[-1][1]) == [8, 4, 5]
 
 
-def injected(sparsities, **knobs):
-    tx = optax.inject_hyperparams(pruning.gradual_magnitude, **knobs)(sparsities, check_every=1)
-    params = {"w": jnp.ones((40, 50), jnp.bfloat16)}
-    return removed(pruning.get_masks(tx.update(params, tx.init(params), params)[1]))
-
-
-def test_sparsities_that_were_rounded_to_the_dtype_of_the_params_are_refused():
-    with pytest.raises(ValueError, match=r"got bfloat16.*hyperparam_dtype=jnp\.float32"):
-        injected(np.array([0.99]))
-    assert injected(np.array([0.99]), hyperparam_dtype=jnp.float32) == [1980]
-    assert injected([0.99]) == [1980]
-
-
 def test_sparsities_are_data_under_vmap():
     def last(sparsities):
         return trained(pruning.gradual_magnitude(sparsities, check_every=2), PARAMS, 4)[-1][1]
@@ -189,9 +162,3 @@ def test_it_begins_with_given_masks():
 def test_bad_input_is_an_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_update_needs_the_params():
-    tx = pruning.gradual_magnitude([0.5], check_every=1)
-    with pytest.raises(ValueError, match="gradual_magnitude needs the params"):
-        tx.update(PARAMS, tx.init(PARAMS))

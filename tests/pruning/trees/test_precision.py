@@ -1,4 +1,4 @@
-"""Transformations in short dtypes, under strict promotion, and under JAX's alarms."""
+"""Transformations in short dtypes and under JAX's alarms."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ SUMS = {
     "accumulate_gradients": pruning.accumulate_gradients,
     "accumulate_signed_gradients": pruning.accumulate_signed_gradients,
 }
-EIGHT_BITS = ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz"]
+EIGHT_BITS = ["float8_e5m2", "float8_e4m3fnuz"]  # the second has but one zero
 
 
 def after_three_steps(tx, dtype="float32", weights=WEIGHTS, *, compiled=True):
@@ -80,15 +80,6 @@ def test_a_dtype_without_a_zero_is_refused(make):
         after_three_steps(make(), "float8_e8m0fnu", np.ones((3, 4)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("make", [*BANDS.values(), *SUMS.values()], ids=[*BANDS, *SUMS])
-def test_strict_promotion(make, dtype):
-    with jax.numpy_dtype_promotion("strict"):
-        found = after_three_steps(make(), dtype)
-    expected = after_three_steps(make(), dtype)
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-
-
 def test_strict_promotion_of_what_is_apportioned():
     with jax.numpy_dtype_promotion("strict"):
         counts = apportioned(quotas(0.5, [0.5, 0.5], [3, 5]), [3, 5], jnp.zeros(2, jnp.int32))
@@ -125,8 +116,13 @@ def test_fractions_that_were_rounded_to_the_dtype_of_the_params_are_refused(dtyp
             optax.inject_hyperparams(form)(**knobs).init(params)
         injected = optax.inject_hyperparams(form, hyperparam_dtype=jnp.float32)(**knobs)
         jax.jit(injected.update)(params, injected.init(params), params)
-    with pytest.raises(ValueError, match=rf"sparsities.*got {dtype}"):
-        optax.inject_hyperparams(pruning.dissipate_to)(np.array([0.99]), check_every=1).init(params)
+    for scheduled in (pruning.dissipate_to, pruning.gradual_magnitude):
+        knobs = {"sparsities": np.array([0.5]), "check_every": 1}
+        with pytest.raises(ValueError, match=rf"got {dtype}.*hyperparam_dtype=jnp\.float32"):
+            optax.inject_hyperparams(scheduled)(**knobs).init(params)
+        injected = optax.inject_hyperparams(scheduled, hyperparam_dtype=jnp.float32)(**knobs)
+        _, state = injected.update(params, injected.init(params), params)
+        assert pruning.sparsity(pruning.get_masks(state)) == 0.5
     for whole in (pruning.accumulate_gradients, pruning.accumulate_signed_gradients):
         injected = optax.inject_hyperparams(whole)(first=2)
         _, state = injected.update(params, injected.init(params), params)
