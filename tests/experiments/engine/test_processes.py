@@ -14,7 +14,6 @@ import tyro
 from experiments.engine import processes
 from experiments.engine.experiment import run
 from experiments.engine.processes import join, share
-
 from tests.experiments.one_of_several import experiment_of, options
 
 ROOT = Path(__file__).parents[3]

@@ -139,7 +139,7 @@ def test_what_is_there_is_not_trained_again(everything, damaged, monkeypatch):
 def test_a_damaged_snapshot_is_an_error_and_no_finding(damaged):
     path = damaged(lambda row: (row["method"], row["round"]) == ("imp", 2))
     (path / "snapshots" / f"imp-round-1-seed-0-step-{3 * EPOCH}.safetensors").write_bytes(b"half")
-    with pytest.raises(ValueError, match="the snapshot .*imp-round-1-seed-0-step-69.* is damaged"):
+    with pytest.raises(ValueError, match=r"the snapshot .*imp-round-1-seed-0-step-69.* is damaged"):
         run(whole.EXPERIMENT, Everything(out_dir=path))
 
 

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import save
 
 from experiments.engine import stage as stages
-from experiments.methods.point import Point
 from experiments.engine.stage import Stage, run_stage
 from experiments.engine.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
+from experiments.methods.point import Point
 from pruning.files.sealed import seal, unseal
 from tests.damage import flipped, mutated
 from tests.experiments.made_up import folder

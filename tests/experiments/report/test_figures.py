@@ -79,7 +79,7 @@ def test_of_many_methods_each_has_its_look_in_a_panel_of_few(table):
 def test_a_method_that_is_rewound_to_a_pruning_step_is_drawn_once():
     """Its networks are pruned at that step too, but it is no method that prunes there."""
     rows = several("snip", [0.5]) + several("snip", [0.6], step=5)
-    rows += several("lottery-ticket-rewinding", [0.7], step=5) + [row(Point("dense"), 0.9, sparsity=0)]
+    rows += [*several("lottery-ticket-rewinding", [0.7], step=5), row(Point("dense"), 0.9, sparsity=0)]
     axes, *_ = steps_figure(results(rows)).axes
     _, names = axes.get_legend_handles_labels()
     assert sorted(names) == ["Dense", "Lottery-ticket rewinding", "SNIP"]
