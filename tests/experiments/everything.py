@@ -39,7 +39,7 @@ class Everything(GridOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        check_methods(self, self.methods)
+        check_methods(self, self.methods, METHODS)
 
     def grid(self):
         return Grid(self.sparsities, self.ablations, self.steps, (0.9,))

@@ -123,6 +123,15 @@ def test_published_numbers_are_set_beside_a_run_that_is_finished(tmp_path):
     assert "| Random | init | 77.00 |" in (path / "summary.md").read_text()
 
 
+def test_published_numbers_of_another_network_are_an_error_before_anything_is_trained(tmp_path):
+    columns = "network,dataset,method,variant,sparsity_percent,accuracy,std"
+    (tmp_path / "theirs.csv").write_text(f"{columns}\nvgg,cifar10,random,init,50,77.0,\n")
+    options = replace(SMALL, out_dir=tmp_path / "run", reference=tmp_path / "theirs.csv")
+    with pytest.raises(ValueError, match="has vgg on cifar10"):
+        run(EXPERIMENT, options)
+    assert not options.out_dir.exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -15,8 +15,6 @@ from experiments.options.knobs import ScheduleKnobs, SearchKnobs
 from experiments.options.options import Plumbing
 from experiments.pruning_methods import EXPERIMENT, PruningMethods
 from experiments.report.stored_rows import parquet, read_rows
-from experiments.train_ticket import TrainTicket
-from experiments.train_ticket import run as train_ticket
 from tests.compilations import compiled_programs
 from tests.experiments import everything as whole
 from tests.experiments.everything import EPOCH, Everything
@@ -160,23 +158,3 @@ def test_every_network_is_trained_with_each_learning_rate_without_another_compil
     summary = (tmp_path / "a" / "summary.md").read_text()
     assert "| method | sparsity | learning rate 0.03 | learning rate 0.1 |" in summary
     assert (tmp_path / "a" / "sweep.png").exists()
-
-
-# --- tickets --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "imp-round-2",
-        "imp-continued-round-2",
-        "learning-rate-rewinding-round-2",
-        "imp-reinit-round-1",
-        "cs-parallel-setting--0.01-round-1",
-        "cs-sequential-setting-0.0-round-2",
-    ],
-)
-def test_a_ticket_trains_again_from_its_files_to_the_same_accuracy(everything, name):
-    found = {point.file_name: row for point, row in whole.rows_of(everything).items()}
-    accuracy = train_ticket(TrainTicket(ticket=everything / f"tickets/{name}-seed-0.safetensors"))
-    assert accuracy == found[f"{name}-seed-0"]["test_accuracy"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from itertools import islice
 
 import jax
 import pytest
@@ -13,7 +12,7 @@ from experiments.engine.stage import Stage, run_stage
 from experiments.engine.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
 from experiments.methods.point import Point
 from pruning.files.sealed import seal, unseal
-from tests.damage import flipped, mutated
+from tests.damage import mutated
 from tests.experiments.made_up import folder
 from tests.train.populations.test_population import member, population
 from train.models import make_model
@@ -184,27 +183,6 @@ def test_no_content_of_whatever_kind_goes_on(stage, tmp_path, keep_always, capsy
 
 def _has_rows(other):
     return isinstance(other, dict) and isinstance(other.get("rows"), list)
-
-
-def test_a_step_beyond_the_training_does_not_block_the_run(stage, tmp_path, keep_always, capsys):
-    kept, states, progress = kept_by_a_killed_run(stage, tmp_path)
-    kept.write_bytes(seal(states, {"progress": json.dumps(progress | {"step": 10**6})}))
-    assert run(stage, tmp_path).epochs == [1, 2, 3]
-    said = capsys.readouterr().out
-    assert f"a chunk of networks begins anew: {kept} was kept at step 1000000" in said
-
-
-def test_no_flipped_bit_goes_on_unseen(stage, tmp_path, keep_always):
-    kept, states, progress = kept_by_a_killed_run(stage, tmp_path)
-    # Small states, and a byte of every seven, in which each kind of content is met.
-    few = {name: array for name, array in states.items() if array.size < 100}
-    kept.write_bytes(seal(few, {"progress": json.dumps(progress)}))
-    content = kept.read_bytes()
-    assert len(unfinished_chunks(folder(tmp_path))) == 1
-    for damaged in islice(flipped(content), 0, None, 7):
-        kept.write_bytes(damaged)
-        assert unfinished_chunks(folder(tmp_path)) == []
-        assert not kept.exists()
 
 
 @pytest.mark.parametrize("harm", ["cut short", "of another model", "a folder", "without a checksum"])
