@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import stages
+from experiments.engine import stage as stages
 from tests.train.populations.test_population import RECIPE, dataset, hold, member
 from train.models import make_model
 from train.populations import capacity
