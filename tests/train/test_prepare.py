@@ -1,7 +1,5 @@
 import importlib.util
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from train.data.datasets import load_dataset
 from train.prepare import main, prepare
 
-ROOT = Path(__file__).parents[2]
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 
 
@@ -42,16 +39,6 @@ def test_without_tensorflow_one_line_says_what_to_install(tmp_path):
     assert list(tmp_path.iterdir()) == []
     # A name that will never do is said to be so before anything is installed for it.
     assert "write 'mnist:3.0.1'" in exit_message("mnist/3.0.1", tmp_path)
-
-
-@pytest.mark.skipif(HAS_TENSORFLOW, reason="TensorFlow is installed")
-def test_command_without_tensorflow(tmp_path):
-    command = [sys.executable, "-m", "train.prepare", "mnist", "--data-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "pip install 'pruning-at-init[prepare]'" in done.stderr
 
 
 @pytest.mark.usefixtures("any_tensorflow")

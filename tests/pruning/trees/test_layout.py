@@ -138,7 +138,7 @@ def test_no_layer_of_a_stack_is_emptied(prune):
         tx = prune(check_every=1, layout=layout)
         state = tx.init(UNEVEN)
         moved = jax.tree.map(lambda leaf: leaf * 0.1, UNEVEN)
-        _, state = tx.update(moved, state, UNEVEN)
+        _, state = jax.jit(tx.update)(moved, state, UNEVEN)
         assert all(n > 0 for n in counts(pruning.get_masks(state))) == kept
 
 

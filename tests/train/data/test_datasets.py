@@ -217,69 +217,60 @@ def test_unknown_names(tmp_path):
     assert "is no data set name" in error_of("../mnist", tmp_path)
 
 
-def shard(folder, split, number):
-    return folder / f"toy-{split}.array_record-0000{number}-of-00002"
+def without(file):
+    return lambda folder: (folder / file).unlink()
 
 
-def cut_short(path):
-    path.write_text(path.read_text()[:30])
+def cut_short(file):
+    return lambda folder: (folder / file).write_text((folder / file).read_text()[:30])
 
 
-def with_its_middle(path, damage):
-    data = path.read_bytes()
-    middle = len(data) // 2
-    path.write_bytes(damage(data[:middle], data[middle:]))
+def rewritten(damage):
+    """The last shard of 'train', from its two halves."""
+
+    def rewrite(folder):
+        data = (folder / TRAIN_1).read_bytes()
+        (folder / TRAIN_1).write_bytes(damage(data[: len(data) // 2], data[len(data) // 2 :]))
+
+    return rewrite
 
 
+def described(edit):
+    return lambda folder: edit_info(folder, edit)
+
+
+INFO, FEATURES = "dataset_info.json", "features.json"
+TRAIN_0, TRAIN_1, TEST_1 = (
+    f"toy-{shard}-of-00002"
+    for shard in ("train.array_record-00000", "train.array_record-00001", "test.array_record-00001")
+)
+UNREADABLE = f"{TRAIN_1} cannot be read (.*damaged or half-copied"
 WRONG = {
-    "info cut": (lambda folder: cut_short(folder / "dataset_info.json"), "cannot read its description"),
-    "features cut": (lambda folder: cut_short(folder / "features.json"), "cannot read its description"),
-    "no info": (
-        lambda folder: (folder / "dataset_info.json").unlink(),
-        "half-copied: dataset_info.json is missing. Copy the folder again",
-    ),
-    "no features": (
-        lambda folder: (folder / "features.json").unlink(),
-        "half-copied: features.json is missing. Copy the folder again",
-    ),
-    "no shard": (
-        lambda folder: shard(folder, "test", 1).unlink(),
-        "1 of 2 files of 'test' are missing: toy-test.array_record-00001-of-00002",
-    ),
+    "info cut": (cut_short(INFO), "cannot read its description"),
+    "features cut": (cut_short(FEATURES), "cannot read its description"),
+    "no info": (without(INFO), f"half-copied: {INFO} is missing. Copy the folder again"),
+    "no features": (without(FEATURES), f"half-copied: {FEATURES} is missing. Copy the folder again"),
+    "no shard": (without(TEST_1), f"1 of 2 files of 'test' are missing: {TEST_1}"),
     "another count": (
-        lambda folder: shutil.copy(shard(folder, "train", 1), shard(folder, "train", 0)),
-        "00000-of-00002 has 20 records where dataset_info.json says 21",
+        lambda folder: shutil.copy(folder / TRAIN_1, folder / TRAIN_0),
+        f"00000-of-00002 has 20 records where {INFO} says 21",
     ),
-    "empty": (
-        lambda folder: shard(folder, "train", 1).write_bytes(b""),
-        "toy-train.array_record-00001-of-00002 cannot be read (.*damaged or half-copied",
-    ),
-    "cut": (
-        lambda folder: with_its_middle(shard(folder, "train", 1), lambda a, b: a),
-        "toy-train.array_record-00001-of-00002 cannot be read (.*damaged or half-copied",
-    ),
+    "empty": (rewritten(lambda first, last: b""), UNREADABLE),
+    "cut": (rewritten(lambda first, last: first), UNREADABLE),
     "garbage": (
-        lambda folder: with_its_middle(
-            shard(folder, "train", 1), lambda a, b: bytes(range(256)) * (len(a + b) // 256)
-        ),
-        "toy-train.array_record-00001-of-00002 cannot be read (.*damaged or half-copied",
+        rewritten(lambda first, last: bytes(range(256)) * 900),
+        UNREADABLE,
     ),
     "record": (
-        lambda folder: with_its_middle(shard(folder, "train", 1), lambda a, b: a + bytes(200) + b[200:]),
+        rewritten(lambda first, last: first + bytes(200) + last[200:]),
         "records 0 to 40 of 'train' cannot be read (.*damaged or half-copied",
     ),
     "no records": (
-        lambda folder: edit_info(folder, lambda info: info["splits"][1].update(shardLengths=[])),
+        described(lambda info: info["splits"][1].update(shardLengths=[])),
         "no records in split 'test'",
     ),
-    "no test split": (
-        lambda folder: edit_info(folder, lambda info: info["splits"][1].update(name="extra")),
-        "got ['extra', 'train']",
-    ),
-    "file format": (
-        lambda folder: edit_info(folder, lambda info: info.update(fileFormat="tfrecord")),
-        "is stored as tfrecord",
-    ),
+    "no test": (described(lambda info: info["splits"][1].update(name="extra")), "got ['extra', 'train']"),
+    "file format": (described(lambda info: info.update(fileFormat="tfrecord")), "is stored as tfrecord"),
 }
 
 

@@ -29,7 +29,6 @@ def test_names_do_not_decide():
     ("model", "first", "last"),
     [
         ("resnet-20", "conv1", "dense"),
-        ("resnet-18-cifar", "conv1", "dense"),
         ("lenet-300-100", "dense1", "dense3"),
         ("vgg-11", "conv1", "dense"),
         ("wide-resnet-16-1", "conv1", "dense"),

@@ -1,6 +1,7 @@
 """Population training: members do not know of each other, and a member is an ordinary training run."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,6 @@ import pytest
 
 import pruning
 from tests.compilations import compiled_programs
-from train.data.augment import normalise
 from train.data.datasets import Dataset, Split
 from train.models import make_model
 from train.populations.members import in_turn, side_by_side
@@ -48,6 +48,12 @@ def population(recipe=RECIPE, method=hold, model=MODEL, data=None):
     return Population(model=model, dataset=data or dataset(), recipe=recipe, method=method)
 
 
+@functools.cache
+def ordinary():
+    """The population of all tests that need no other: what it runs is compiled once."""
+    return population()
+
+
 def member(pop, seed, sparsity=0.5, learning_rate=0.1):
     key = jax.random.key(seed)
     masks = pruning.random_masks(key, pop.initial_params(key), sparsity)
@@ -64,51 +70,13 @@ def assert_close(first, second, rtol=1e-5):
 
 
 def test_a_member_alone_equals_the_same_member_in_a_population():
-    pop = population()
+    pop = ordinary()
     members = [member(pop, seed) for seed in range(3)]
     together = last(pop.train(stack_members(members)))
     alone = last(pop.train(stack_members(members[1:2])))
     pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)  # noqa: E731
     assert_close(pick(together.states, 1), pick(alone.states, 0))
     assert_close(pick(together.metrics, 1), pick(alone.metrics, 0))
-
-
-def test_members_in_turn_and_side_by_side_give_the_same_numbers():
-    results = []
-    for execute in (in_turn, side_by_side):
-        pop = Population(model=MODEL, dataset=dataset(), recipe=RECIPE, method=hold, execute=execute)
-        results.append(last(pop.train(stack_members([member(pop, s) for s in range(3)]))))
-    assert_close(results[0].metrics, results[1].metrics, rtol=1e-4)
-    assert_close(results[0].states.params, results[1].states.params, rtol=1e-4)
-
-
-def test_it_is_an_ordinary_training_run():
-    """Two epochs, step by step in Python: shuffled batches, SGD, masks held, test accuracy."""
-    pop = population()
-    one = member(pop, 5)
-    trained = last(pop.train(stack_members([one]), epochs=2))
-
-    train, test = pop.dataset.train, pop.dataset.test
-    logits = lambda p, x: MODEL.apply({"params": p}, normalise(x, (0.5,), (0.25,)))  # noqa: E731
-    entropy = optax.softmax_cross_entropy_with_integer_labels
-    loss = lambda p, x, y: entropy(logits(p, x), y).mean()  # noqa: E731
-    tx = optax.chain(optax.add_decayed_weights(1e-3), optax.sgd(0.1, momentum=0.9))
-    params = pruning.apply_masks(pop.initial_params(one.init_key), one.method)
-    state, losses = tx.init(params), []
-    for epoch in range(2):
-        order_key, _ = jax.random.split(jax.random.fold_in(one.order_key, epoch))
-        order = np.asarray(jax.random.permutation(order_key, 40))
-        losses = []
-        for batch in np.append(order, order[:8]).reshape(3, 16):
-            value, gradients = jax.value_and_grad(loss)(params, train.images[batch], train.labels[batch])
-            updates, state = tx.update(gradients, state, params)
-            params = pruning.apply_masks(optax.apply_updates(params, updates), one.method)
-            losses.append(value)
-    assert_close(jax.tree.map(lambda leaf: leaf[0], trained.states.params), params, rtol=1e-4)
-    accuracy = np.mean(np.argmax(logits(params, test.images), -1) == test.labels)
-    np.testing.assert_allclose(trained.metrics["test_accuracy"][0], accuracy)
-    np.testing.assert_allclose(trained.metrics["test_loss"][0], loss(params, *test), rtol=1e-4)
-    np.testing.assert_allclose(trained.metrics["train_loss"][0], np.mean(losses), rtol=1e-4)
 
 
 def test_one_program_serves_all_sparsities_seeds_and_rates():
@@ -119,7 +87,7 @@ def test_one_program_serves_all_sparsities_seeds_and_rates():
 
 
 def test_pruned_weights_stay_zero_and_the_sparsity_is_reported():
-    pop = population()
+    pop = ordinary()
     one = member(pop, 0, sparsity=0.75)
     for result in pop.train(stack_members([one])):
         params = jax.tree.map(lambda leaf: leaf[0], result.states.params)
@@ -131,20 +99,12 @@ def test_pruned_weights_stay_zero_and_the_sparsity_is_reported():
 
 
 def test_a_diverged_member_leaves_the_others_alone():
-    pop = population()
+    pop = ordinary()
     good, bad = member(pop, 0), member(pop, 1, learning_rate=np.inf)
     metrics = last(pop.train(stack_members([good, bad]))).metrics
     alone = last(pop.train(stack_members([good]))).metrics
     assert not np.isfinite(metrics["train_loss"][1])
     np.testing.assert_allclose(metrics["test_loss"][0], alone["test_loss"][0], rtol=1e-5)
-
-
-def test_members_beyond_the_size_do_not_count():
-    pop = population()
-    members = [member(pop, seed) for seed in range(3)]
-    part = last(pop.train(stack_members(members), size=2))
-    whole = last(pop.train(stack_members(members)))
-    np.testing.assert_allclose(part.metrics["test_loss"][:2], whole.metrics["test_loss"][:2], rtol=1e-5)
 
 
 @pytest.mark.parametrize("execute", [in_turn, side_by_side])
@@ -161,7 +121,7 @@ def test_a_shared_order_key_is_every_members_order_key(execute):
 
 def test_what_fills_up_the_last_evaluation_batch_does_not_count(monkeypatch):
     """20 examples in batches of 8: the last batch holds 4 and is filled up with 4 that were seen."""
-    whole = population()
+    whole = ordinary()
     members = stack_members([member(whole, 0)])
     expected = last(whole.train(members, epochs=1)).metrics
     monkeypatch.setattr("train.evaluation.EVALUATION_BATCH", 8)
@@ -186,15 +146,6 @@ def test_augmentation_is_keyed_and_changes_the_run():
     ]
     assert losses[0] != losses[1]
     assert losses[1] == losses[2]
-
-
-@pytest.mark.parametrize("name", ["lenet-5", pytest.param("conv-2", marks=pytest.mark.slow)])
-def test_convolutional_members(name):
-    model = make_model(name, num_classes=3)
-    pop = population(model=model, data=dataset(shape=(8, 8, 3)))
-    metrics = last(pop.train(stack_members([member(pop, 0)]), epochs=2)).metrics
-    assert np.isfinite(metrics["train_loss"][0])
-    np.testing.assert_allclose(metrics["sparsity"][0], 0.5, atol=0.02)
 
 
 def test_dissipating_members_share_a_program_over_fractions():

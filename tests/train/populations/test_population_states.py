@@ -1,6 +1,6 @@
 """Where members begin and stop: steps in the middle of epochs, given states, running statistics."""
 
-import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,15 @@ import optax
 import pytest
 
 import pruning
-from tests.train.populations.test_population import assert_close, dataset, hold, last, member, population
+from tests.train.populations.test_population import (
+    assert_close,
+    dataset,
+    hold,
+    last,
+    member,
+    ordinary,
+    population,
+)
 from train.data.augment import normalise
 from train.evaluation import apply_model
 from train.populations.members import in_turn, side_by_side
@@ -56,8 +64,7 @@ def test_a_stop_is_a_result_and_changes_nothing():
 
 
 @pytest.mark.parametrize("execute", [in_turn, side_by_side])
-@pytest.mark.parametrize("step", [1, 3, 4])
-def test_training_goes_on_from_a_state(step, execute):
+def test_training_goes_on_from_a_state(execute):
     """The same batches, learning rates and momentum as without the interruption."""
     recipe = Recipe(epochs=3, batch_size=16, learning_rate=0.1, momentum=0.9, drop_epochs=(1,))
     pop = Population(
@@ -65,14 +72,16 @@ def test_training_goes_on_from_a_state(step, execute):
     )
     members = stack_members([member(pop, seed) for seed in range(2)])
     expected = read(last(pop.train(members)).states)
-    (state,) = [read(r.states) for r in pop.train(members, stops=(step,)) if r.step == step]
-    results = list(pop.train(members, states=jax.tree.map(jnp.asarray, state), first_step=step))
-    assert [result.step for result in results] == [end for end in (3, 6, 9) if end > step]
-    assert_close(read(results[-1].states), expected, rtol=1e-4)
+    reached = {r.step: read(r.states) for r in pop.train(members, stops=(1, 4))}
+    for step in (1, 3, 4):
+        states = jax.tree.map(jnp.asarray, reached[step])
+        results = list(pop.train(members, states=states, first_step=step))
+        assert [result.step for result in results] == [end for end in (3, 6, 9) if end > step]
+        assert_close(read(results[-1].states), expected, rtol=1e-4)
 
 
 def test_the_loss_of_a_part_is_the_mean_of_its_steps():
-    pop = population()
+    pop = ordinary()
     members = stack_members([member(pop, 0)])
     losses = {r.step: float(r.metrics["train_loss"][0]) for r in pop.train(members, epochs=1)}
     parts = [
@@ -85,52 +94,55 @@ def test_the_loss_of_a_part_is_the_mean_of_its_steps():
     "place", [{"first_step": -1}, {"first_step": 10}, {"stops": (10,)}, {"epochs": 1, "stops": (4,)}]
 )
 def test_a_step_outside_the_training_is_an_error(place):
-    pop = population()
+    pop = ordinary()
     with pytest.raises(ValueError, match=r"a step of the training, 0 to \d+ \(\d epochs of 3 steps\)"):
         next(pop.train(stack_members([member(pop, 0)]), **place))
 
 
-def test_a_member_with_batch_normalisation_is_an_ordinary_training_run():
-    """Two epochs step by step in Python: batch statistics in training, running ones in evaluation."""
+def test_a_member_is_an_ordinary_training_run():
+    """Two epochs step by step in Python: shuffled batches, SGD with decay, masks held.
+
+    Batch statistics count in training, running ones in evaluation.
+    """
     model, data = SmallNormalised(), dataset()
-    pop = population(dataclasses.replace(population().recipe, weight_decay=0.0), model=model, data=data)
+    pop = population(model=model, data=data)
     one = member(pop, 5)
     trained = last(pop.train(stack_members([one]), epochs=2))
 
-    shape = (1, *data.train.images.shape[1:])
-    variables = model.init(one.init_key, jnp.zeros(shape))
+    variables = model.init(one.init_key, jnp.zeros((1, *data.train.images.shape[1:])))
     params, stats = pruning.apply_masks(variables["params"], one.method), variables["batch_stats"]
-    tx = optax.sgd(0.1, momentum=0.9)
-    state = tx.init(params)
-    entropy = optax.softmax_cross_entropy_with_integer_labels
+    tx = optax.chain(optax.add_decayed_weights(1e-3), optax.sgd(0.1, momentum=0.9))
+    state, entropy = tx.init(params), optax.softmax_cross_entropy_with_integer_labels
 
-    def loss(params, stats, images, labels):
-        logits, updated = model.apply(
-            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"]
-        )
-        return entropy(logits, labels).mean(), updated["batch_stats"]
+    @functools.partial(jax.jit, static_argnames="train")
+    def evaluate(params, stats, images, labels, train=False):
+        images, variables = normalise(images, (0.5,), (0.25,)), {"params": params, "batch_stats": stats}
+        logits, updated = model.apply(variables, images, train=train, mutable=["batch_stats"])
+        accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
+        return entropy(logits, labels).mean(), (updated["batch_stats"], accuracy)
 
+    slope = jax.value_and_grad(functools.partial(evaluate, train=True), has_aux=True)
     for epoch in range(2):
         order_key, _ = jax.random.split(jax.random.fold_in(one.order_key, epoch))
         order = np.asarray(jax.random.permutation(order_key, 40))
+        losses = []
         for batch in np.append(order, order[:8]).reshape(STEPS, 16):
-            images = normalise(data.train.images[batch], (0.5,), (0.25,))
-            gradients, stats = jax.grad(loss, has_aux=True)(
-                params, stats, images, data.train.labels[batch]
-            )
+            examples = data.train.images[batch], data.train.labels[batch]
+            (loss, (stats, _)), gradients = slope(params, stats, *examples)
             updates, state = tx.update(gradients, state, params)
             params = pruning.apply_masks(optax.apply_updates(params, updates), one.method)
-    found = only(trained.states)
+            losses.append(loss)
+    found, metrics = only(trained.states), only(trained.metrics)
     assert_close(found.params, params, rtol=1e-4)
     assert_close(found.batch_stats, stats, rtol=1e-4)
-    images = normalise(data.test.images, (0.5,), (0.25,))
-    logits = model.apply({"params": params, "batch_stats": stats}, images, train=False)
-    expected = entropy(logits, data.test.labels).mean()
-    np.testing.assert_allclose(trained.metrics["test_loss"][0], expected, rtol=1e-4)
+    loss, (_, accuracy) = evaluate(params, stats, *data.test)
+    np.testing.assert_allclose(metrics["test_accuracy"], accuracy)
+    np.testing.assert_allclose(metrics["test_loss"], loss, rtol=1e-4)
+    np.testing.assert_allclose(metrics["train_loss"], np.mean(losses), rtol=1e-4)
 
 
 def test_a_started_member_is_at_its_initialization_under_its_mask():
-    pop = population()
+    pop = ordinary()
     one = member(pop, 3)
     state = only(pop.start(stack_members([one])))
     expected = pruning.apply_masks(pop.initial_params(one.init_key), one.method)

@@ -13,7 +13,7 @@ from tests.train.populations.test_population import hold, last, member
 from tests.train.populations.test_population_states import SmallNormalised, read
 from train.data import datasets, decoded, stored_images, tfds_source
 from train.data.crops import center_crop
-from train.data.datasets import Dataset, Split, hold_out, load_dataset
+from train.data.datasets import Dataset, Split, load_dataset
 from train.data.stored_images import StoredImages, is_stored
 from train.populations import streamed_data
 from train.populations.members import in_turn, side_by_side
@@ -89,12 +89,6 @@ def test_the_description_is_that_of_the_whole_set(both):
         np.testing.assert_array_equal(one.images[[3, 1, 3]], np.asarray(other.images[[3, 1, 3]]))
 
 
-def test_held_out_images_are_the_same(both):
-    for one, other in zip(*(hold_out(dataset.train, 4) for dataset in both), strict=True):
-        np.testing.assert_array_equal(one.images, np.asarray(other.images))
-        np.testing.assert_array_equal(one.labels, other.labels)
-
-
 @pytest.mark.parametrize("execute", [in_turn, side_by_side])
 def test_the_numbers_are_those_of_the_whole_set(both, execute):
     """Members with two orders of the data; an epoch of four steps is read in two blocks."""
@@ -115,15 +109,6 @@ def test_orders_that_all_members_share_need_no_axis(both):
         shared = members_of(pop)._replace(order_key=jax.random.key(7))
         found.append(read(last(pop.train(shared, epochs=1)).states))
     assert_equal(*found)
-
-
-def test_a_run_goes_on_from_any_step_of_an_epoch(both):
-    pop = population(both[1])
-    members = members_of(pop)
-    whole = read(last(pop.train(members)).states)
-    at_5, *_ = (read(r.states) for r in pop.train(members, epochs=2, stops=(5,)) if r.step == 5)
-    resumed = pop.train(members, states=jax.tree.map(jnp.asarray, at_5), first_step=5)
-    assert_equal(read(last(resumed).states), whole)
 
 
 def test_what_is_read_is_read_once_for_all_with_the_same_order(both, monkeypatch):
