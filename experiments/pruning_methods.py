@@ -91,6 +91,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.table import counted, label
 
     settings = results.settings
+    pruned = counted(settings["prune_epochs"], "epoch")
     given = [m for m in results.methods if find_method(m).at_sparsities]
     search = ""
     if results.has(COMBINED):
@@ -103,7 +104,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
         f"{percent_cell(results.dense())}. Every network is trained for {results.epochs} epochs; what "
-        f"prunes while training does so in the first {settings['prune_epochs']}.{search}",
+        f"prunes while training does so in the first {pruned}.{search}",
     ]
     if given:
         lines += ["", *markdown.accuracies(results, given)]

@@ -35,7 +35,7 @@ class Report:
 
 def main() -> None:
     """Redraws what the command line asks for; a user's mistake ends it in one line."""
-    config = tyro.cli(Report, description=__doc__)
+    config = tyro.cli(Report, prog="python -m experiments.report", description=__doc__)
     from experiments.engine.endings import errors_in_one_line  # JAX is not imported for --help
 
     with errors_in_one_line("; the runs are as they were, and the same command does it again"):
@@ -83,7 +83,7 @@ def run(config: Report) -> Path:
         write(f"page{suffix(name)}.html", page(part, summary))
     if reference is not None:
         store_reference(write, reference)
-    print(f"figures, summary.md and page.html are in {out_dir}")
+    print(f"figures, summary.md and what to browse, page*.html, are in {out_dir}")
     return out_dir
 
 

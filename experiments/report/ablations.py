@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.methods.method import Look
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import DENSE_COLOUR, curve, draw, kept_axis, percent_ticks
+from experiments.report.accuracy import DENSE_COLOUR, curve, draw, kept_axis, percent_ticks, titled
 from experiments.report.paired import at_sparsity, finite_mean
 from experiments.report.table import Results, label
 
@@ -60,7 +60,7 @@ def ablations_figure(results: Results) -> Figure:
         panels.flat[0].legend(fontsize=7, loc="best")
     for axes in panels[:, 0]:
         axes.set_ylabel("final test error (better is up)")
-    figure.suptitle(f"{results.title}: what ablations change, mean and standard deviation over seeds")
+    titled(figure, f"{results.title}: what ablations change, mean and standard deviation over seeds")
     return figure
 
 
@@ -102,7 +102,7 @@ def seeds_figure(results: Results) -> Figure:
     axes.set_ylabel("final test accuracy (axis of log odds)")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8)
-    figure.suptitle(f"{results.title}: {100 * sparsity:.4g} % of the weights removed, every seed")
+    titled(figure, f"{results.title}: {100 * sparsity:.4g} % of the weights removed, every seed")
     return figure
 
 

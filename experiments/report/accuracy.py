@@ -6,6 +6,7 @@ when they prune, at most eight in each.
 """
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import matplotlib
 
@@ -54,8 +55,9 @@ def accuracy_figure(results: Results, *, baseline: str) -> Figure:
         line[0].legend(fontsize=8, loc="best")
     for axes in panels.flat:
         kept_axis(axes)
-    figure.suptitle(
-        f"{results.title}: final test error of pruned networks, mean and standard deviation over seeds"
+    titled(
+        figure,
+        f"{results.title}: final test error of pruned networks, mean and standard deviation over seeds",
     )
     return figure
 
@@ -143,6 +145,11 @@ def draw(axes: Axes, x, y, bars, look: Look, label: str | None = None, style: st
         linewidth=1.2,
         elinewidth=0.7,
     )
+
+
+def titled(figure: Figure, title: str) -> None:
+    """Gives a figure its title, in as many lines as its width needs."""
+    figure.suptitle("\n".join(wrap(title, int(10 * figure.get_figwidth()))))
 
 
 def kept_axis(axes: Axes) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods.registry import find_method
+from experiments.report.accuracy import titled
 from experiments.report.markdown import table
 from experiments.report.table import Results, label
 
@@ -49,7 +50,7 @@ def compression_figure(results: Results) -> Figure:
     axes.set_ylabel("compression by what is connected")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.suptitle(f"{results.title}: what of a mask is connected")
+    titled(figure, f"{results.title}: what of a mask is connected")
     return figure
 
 

@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.report.accuracy import titled
 from experiments.report.markdown import table
 from experiments.report.reference_table import read_table
 from experiments.report.table import KEPT, SIZE, Results, Table, label
@@ -161,7 +162,7 @@ def layers_figure(results: Results) -> Figure:
         axes.set_ylabel("fraction of the layer kept")
     scale = ScalarMappable(Normalize(grid[0], grid[-1]), colours)
     figure.colorbar(scale, ax=panels.ravel().tolist(), label="log10 compression")
-    figure.suptitle(f"{results.title}: what is left of each layer, mean over seeds")
+    titled(figure, f"{results.title}: what is left of each layer, mean over seeds")
     return figure
 
 

@@ -119,9 +119,12 @@ def percent_cell(values: Iterable[float]) -> str:
     """Fractions over seeds as a table shows them: "97.20 ± 0.08", in percent.
 
     Returns:
-        Mean and standard deviation; the number alone if there is one; "diverged" if none is finite.
+        Mean and standard deviation; the number alone if there is one; "diverged" if none is finite, and
+        "none" if there is none.
     """
     percent = 100 * np.array(list(values))
+    if not len(percent):
+        return "none"
     if not np.any(np.isfinite(percent)):
         return "diverged"
     if len(percent) == 1:

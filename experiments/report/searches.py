@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods.searched import FITNESSES, Candidates, searches_of
+from experiments.report.accuracy import titled
 from experiments.report.paired import Pairs, rank_correlation
 from experiments.report.table import Results, as_rows
 
@@ -60,8 +61,9 @@ def fitness_figure(results: Results, method: str = "k-starts") -> Figure:
         line[0].set_ylabel(f"{fitness} fitness\n\naccuracy − mean\n(points)", fontsize=8)
     for axes, sparsity in zip(panels[-1], sparsities, strict=True):
         axes.set_xlabel(f"fitness, standardised\nsparsity {sparsity:.1%}", fontsize=8)
-    figure.suptitle(
-        f"{results.title}: does fitness foretell accuracy?\n(a point a candidate, a colour a seed)"
+    titled(
+        figure,
+        f"{results.title}: does fitness foretell accuracy?\n(a point a candidate, a colour a seed)",
     )
     return figure
 

@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.methods.method import When
 from experiments.methods.registry import find_method
+from experiments.report.accuracy import titled
 from experiments.report.table import Results, Table, label
 
 STYLES = "-", "--", ":", "-."
@@ -35,7 +36,7 @@ def sparsity_figure(results: Results) -> Figure:
             axes.legend(fontsize=7, loc="lower right")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("sparsity (weights removed)")
-    figure.suptitle(f"{results.title}: when weights go, mean and standard deviation over seeds")
+    titled(figure, f"{results.title}: when weights go, mean and standard deviation over seeds")
     return figure
 
 

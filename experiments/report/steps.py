@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from experiments.methods.method import When
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import DENSE_COLOUR, draw, percent_ticks
+from experiments.report.accuracy import DENSE_COLOUR, draw, percent_ticks, titled
 from experiments.report.paired import at_sparsity, finite_deviation, finite_mean
 from experiments.report.table import Results, label
 
@@ -56,7 +56,7 @@ def steps_figure(results: Results) -> Figure:
         axes.grid(alpha=0.3)
         axes.set_title(f"{100 * sparsity:.4g} % of the weights removed", fontsize=10)
     panels.flat[0].legend(fontsize=7)
-    figure.suptitle(f"{results.title}: pruning later, mean and standard deviation over seeds")
+    titled(figure, f"{results.title}: pruning later, mean and standard deviation over seeds")
     return figure
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import draw, percent_ticks
+from experiments.report.accuracy import draw, percent_ticks, titled
 from experiments.report.markdown import table
 from experiments.report.paired import at_sparsity, finite_deviation, finite_mean, percent_cell
 from experiments.report.table import Results, label
@@ -68,5 +68,5 @@ def sweep_figure(parts: list[tuple[str, Results]]) -> Figure:
     panels.flat[0].invert_yaxis()  # shared
     panels.flat[0].set_ylabel("final test error (log axis, better is up)")
     panels.flat[0].legend(fontsize=7)
-    figure.suptitle(f"{results.title}: a sweep, mean and standard deviation over seeds")
+    titled(figure, f"{results.title}: a sweep, mean and standard deviation over seeds")
     return figure

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import DENSE_COLOUR, draw, kept_axis, percent_ticks
+from experiments.report.accuracy import DENSE_COLOUR, draw, kept_axis, percent_ticks, titled
 from experiments.report.paired import finite_deviation, finite_mean
 from experiments.report.table import label
 from experiments.report.tickets import Tickets
@@ -31,7 +31,7 @@ def tickets_figure(found: Tickets) -> Figure:
     kept_axis(axes)
     axes.set_ylabel("final test error of the ticket (log axis, better is up)")
     axes.legend(fontsize=8)
-    figure.suptitle(f"{found.results.title}: tickets, mean and standard deviation over seeds")
+    titled(figure, f"{found.results.title}: tickets, mean and standard deviation over seeds")
     return figure
 
 
@@ -55,5 +55,5 @@ def cost_figure(found: Tickets) -> Figure:
     axes.set_ylim(bottom=0)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=8, title="filled: as good as dense")
-    figure.suptitle(f"{found.results.title}: what it takes to find a ticket")
+    titled(figure, f"{found.results.title}: what it takes to find a ticket")
     return figure

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Write = Callable[[str, str | bytes], None]
 """``write(name, content)`` writes a file of a folder, whole or not at all."""
+METADATA: dict[str, Any] = {"png": {}, "svg": {"Date": None}}
 REFERENCE = "reference-"
 """How the name begins of a file of published numbers that a run's summary sets beside its own."""
 
@@ -93,9 +94,10 @@ def save_figures(write: Write, figures: Mapping[str, Any]) -> None:
     """Writes figures as PNG and SVG, by the name of their files, and closes them."""
     import matplotlib.pyplot as plt
 
+    plt.rcParams["svg.hashsalt"] = "the same figure is the same file"
     for name, figure in figures.items():
-        for suffix in ("png", "svg"):
+        for suffix in METADATA:
             drawn = BytesIO()
-            figure.savefig(drawn, format=suffix, dpi=150)
+            figure.savefig(drawn, format=suffix, dpi=150, metadata=METADATA[suffix])
             write(f"{name}.{suffix}", drawn.getvalue())
         plt.close(figure)
