@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.methods.method import Look
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import DENSE_COLOUR, curve, draw, kept_axis, percent_ticks, titled
+from experiments.report.accuracy import DENSE_COLOUR, curve, draw, error_axis, kept_axis, titled
 from experiments.report.paired import at_sparsity, finite_mean
 from experiments.report.table import Results, label
 
@@ -50,16 +50,12 @@ def ablations_figure(results: Results) -> Figure:
                 bars = np.array([np.minimum(points.deviation, 0.9 * error), points.deviation])
                 draw(axes, 1 - points.sparsity, error, bars, look)
         axes.set_title(label(method), fontsize=10)
-        axes.set_yscale("log")
-        percent_ticks(axes)
         kept_axis(axes)
     for axes in panels.flat[len(methods) :]:
         axes.set_visible(False)
     if methods:
-        panels.flat[0].invert_yaxis()  # shared
+        error_axis(panels.flat[0])  # shared
         panels.flat[0].legend(fontsize=7, loc="best")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("final test error (better is up)")
     titled(figure, f"{results.title}: what ablations change, mean and standard deviation over seeds")
     return figure
 

@@ -105,10 +105,7 @@ def _errors(axes: Axes, results: Results, methods: Sequence[str]) -> None:
         lower = np.minimum(points["deviation"], 0.9 * mean)
         bars = np.array([lower, points["deviation"]])
         draw(axes, 1 - points["sparsity"], mean, bars, look)
-    axes.set_yscale("log")
-    axes.invert_yaxis()
-    percent_ticks(axes)
-    axes.set_ylabel("final test error (log axis, better is up)")
+    error_axis(axes)
     axes.grid(alpha=0.3, which="both")
 
 
@@ -164,9 +161,15 @@ def kept_axis(axes: Axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def percent_ticks(axes: Axes) -> None:
-    """Ticks of a vertical log axis of fractions, in percent."""
+def error_axis(axes: Axes, of: str = "") -> None:
+    """The final test error on a log axis, in percent, better being up; once all is drawn."""
+    axes.set_yscale("log")
+    low, high = sorted(axes.get_ylim())
+    if not low > 0:  # Nothing is drawn: all networks have diverged.
+        low, high = 0.01, 1.0
+    axes.set_ylim(high, low)
     _percent(axes.yaxis)
+    axes.set_ylabel(f"final test error{of} (log axis, better is up)")
 
 
 def _percent(axis: Axis) -> None:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from experiments.methods.method import When
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import DENSE_COLOUR, draw, percent_ticks, titled
+from experiments.report.accuracy import DENSE_COLOUR, draw, error_axis, titled
 from experiments.report.paired import at_sparsity, finite_deviation, finite_mean
 from experiments.report.table import Results, label
 
@@ -49,10 +49,7 @@ def steps_figure(results: Results) -> Figure:
         axes.set_xticks(steps, [str(step) for step in steps])
         axes.minorticks_off()
         axes.set_xlabel("training step at which weights are pruned")
-        axes.set_yscale("log")
-        axes.invert_yaxis()
-        percent_ticks(axes)
-        axes.set_ylabel("final test error (log axis, better is up)")
+        error_axis(axes)
         axes.grid(alpha=0.3)
         axes.set_title(f"{100 * sparsity:.4g} % of the weights removed", fontsize=10)
     panels.flat[0].legend(fontsize=7)

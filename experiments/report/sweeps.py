@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import draw, percent_ticks, titled
+from experiments.report.accuracy import draw, error_axis, titled
 from experiments.report.markdown import table
 from experiments.report.paired import at_sparsity, finite_deviation, finite_mean, percent_cell
 from experiments.report.table import Results, label
@@ -62,11 +62,8 @@ def sweep_figure(parts: list[tuple[str, Results]]) -> Figure:
                 draw(axes, places, error, bars, find_method(method).look)
         axes.set_title(f"{100 * sparsity:.4g} % of the weights removed", fontsize=10)
         axes.set_xticks(places, [name for name, _ in parts], rotation=20, ha="right", fontsize=8)
-        axes.set_yscale("log")
-        percent_ticks(axes)
         axes.grid(alpha=0.3)
-    panels.flat[0].invert_yaxis()  # shared
-    panels.flat[0].set_ylabel("final test error (log axis, better is up)")
+    error_axis(panels.flat[0])  # shared
     panels.flat[0].legend(fontsize=7)
     titled(figure, f"{results.title}: a sweep, mean and standard deviation over seeds")
     return figure

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import DENSE_COLOUR, draw, kept_axis, percent_ticks, titled
+from experiments.report.accuracy import DENSE_COLOUR, draw, error_axis, kept_axis, titled
 from experiments.report.paired import finite_deviation, finite_mean
 from experiments.report.table import label
 from experiments.report.tickets import Tickets
@@ -25,11 +25,8 @@ def tickets_figure(found: Tickets) -> Figure:
             bars = np.array([np.minimum(spread, 0.9 * errors), spread])
             kept = [1 - ticket.sparsity for ticket in tickets]
             draw(axes, kept, errors, bars, find_method(method).look)
-    axes.set_yscale("log")
-    axes.invert_yaxis()
-    percent_ticks(axes)
+    error_axis(axes, " of the ticket")
     kept_axis(axes)
-    axes.set_ylabel("final test error of the ticket (log axis, better is up)")
     axes.legend(fontsize=8)
     titled(figure, f"{found.results.title}: tickets, mean and standard deviation over seeds")
     return figure
