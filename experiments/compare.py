@@ -8,7 +8,7 @@ Expected: the first in about a minute on 2 CPU cores, digits with LeNet-300-100;
 result: docs/results/compare-mnist. Interrupted, the same command goes on where it was; finished, it
 prints the stored summary.
 
-Every member of one seed shares initial weights and data order. K-starts trains all k candidates to
+Every network of one seed shares initial weights and data order. K-starts trains all k candidates to
 the end, so that the winner of each fitness, their mean and the best of them after full training come
 from the same networks; only what the fitness saw after the search's epochs chooses the winner. The
 combination searches at sparsity 1 - sqrt(1 - s), so that K-starts and dissipation remove the same
@@ -17,147 +17,216 @@ fraction of what they find.
 Source: Haroon 2022 (arXiv 2209.02201).
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from experiments.compare_plan import Plan, Programs, make_programs
-from experiments.compare_report import write_results
-from experiments.compare_search import fitted, winner
-from experiments.engine.option_checks import check_counts, check_finite, check_sparsities
-from experiments.engine.options import TrainingOptions, run_command, run_in_folder
-from experiments.engine.run_folder import RunFolder
-from experiments.engine.stages import Stage, run_stage
-from experiments.programs import observe_fitness
-from train.progress import training_progress
-from train.recipes import build_model
+import tyro
+
+from experiments.engine.experiment import Experiment, main, training
+from experiments.methods.point import Point, point_of
+from experiments.methods.registry import check_methods, find_method, to_sparsities
+from experiments.methods.searched import FITNESSES, candidates_of, searches_of
+from experiments.methods.study import Study
+from experiments.options.options import own_first
+from experiments.options.training import GridOptions
+
+if TYPE_CHECKING:
+    from experiments.report.paired import Pairs
+    from experiments.report.table import Results
+
+K_STARTS = "k-starts"
+VARIANTS = {"weight": "weight", "gradient": "gradient", "combined": "none"}
+"""Of K-starts' rows, by the fitness that has chosen: the combined one is the method's own."""
 
 
+@own_first
 @dataclass(frozen=True, kw_only=True)
-class Compare(TrainingOptions):
+class Compare(GridOptions):
     """Compare K-starts, dissipating gradients and their combination with random pruning."""
 
     experiment = "compare"
+    whole_searches = (K_STARTS,)
 
-    sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98)
-    """fractions of the prunable weights to remove"""
+    methods: Annotated[
+        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
+    ] = (
+        "random-uniform",
+        K_STARTS,
+        "dissipating-gradients",
+        "random+dissipating-gradients",
+        "k-starts+dissipating-gradients",
+        "dissipating-band",
+    )
     seeds: int = 5
     """independent repetitions: initial weights, data order, masks"""
-    k: int = 8
-    """candidates of each K-starts search"""
-    search_epochs: int = 2
-    """epochs after which the fittest candidate is chosen"""
-    fractions: tuple[float, ...] = (0.1, 0.3, 1.0)
-    """bands of dissipating gradients, as fractions of the initial weight"""
-    dissipate_epochs: int | None = None
-    """weights dissipate at the end of each of so many first epochs; by default half of all"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_sparsities(self, "sparsities")
-        check_counts(self, "seeds", "k", "search_epochs")
-        check_finite(self, "fractions")
-        if any(not fraction >= 0 for fraction in self.fractions):
-            raise ValueError(f"expected --fractions >= 0, got {self.fractions}")
-        if len({f"{fraction:g}" for fraction in self.fractions}) < len(self.fractions):
-            raise ValueError(f"expected different --fractions, got {self.fractions}")
-        epochs, dissipate = self.resolved_recipe().epochs, self.resolved_dissipate_epochs()
-        if not self.search_epochs < dissipate <= epochs:
-            raise ValueError(
-                "expected --search-epochs < --dissipate-epochs <= --epochs, got "
-                f"{self.search_epochs}, {dissipate}, {epochs}: the combination dissipates after its "
-                "search and before the end"
+        check_methods(self, self.methods, to_sparsities())
+
+    def prune_epochs(self) -> int:
+        """The first epochs, at whose end methods prune; by default some are left after a search."""
+        asked, epochs = self.knobs.schedule.prune_epochs, self.resolved_recipe().epochs
+        usual = min(epochs, max(epochs // 2, self.knobs.search.search_epochs + 1))
+        return usual if asked is None else asked
+
+
+def points(options: Compare, study: Study) -> list[Point]:
+    """The dense networks, and those of every method; of K-starts the candidates, trained to the end."""
+    found = []
+    for seed in range(options.seeds):
+        for method in ("dense", *options.methods):
+            asked = list(find_method(method).points(study, seed))
+            if method == K_STARTS:
+                found += [one for point in asked for one in candidates_of(point, study)]
+                asked = [point._replace(variant="retrained") for point in asked]
+            found += asked
+    return found
+
+
+def winners(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """K-starts' networks: the rows of the candidates that each fitness has chosen, under its name."""
+    found = []
+    for search in searches_of(rows, K_STARTS, settings["search_epochs"]):
+        for fitness in FITNESSES:
+            variant = VARIANTS[fitness]
+            for row in search.rows[search.fittest(fitness)]:
+                point = point_of(row)._replace(candidate=None, variant=variant)
+                found.append(row | point._asdict() | {"member": point.name})
+    return found
+
+
+def figures(results: "Results") -> dict[str, Any]:
+    """Accuracies, sparsity over epochs, and whether fitness foretells accuracy."""
+    from experiments.report import accuracy, searches, sparsities
+
+    found = {"accuracy": accuracy.accuracy_figure(results, baseline="random-uniform")}
+    if sparsities.changing(results):
+        found["sparsity"] = sparsities.sparsity_figure(results)
+    if results.has(K_STARTS):
+        found["fitness"] = searches.fitness_figure(results)
+    return found
+
+
+def summary(results: "Results", reference: Path | None) -> list[str]:
+    """The accuracies, and the paper's claims in this run."""
+    from experiments.report import markdown
+    from experiments.report.paired import at_sparsity, percent_cell
+    from experiments.report.table import counted
+
+    settings, epochs = results.settings, counted(results.settings["prune_epochs"], "epoch")
+    rows = _rows(results)
+    lines = [
+        f"# compare: {results.title}",
+        "",
+        "Final test accuracy in percent, mean ± standard deviation over "
+        f"{counted(results.seeds, 'seed')}; K-starts with k = {settings['k']}, chosen after "
+        f"{settings['search_epochs']} epochs; weights dissipate in the first {epochs}.",
+        "",
+        *markdown.table(
+            ["method", *(f"sparsity {sparsity:g}" for sparsity in results.sparsities)],
+            [
+                [name, *(percent_cell(at_sparsity(pairs, s)) for s in results.sparsities)]
+                for name, pairs in rows.items()
+            ],
+        ),
+        "",
+        "Networks whose sparsity is not chosen:",
+        "",
+        *markdown.table(
+            ["method", "sparsity", "accuracy"],
+            [["Dense", "0", percent_cell(results.dense())], *markdown.own_sparsities(results)],
+        ),
+        "",
+        "## The paper's claims, in this run",
+        "",
+        "Each line pools the sparsities within a seed; the differences at each follow it. The intervals "
+        "are not corrected for their number. The best of the k candidates is picked by test accuracy, "
+        "so it is an upper bound that no method could claim.",
+        "",
+        *claims(results),
+    ]
+    return lines + markdown.diverged(results)
+
+
+def _rows(results: "Results") -> "dict[str, Pairs]":
+    """The table's lines: methods with given sparsities, and what K-starts' candidates tell."""
+    from experiments.report.paired import finite_max, finite_mean
+    from experiments.report.searches import over_candidates
+    from experiments.report.table import label
+
+    rows: dict[str, Pairs] = {}
+    for method in (m for m in results.methods if find_method(m).at_sparsities):
+        if method != K_STARTS:
+            rows[label(method)] = results.accuracy(method)
+            continue
+        for fitness, variant in VARIANTS.items():
+            rows[f"K-starts, {fitness} fitness"] = results.accuracy(method, variant)
+        rows["mean of the k candidates"] = over_candidates(results, method, finite_mean)
+        best = over_candidates(results, method, finite_max)
+        rows["best of the k candidates (needs the test set)"] = best
+        rows["winner (combined) retrained"] = results.accuracy(method, "retrained")
+    return rows
+
+
+def claims(results: "Results") -> list[str]:
+    """The paper's verdicts, one line each, of the methods that the run has."""
+    from experiments.report.lines import compared, correlation, reached
+    from experiments.report.paired import differences, estimate, finite_max, finite_mean
+    from experiments.report.searches import over_candidates, rank_correlations
+
+    lines = []
+    random = results.accuracy("random-uniform")
+    if results.has(K_STARTS):
+        mean_of_k = over_candidates(results, K_STARTS, finite_mean)
+        best_of_k = over_candidates(results, K_STARTS, finite_max)
+        for fitness, variant in VARIANTS.items():
+            ours, name = results.accuracy(K_STARTS, variant), f"K-starts ({fitness} fitness)"
+            lines.append(compared(f"{name} beats one random mask", ours, random))
+            lines.append(compared(f"{name} beats the mean of its k candidates", ours, mean_of_k))
+            gap = estimate(differences(best_of_k, ours))
+            lines.append(
+                f"- {name} stays below the best of its k candidates after full training by {gap}."
             )
-
-    def resolved_dissipate_epochs(self) -> int:
-        """The epochs at whose end weights dissipate."""
-        if self.dissipate_epochs is not None:
-            return self.dissipate_epochs
-        epochs = self.resolved_recipe().epochs
-        return min(epochs, max(epochs // 2, self.search_epochs + 1))
-
-    def settings(self) -> dict[str, Any]:
-        """All that decides the results."""
-        return super().settings() | {"dissipate_epochs": self.resolved_dissipate_epochs()}
-
-
-def main() -> None:
-    """Runs the comparison that the command line asks for."""
-    run_command(Compare, run, __doc__)
-
-
-def run(config: Compare) -> Path:
-    """Trains what is not trained yet, writes the results and prints the summary.
-
-    Args:
-        config: What to compare.
-
-    Returns:
-        The output folder.
-
-    Raises:
-        ValueError: If the data set, the output folder or the config is no good.
-    """
-    plan = _plan(config)
-
-    def prepare() -> Callable[[RunFolder], None]:
-        programs = _programs(config, plan)
-
-        def fill(folder: RunFolder) -> None:
-            _train(config, plan, programs, folder)
-            write_results(config.dataset, config.model, plan, folder)
-
-        return fill
-
-    return run_in_folder(config, prepare)
+            lines.append(correlation(fitness, rank_correlations(results, K_STARTS, fitness)))
+    both = "k-starts+dissipating-gradients"
+    parts = {
+        K_STARTS: "K-starts (combined fitness)",
+        "dissipating-gradients": "dissipating gradients to the same sparsity",
+        "random+dissipating-gradients": "the same dissipation from one random mask",
+        "random-uniform": "random pruning",
+    }
+    for part, name in parts.items():
+        if results.has(both, part):
+            ours, theirs = results.accuracy(both), results.accuracy(part)
+            lines.append(compared(f"The combination beats {name}", ours, theirs))
+    if results.has("dissipating-gradients", "random-uniform"):
+        ours = results.accuracy("dissipating-gradients")
+        lines.append(compared("Dissipating gradients beat random pruning", ours, random))
+    if results.has(K_STARTS):
+        gaps = differences(results.accuracy(K_STARTS, "retrained"), results.accuracy(K_STARTS))
+        again = estimate(gaps)
+        verdict = again.verdict(
+            above="**helps**", below="**hurts**", level="**no difference that these seeds can tell**"
+        )
+        lines.append(
+            "- Retraining the winner from its initial weights (in a new order of the data; in the same "
+            f"order it is the same run): {verdict}; difference {again}."
+        )
+    return lines + reached(results, "dissipating-band")
 
 
-def _plan(config: Compare) -> Plan:
-    return Plan(
-        sparsities=config.sparsities,
-        seeds=config.seeds,
-        k=config.k,
-        search_epochs=config.search_epochs,
-        fractions=config.fractions,
-        dissipate_epochs=config.resolved_dissipate_epochs(),
-        recipe=config.resolved_recipe(),
-    )
-
-
-def _programs(config: Compare, plan: Plan) -> Programs:
-    dataset = config.load()
-    model = build_model(config.model, plan.recipe, num_classes=dataset.num_classes)
-    return make_programs(model, dataset, plan, config.mesh())
-
-
-def _train(config: Compare, plan: Plan, programs: Programs, folder: RunFolder) -> None:
-    """The stages, in order; the later ones begin from the winners that the earlier ones found."""
-    epochs, search = plan.recipe.epochs, plan.search_epochs
-    observe = {search: observe_fitness}
-    static, searches = plan.static(), plan.combination_searches()
-    others = plan.seeds * len(plan.sparsities) * 4 + len(bands := plan.bands())
-    total = (len(static) + others) * epochs + len(searches) * search
-    with training_progress(total) as progress:
-
-        def train(name: str, population: Any, members: Any, length: int, observe: Any) -> None:
-            stage = Stage(
-                name=name, population=population, members=members, epochs=length, observe=observe
-            )
-            run_stage(stage, folder, progress, chunk_size=config.chunk_size)
-
-        train("candidates", programs.static, static, epochs, observe)
-        train("searches", programs.static, searches, search, observe)
-        rows = folder.rows()
-        chosen = {key: winner(found, "combined") for key, found in fitted(rows, "candidate", search)}
-        train("retraining", programs.static, plan.retrained(chosen), epochs, {})
-        train("dissipation", programs.band, bands, epochs, {})
-        chosen = {key: winner(found, "combined") for key, found in fitted(rows, "search", search)}
-        train("dissipation to target", programs.target, plan.targets(chosen), epochs, {})
-    compiled = sum(program.compilations for program in programs)
-    print(f"training programs compiled: {compiled}")
-
+EXPERIMENT = Experiment(
+    options=Compare,
+    help=__doc__,
+    prepare=training(points),
+    figures=figures,
+    summary=summary,
+    derived=winners,
+)
 
 if __name__ == "__main__":
-    main()
+    main(EXPERIMENT)

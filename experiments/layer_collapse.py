@@ -14,34 +14,42 @@ Source: Tanaka et al. 2020 (arXiv 2006.05467), section 3 and figure 2.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import jax
+import tyro
 
 import pruning
-from experiments.collapse_report import KEPT, SIZE, read_published, write_results
-from experiments.engine.option_checks import check_above_zero, check_file
-from experiments.engine.options import counted, run_command, run_in_folder
-from experiments.engine.run_folder import Row, RunFolder
-from experiments.untrained import Network, Untrained, measure
-from train.models import depth_order
-from train.population import MemberState
+from experiments.engine.experiment import Experiment, main
+from experiments.engine.untrained import Look, Network, looking
+from experiments.methods.registry import scored
+from experiments.options.checks import check_above_zero, check_file, check_names
+from experiments.options.options import own_first
+from experiments.options.untrained import UntrainedOptions
 
-PyTree = Any
+if TYPE_CHECKING:
+    from experiments.report.table import Results
+
 MOST_COMPRESSIONS = 1000
 
 
+@own_first
 @dataclass(frozen=True, kw_only=True)
-class LayerCollapse(Untrained):
+class LayerCollapse(UntrainedOptions):
     """Find out which layers methods empty, and at which compression."""
 
     experiment = "layer_collapse"
     # Published fractions decide no mask, only what the summary says.
-    without_effect = (*Untrained.without_effect, "reference")
+    without_effect = (*UntrainedOptions.without_effect, "reference")
 
+    methods: Annotated[tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(scored())}")] = (
+        "random",
+        "magnitude",
+        "snip",
+        "grasp",
+        "synflow",
+    )
     model: str = "resnet-20"
     """a name of train.models, such as resnet-20 or vgg-16"""
     step: float = 0.25
@@ -52,61 +60,23 @@ class LayerCollapse(Untrained):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
+        check_names("methods", self.methods, scored())
         check_above_zero(self, "step")
         check_file(self, "reference")
 
 
-def main() -> None:
-    """Runs what the command line asks for."""
-    run_command(LayerCollapse, run, __doc__)
-
-
-def run(config: LayerCollapse) -> Path:
-    """Makes the masks, writes the results and prints the summary.
-
-    Args:
-        config: What to look at.
-
-    Returns:
-        The output folder.
-
-    Raises:
-        ValueError: If the data set, the output folder or the config is no good.
-    """
-
-    def prepare() -> Callable[[RunFolder], None]:
-        network = Network(config)
-        masks = pruning.full_masks(network.initial(0).params)
-        published = config.reference and read_published(
-            config.reference, layers=len(jax.tree.leaves(masks))
-        )
-        powers = compression_grid(masks, config.step)
-        sparsities = tuple(1 - 10.0**-power for power in powers)
-
-        def fill(folder: RunFolder) -> None:
-            rows = measure(network, sparsities, folder, layer_columns)
-            title = f"{config.model}, {config.dataset}, {counted(config.seeds, 'seed')}"
-            write_results(rows, config.methods, powers, published, title, folder)
-
-        return fill
-
-    return run_in_folder(config, prepare, rewrite=config.reference is not None)
-
-
-def compression_grid(masks: PyTree, step: float) -> list[float]:
+def compression_grid(weights: int, layers: int, step: float) -> list[float]:
     """Powers of ten from 0 to the maximal compression N / L, which is the last one.
 
     Args:
-        masks: Of the dense network.
+        weights: N, of the dense network.
+        layers: L.
         step: Distance on the grid.
-
-    Returns:
-        Base-10 logarithms of compressions.
 
     Raises:
         ValueError: If there are more than anybody waits for.
     """
-    largest = math.log10(pruning.count_prunable(masks) / len(jax.tree.leaves(masks)))
+    largest = math.log10(weights / layers)
     if largest / step > MOST_COMPRESSIONS:
         raise ValueError(
             f"expected --step of at least {largest / MOST_COMPRESSIONS:.3g}, for {MOST_COMPRESSIONS} "
@@ -116,20 +86,69 @@ def compression_grid(masks: PyTree, step: float) -> list[float]:
     return powers if math.isclose(powers[-1], largest) else [*powers, largest]
 
 
-def layer_columns(network: Network, state: MemberState, masks: PyTree) -> Row:
-    """What a row says of a mask: each layer's kept weights and size, in order from input to output.
+def sparsities(options: LayerCollapse, network: Network) -> list[float]:
+    """Those of the grid's compressions."""
+    weights = pruning.count_prunable(pruning.full_masks(network.initial(0)[0]))
+    grid = compression_grid(weights, len(network.maker.layers), options.step)
+    return [1 - 10.0**-power for power in grid]
 
-    Args:
-        network: Not looked at.
-        state: The network's weights.
-        masks: Its masks.
-    """
-    del network
-    report = sorted(pruning.layer_report(state.params, masks), key=lambda row: depth_order(row.path))
-    return {f"{KEPT}{row.path}": row.kept for row in report} | {
-        f"{SIZE}{row.path}": row.size for row in report
-    }
 
+def look(network: Network) -> Look:
+    """Each layer's kept weights and size, in order from input to output."""
+
+    def columns(params: Any, masks: Any) -> dict[str, Any]:
+        rows = {row.path: row for row in pruning.layer_report(params, masks)}
+        ordered = [rows[path] for path in network.maker.layers]
+        kept = {f"kept{row.path}": row.kept for row in ordered}
+        return kept | {f"size{row.path}": row.size for row in ordered}
+
+    return columns
+
+
+def figures(results: "Results") -> dict[str, Any]:
+    """What is kept of each layer."""
+    from experiments.report.layers import layers_figure
+
+    return {"layers": layers_figure(results)}
+
+
+def summary(results: "Results", reference: Path | None) -> list[str]:
+    """Critical compressions, the layers that go first, and published fractions beside ours."""
+    from experiments.report import layers, markdown
+    from experiments.report.table import label
+
+    powers = layers.powers(results)
+    rows = []
+    for method in results.methods:
+        critical = ", ".join(f"{power:.2f}" for power in layers.critical_powers(results, method))
+        rows.append([label(method), critical, ", ".join(layers.first_emptied(results, method)) or "none"])
+    lines = [
+        f"# layer_collapse: {results.title}",
+        "",
+        f"Base-10 logarithm of compression; maximal compression N / L is {powers[-1]:.3f}. Critical: the "
+        "highest of the grid up to which no layer is empty.",
+        "",
+        *markdown.table(["method", "critical, a seed each", "first emptied layers"], rows),
+    ]
+    return lines + (layers.beside(reference, results) if reference is not None else [])
+
+
+def check_reference(path: Path, settings: dict[str, Any]) -> None:
+    """Raises a ValueError if a file has no fractions of compressions."""
+    from experiments.report.layers import COLUMNS
+    from experiments.report.reference_table import read_table
+
+    read_table(path, COLUMNS)
+
+
+EXPERIMENT = Experiment(
+    options=LayerCollapse,
+    help=__doc__,
+    prepare=looking(sparsities, look),
+    figures=figures,
+    summary=summary,
+    check_reference=check_reference,
+)
 
 if __name__ == "__main__":
-    main()
+    main(EXPERIMENT)

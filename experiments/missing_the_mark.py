@@ -7,242 +7,233 @@ Expected: the first in two minutes on 2 CPU cores, digits with LeNet-300-100 (it
 docs/results/missing-the-mark-digits); the second, with all of the recipe's 16 epochs, in hours.
 Interrupted, the same command goes on where it was; finished, it prints the stored summary.
 
-All members of a seed share initial weights and data order. A static mask is data, so every method,
-ablation, pruning step, sparsity and seed is a member of one compiled program; K-starts' searches and
-dissipating gradients are two more.
+All networks of a seed share initial weights and data order. A static mask is data, so every method,
+ablation, pruning step, sparsity and seed is a member of one compiled program.
 
-- Methods at initialization see the initial weights and 10 examples a class. With ``--steps`` they also
-  prune the same network at later steps of its training, which then goes on.
-- ``magnitude-after-training`` prunes the trained network by magnitude, in one shot, and trains it again
-  with the whole schedule (learning-rate rewinding), in the same order of the data, without its old
-  momentum. ``lottery-ticket-rewinding`` puts the same mask on the network of an early step, its momentum
-  included, and goes on from there.
-- ``shuffle`` permutes each layer's mask, ``reinit`` trains other initial weights under the same mask
-  (from step 0), ``invert`` keeps the other end of the ranking.
+- Methods at initialization see the initial weights and 10 examples a class. With --steps they also prune
+  the same network at later steps of its training, which then goes on.
+- magnitude-after-training prunes the trained network by magnitude, in one shot, and trains it again with
+  the whole schedule (learning-rate rewinding), in the same order of the data, without its old momentum.
+  lottery-ticket-rewinding puts the same mask on the network of an early step, its momentum included, and
+  goes on from there.
+- shuffle permutes each layer's mask, reinit trains other initial weights under the same mask (from step
+  0), invert keeps the other end of the ranking.
 
 Source: Frankle et al. 2021 (arXiv 2009.08576); K-starts and dissipating gradients: Haroon 2022
 (arXiv 2209.02201).
 """
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import jax
+import tyro
 
-import pruning
-from experiments.compare_search import fitted, winner
-from experiments.engine.options import run_command, run_in_folder
-from experiments.engine.run_folder import RunFolder
-from experiments.engine.snapshots import Snapshots
-from experiments.engine.stages import NamedMember, Stage, run_stage
-from experiments.mark_masks import MaskMaker
-from experiments.mark_options import MissingTheMark
-from experiments.mark_plan import Plan
-from experiments.mark_published import read_accuracies
-from experiments.mark_report import write_results
-from experiments.mark_states import StartingStates, snapshot_name
-from experiments.programs import (
-    dissipating_to,
-    held_masks,
-    held_random_masks,
-    observe_fitness,
-    param_shapes,
+from experiments.engine.experiment import Experiment, main, training
+from experiments.methods.registry import METHODS, check_methods, to_sparsities
+from experiments.methods.scored import ABLATIONS
+from experiments.options.checks import check_file, check_names, check_sparsities
+from experiments.options.options import own_first
+from experiments.options.training import Grid, GridOptions
+
+if TYPE_CHECKING:
+    from experiments.report.findings import Finding
+    from experiments.report.table import Results
+
+EARLY = ("magnitude", "snip", "grasp", "synflow")  # what the paper calls early pruning
+AFTER = ("magnitude-after-training", "lottery-ticket-rewinding")
+FIRST_SYSTEM = ("k-starts", "dissipating-gradients")
+DEFAULT_METHODS = (
+    "random",
+    "magnitude",
+    "snip",
+    "grasp",
+    "grasp-absolute",
+    "synflow",
+    *FIRST_SYSTEM,
+    *AFTER,
 )
-from train.data import Dataset
-from train.devices import dataset_on_every_device
-from train.population import MemberState, Population, stack_members
-from train.progress import training_progress
-from train.recipes import build_model
 
 
-def main() -> None:
-    """Runs the assessment that the command line asks for."""
-    run_command(MissingTheMark, run, __doc__)
+@own_first
+@dataclass(frozen=True, kw_only=True)
+class MissingTheMark(GridOptions):
+    """Assess methods that prune at initialization, their ablations, and baselines after training."""
 
+    experiment = "missing_the_mark"
+    # Published accuracies decide no mask, only what the summary says.
+    without_effect = (*GridOptions.without_effect, "reference")
 
-def run(config: MissingTheMark) -> Path:
-    """Trains what is not trained yet, writes the results and prints the summary.
+    methods: Annotated[
+        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
+    ] = DEFAULT_METHODS
+    ablations: tuple[str, ...] = ABLATIONS
+    """sanity checks of methods that score; of baselines after training, shuffle and reinit alone"""
+    sparsities: tuple[float, ...] = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
+    """fractions of the prunable weights to remove; by default 1 - 0.8^n"""
+    seeds: int = 2
+    """independent repetitions: initial weights, data order, examples that are scored"""
+    steps: tuple[int, ...] | None = None
+    """steps after initialization at which methods prune as well; by default the end of the first epoch,
+    a quarter and half of the training"""
+    step_sparsities: tuple[float, ...] | None = None
+    """sparsities for --steps; by default those of --sparsities nearest to 0.9 and to 0.97"""
+    reference: Path | None = None
+    """a CSV of published accuracies (network, dataset, method, ...) to set beside"""
 
-    Args:
-        config: What to assess.
-
-    Returns:
-        The output folder.
-
-    Raises:
-        ValueError: If the data set, the output folder or the config is no good.
-    """
-
-    def prepare() -> Callable[[RunFolder], None]:
-        published = config.reference and read_accuracies(
-            config.reference, model=config.model, dataset=config.dataset
-        )
-        run = Run(config, config.load())
-
-        def fill(folder: RunFolder) -> None:
-            run.train(folder)
-            steps = run.static.steps_per_epoch
-            write_results(config.dataset, config.model, run.plan, steps, published, folder)
-
-        return fill
-
-    return run_in_folder(config, prepare, rewrite=config.reference is not None)
-
-
-class Run:
-    """The programs of one assessment, and the stages in which they train its members."""
-
-    def __init__(self, config: MissingTheMark, dataset: Dataset) -> None:
-        """Puts the data on the device.
-
-        Args:
-            config: What to assess.
-            dataset: What is learned.
-
-        Raises:
-            ValueError: If a pruning step lies outside the training.
-        """
-        recipe = config.resolved_recipe()
-        steps = recipe.steps_per_epoch(len(dataset.train.labels) - recipe.validation_examples)
-        self.config, self.plan = config, config.plan(steps)
-        self.model = build_model(config.model, recipe, num_classes=dataset.num_classes)
-        shapes = param_shapes(self.model, dataset)
-        self.dataset = dataset_on_every_device(dataset, config.mesh())
-        last = config.search_epochs * steps
-        self.static = self._population(held_masks(shapes))
-        self.search = self._population(held_random_masks(shapes, first=last - steps + 1, last=last))
-        self.dissipating = self._population(dissipating_to(shapes, check_every=steps))
-        # Scores are computed in full precision, from examples that are trained on.
-        exact = dataclasses.replace(recipe, compute_dtype="float32")
-        self.maker = MaskMaker(
-            build_model(config.model, exact, num_classes=dataset.num_classes),
-            dataclasses.replace(dataset, train=self.static.train_split),
-            recipe,
-        )
-
-    def train(self, folder: RunFolder) -> None:
-        """Trains all that is not trained yet, in the order in which stages need each other.
-
-        Args:
-            folder: Where finished members and the dense networks' snapshots are kept.
-
-        Raises:
-            ValueError: If snapshots of finished dense networks are gone.
-        """
-        plan, epochs = self.plan, self.plan.recipe.epochs
-        dense = plan.dense()
-        template = jax.eval_shape(self.static.start, stack_members([dense[0].member]))
-        snapshots = Snapshots(folder, template)
-        stops = sorted({*plan.steps, plan.rewind_step, epochs * self.static.steps_per_epoch} - {0})
-        for named in dense:
-            name = snapshot_name(named.columns["seed"])
-            if named.name in folder.done() and not all(snapshots.has(name, stop) for stop in stops):
-                raise ValueError(
-                    f"the snapshots of {name} are gone from {folder.path}: start over with --fresh"
-                )
-
-        def keep(named: NamedMember, step: int, state: MemberState) -> None:
-            snapshots.save(snapshot_name(named.columns["seed"]), step, state)
-
-        observe = {epochs: observe_layers}
-        first = [
-            Stage(
-                name="dense",
-                population=self.static,
-                members=dense,
-                epochs=epochs,
-                stops=stops,
-                at_stop=keep,
-                observe=observe,
-            ),
-            Stage(
-                name="searches",
-                population=self.search,
-                members=plan.searches(),
-                epochs=plan.search_epochs,
-                observe={plan.search_epochs: observe_fitness},
-            ),
-            Stage(
-                name="dissipation",
-                population=self.dissipating,
-                members=plan.dissipating(),
-                epochs=epochs,
-                observe=observe,
-            ),
-        ]
-        states = StartingStates(
-            plan,
-            self.static,
-            self.maker,
-            snapshots,
-            lambda: winners(folder, plan),
-        )
-
-        def static(name: str, members: list[NamedMember], step: int) -> Stage:
-            return Stage(
-                name=name,
-                population=self.static,
-                members=members,
-                epochs=epochs,
-                first_step=step,
-                start=states.state,
-                observe=observe,
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        super().__post_init__()
+        if self.ablations:
+            ablations = {ablation for method in METHODS.values() for ablation in method.ablations}
+            check_names("ablations", self.ablations, sorted(ablations))
+        if self.step_sparsities is not None:
+            check_sparsities(self, "step_sparsities")
+        if not set(self.step_sparsities or ()) <= set(self.sparsities):
+            raise ValueError(
+                f"expected --step-sparsities among --sparsities, got {self.step_sparsities}: what is "
+                "pruned later is compared with what is pruned at initialization"
             )
+        check_file(self, "reference")
+        check_methods(self, self.methods, to_sparsities())
 
-        later = [
-            static("static masks", plan.at_start(), 0),
-            static("rewound", plan.rewound(), plan.rewind_step),
-            *(static(f"pruned at {step}", plan.pruned_at(step), step) for step in plan.steps),
-        ]
-        with training_progress(sum(stage.member_epochs for stage in (*first, *later))) as progress:
-            for stage in (*first, *later):
-                run_stage(stage, folder, progress, chunk_size=self.config.chunk_size)
-        counts = {"static masks": self.static, "searches": self.search, "dissipation": self.dissipating}
-        compiled = ", ".join(f"{name} {program.compilations}" for name, program in counts.items())
-        print(f"training programs compiled: {compiled}")
-
-    def _population(self, method: Any) -> Population:
-        return Population(
-            model=self.model,
-            dataset=self.dataset,
-            recipe=self.config.resolved_recipe(),
-            method=method,
-            mesh=self.config.mesh(),
-        )
+    def grid(self) -> Grid:
+        """Where methods are asked for networks."""
+        return Grid(self.sparsities, self.ablations, self.steps, self.step_sparsities)
 
 
-def winners(folder: RunFolder, plan: Plan) -> dict[tuple[int, float], int]:
-    """The candidate of the highest combined fitness of each search.
+def figures(results: "Results") -> dict[str, Any]:
+    """Accuracies, ablations, and the steps at which networks are pruned."""
+    from experiments.report import ablations, accuracy, steps  # plotting is imported where it is used
 
-    Args:
-        folder: With the searches finished.
-        plan: What was searched.
+    if len(results.sparsities) == 1:
+        found = {"accuracy": ablations.seeds_figure(results)}
+    else:
+        found = {"accuracy": accuracy.accuracy_figure(results, baseline="random")}
+        if results.settings["ablations"]:
+            found["ablations"] = ablations.ablations_figure(results)
+    if steps.pruning_steps(results):
+        found["steps"] = steps.steps_figure(results)
+    return found
 
-    Returns:
-        (seed, sparsity) -> the candidate.
-    """
-    searches = fitted(folder.rows(), "search", plan.search_epochs)
-    return {key: winner(found, "combined") for key, found in searches}
+
+def summary(results: "Results", reference: Path | None) -> list[str]:
+    """The accuracies, the paper's findings, published numbers beside ours, and emptied layers."""
+    from experiments.report import findings, markdown, published
+    from experiments.report.paired import percent_cell
+
+    spe = results.facts["steps_per_epoch"]
+    first_system = list(of_the_first_system(results))
+    the_papers = list(of_the_paper(results))
+    lines = [
+        f"# missing_the_mark: {results.title}",
+        "",
+        "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
+        f"{percent_cell(results.dense())}. An epoch is {spe} steps{''.join(_of_methods(results))}.",
+        "",
+        *markdown.accuracies(results, results.methods),
+        "",
+        "## The paper's findings, in this run",
+        "",
+        "Differences in accuracy points (ours minus theirs, ablated minus not), paired by seed and "
+        "averaged over the sparsities of a band, with 95 % intervals over seeds, not corrected for their "
+        f'number. "Hardly hurts" means by less than {100 * findings.MARGIN:g} points, for the whole '
+        "interval.",
+        "",
+        *(
+            findings.findings_table(the_papers, results)
+            if the_papers
+            else ["No method here takes part in any."]
+        ),
+    ]
+    if first_system:
+        lines += ["", "## K-starts and dissipating gradients on the same grid", ""]
+        lines += findings.findings_table(first_system, results)
+    if reference is not None:
+        lines += published.beside(reference, results)
+    lines += ["", "## Emptied layers", "", *(markdown.emptied_layers(results) or ["None."])]
+    return lines + markdown.diverged(results)
 
 
-@jax.jit
-def observe_layers(states: MemberState) -> dict[str, jax.Array]:
-    """How many weights each layer keeps, shape (N,) each.
+def of_the_paper(results: "Results") -> "Iterator[Finding]":
+    """The paper's findings (sections 4 to 6) for which the run has the methods."""
+    from experiments.report.findings import Finding, above, below, better, changed, hardly_below
+    from experiments.report.paired import differences
+    from experiments.report.steps import pruning_steps
+    from experiments.report.table import label
 
-    Args:
-        states: States with masks, leading axis N.
+    early = [method for method in EARLY if results.has(method)]
+    late = [method for method in AFTER if results.has(method)]
+    if results.has("random"):
+        for method in early:
+            yield better(results, method, "random")
+    for baseline in late:
+        for method in early:
+            yield better(results, baseline, method)
+    for ablation in ("shuffle", "reinit"):
+        if ablation in results.settings["ablations"]:
+            for method in early:
+                yield changed(results, method, ablation, "hardly hurts", hardly_below)
+            for method in late:
+                yield changed(results, method, ablation, "hurts", below)
+    if "invert" in results.settings["ablations"]:
+        for method, says, holds in (
+            ("magnitude", "hurts", below),
+            ("snip", "hurts", below),
+            ("grasp", "hardly hurts", hardly_below),
+        ):
+            if results.has(method):
+                yield changed(results, method, "invert", says, holds)
+    if results.has("grasp", "grasp-absolute"):
+        yield better(results, "grasp-absolute", "grasp")
+    for step in pruning_steps(results):
+        for method in early:
+            gaps = differences(results.accuracy(method, step=step), results.accuracy(method))
+            name = label(method)
+            yield Finding(f"{name} at step {step} beats {name} at initialization", gaps, above)
 
-    Returns:
-        ``kept`` and the layer's path -> the count.
-    """
-    masks = pruning.get_masks(states.opt_state)
-    return {
-        f"kept{jax.tree_util.keystr(path)}": mask.reshape(len(mask), -1).sum(axis=1)
-        for path, mask in jax.tree_util.tree_leaves_with_path(masks)
+
+def of_the_first_system(results: "Results") -> "Iterator[Finding]":
+    """Where K-starts and dissipating gradients stand on the same grid; not of the paper."""
+    from experiments.report.findings import better
+
+    others = ("random", "magnitude", "snip", "grasp-absolute", "synflow", *AFTER)
+    for method in (method for method in FIRST_SYSTEM if results.has(method)):
+        for other in (other for other in others if results.has(other)):
+            yield better(results, method, other)
+
+
+def _of_methods(results: "Results") -> list[str]:
+    """What is to be known of some methods' runs, where they are assessed."""
+    from experiments.report.table import counted
+
+    settings = results.settings
+    search, prune = settings["search_epochs"], settings["prune_epochs"]
+    after = [results.of(m)["pruned_at_step"] for m in results.methods if m == AFTER[1]]
+    says = {
+        AFTER[1]: f"lottery tickets are rewound to step {after[0].max()}" if after else "",
+        "k-starts": f"K-starts has k = {settings['k']} and chooses after {counted(search, 'epoch')}",
+        "dissipating-gradients": f"gradients dissipate in the first {counted(prune, 'epoch')}",
     }
+    return [f"; {text}" for method, text in says.items() if results.has(method)]
 
+
+def check_reference(path: Path, settings: dict[str, Any]) -> None:
+    """Raises a ValueError if a file has no accuracies of this network and data set."""
+    from experiments.report.published import read_accuracies
+
+    read_accuracies(path, model=settings["model"], dataset=settings["dataset"])
+
+
+EXPERIMENT = Experiment(
+    options=MissingTheMark,
+    help=__doc__,
+    prepare=training(),
+    figures=figures,
+    summary=summary,
+    check_reference=check_reference,
+)
 
 if __name__ == "__main__":
-    main()
+    main(EXPERIMENT)

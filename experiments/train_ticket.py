@@ -16,16 +16,17 @@ import jax.numpy as jnp
 import tyro
 
 import pruning
-from experiments.engine.option_checks import check_stored
-from experiments.engine.options import run_command
-from experiments.engine.snapshots import read_snapshot
-from experiments.programs import begun_at, held_masks, param_shapes
-from experiments.ticket_file import Ticket, read_ticket
-from experiments.ticket_plan import ticket_keys
-from train.capacity import members_that_fit
-from train.data import Dataset, load_dataset
-from train.devices import device_mesh
-from train.population import Member, Population, stack_members
+from experiments.engine.experiment import run_command
+from experiments.engine.snapshots import read_weights
+from experiments.engine.ticket_file import Ticket, read_ticket
+from experiments.methods.programs import held_masks
+from experiments.methods.seeds import seed_keys
+from experiments.options.checks import check_stored
+from train.data.datasets import Dataset, load_dataset
+from train.models import param_shapes
+from train.populations.capacity import members_that_fit
+from train.populations.devices import device_mesh
+from train.populations.population import Member, Population, stack_members
 from train.recipes import build_model
 
 _LARGEST_BATCH = 4096  # of a data set that has fewer examples
@@ -53,13 +54,7 @@ def main() -> None:
 
 
 def run(config: TrainTicket) -> float:
-    """Trains the ticket and prints its final test accuracy.
-
-    Args:
-        config: Which ticket.
-
-    Returns:
-        The accuracy, a fraction.
+    """Trains the ticket, prints its final test accuracy, and returns it as a fraction.
 
     Raises:
         ValueError: If a file is missing or is none of a ticket, or the data set cannot be read.
@@ -76,14 +71,14 @@ def run(config: TrainTicket) -> float:
         raise ValueError(f"the ticket {config.ticket} cannot be trained here: {error}") from error
     _check_fits(config.ticket, ticket, dataset)
     model = build_model(ticket.model, recipe, num_classes=dataset.num_classes)
-    shapes = param_shapes(model, dataset)
+    shapes = param_shapes(model, dataset.train.images.shape[1:])
     masks = pruning.load_masks(config.ticket, shapes)
     if jax.tree.structure(masks) != jax.tree.structure(pruning.full_masks(shapes)):
         raise ValueError(f"the ticket {config.ticket} lacks the mask of a layer of {ticket.model}")
     population = Population(
         model=model, dataset=dataset, recipe=recipe, method=held_masks(shapes), mesh=mesh
     )
-    keys = ticket_keys(ticket.seed)
+    keys = seed_keys(ticket.seed)
     rate, decay = jnp.float32(recipe.learning_rate), jnp.float32(recipe.weight_decay)
     member = Member(keys.init, keys.order, rate, decay, ())
     # As many as in the search, so that an accelerator computes in the same shapes; one of them counts.
@@ -95,8 +90,9 @@ def run(config: TrainTicket) -> float:
     members = stack_members([member] * count)
     template = jax.tree.map(lambda leaf: leaf[0], population.start(members))
     folder = config.ticket.resolve().parent.parent
-    weights = read_snapshot(folder, start.snapshot, start.snapshot_step, template)
-    states = stack_members([begun_at(template, weights, start.step, masks)] * count)
+    params, stats = read_weights(folder, start.snapshot, start.snapshot_step, template)
+    state = population.begin(member, params, stats, masks=masks, step=start.step)
+    states = stack_members([state] * count)
     accuracy = float("nan")
     for result in population.train(members, states=states, first_step=start.step, size=1):
         accuracy = float(result.metrics["test_accuracy"][0])

@@ -6,18 +6,14 @@ Pure functions over any pytree of params and optax transformations; nothing here
 knows a network. See https://arxiv.org/abs/2209.02201 for the first system.
 """
 
-from pruning.ablation import invert_scores, reinitialise, shuffle_masks
-from pruning.allocation import (
-    erdos_renyi,
-    erdos_renyi_kernel,
-    ideal_gas_quotas,
-    layer_sparsities,
-    smart_ratios,
-    uniform,
-)
-from pruning.artifacts import load_masks, load_metadata, save_masks
-from pruning.connectivity import collapsed_layers, dead_units, effective_masks
-from pruning.continuous import (
+from pruning.allocations.erdos_renyi import erdos_renyi, erdos_renyi_kernel
+from pruning.allocations.ideal_gas_quotas import ideal_gas_quotas
+from pruning.allocations.layer_sparsities import layer_sparsities
+from pruning.allocations.smart_ratios import smart_ratios
+from pruning.allocations.uniform import uniform
+from pruning.connectivity.effective import collapsed_layers, dead_units, effective_masks
+from pruning.connectivity.network_report import NetworkRow, network_report
+from pruning.gates.continuous import (
     apply_soft_masks,
     gate_penalty,
     initial_gates,
@@ -26,28 +22,17 @@ from pruning.continuous import (
     soft_masks,
     ticket_masks,
 )
-from pruning.counting import cubic_sparsities, exponential_sparsities, pruned_count
-from pruning.dissipation import DissipateState, dissipate, dissipate_settled, dissipate_to
-from pruning.elimination import successive_elimination
-from pruning.evolution import crossover_masks, evolve_masks, mutate_masks
-from pruning.gate_training import SoftMasked, soft_masked_optimizer, temperature_schedule
-from pruning.gradual import GradualMagnitudeState, gradual_magnitude
-from pruning.iterative import iterative_masks
-from pruning.kstarts import (
-    KStarts,
-    add_standardised,
-    candidate_masks,
-    combined_fitness,
-    fittest,
-    gradient_fitness,
-    k_starts,
-    train_candidates,
-    weight_fitness,
-)
-from pruning.layout import Axes, equinox_layout, flax_layout, stacked_layout
-from pruning.leaves import prunable, prunable_by_shape, prunable_except, prunable_under
-from pruning.lottery import prune_remaining, prune_remaining_by_layer
-from pruning.masks import (
+from pruning.gates.supermask import rescaled_masks, sampled_masks
+from pruning.gates.training import SoftMasked, soft_masked_optimizer, temperature_schedule
+from pruning.masks.ablation import invert_scores, reinitialise, shuffle_masks
+from pruning.masks.counting import cubic_sparsities, exponential_sparsities, pruned_count
+from pruning.masks.iterative import iterative_masks
+from pruning.masks.lottery import prune_remaining, prune_remaining_by_layer
+from pruning.masks.rankable import check_rankable
+from pruning.masks.reading import get_masks, set_masks
+from pruning.masks.saving import load_masks, load_metadata, save_masks
+from pruning.masks.selection import global_masks, layerwise_masks
+from pruning.masks.tree import (
     LayerRow,
     apply_masks,
     check_masks,
@@ -58,29 +43,33 @@ from pruning.masks import (
     layer_report,
     sparsity,
 )
-from pruning.network_report import NetworkRow, network_report
-from pruning.outermost import hold_outside
-from pruning.rankable import check_rankable
-from pruning.reading_masks import get_masks, set_masks
-from pruning.scores import (
-    displacement_scores,
-    magnitude_increase_scores,
-    magnitude_scores,
-    movement_scores,
-    random_masks,
-    random_scores,
+from pruning.scores.magnitude import magnitude_scores
+from pruning.scores.movement import displacement_scores, magnitude_increase_scores, movement_scores
+from pruning.scores.random import random_masks, random_scores
+from pruning.scores.sensitivity import force_scores, grasp_absolute_scores, grasp_scores, snip_scores
+from pruning.scores.synflow import synflow_scores
+from pruning.search.elimination import successive_elimination
+from pruning.search.evolution import crossover_masks, evolve_masks, mutate_masks
+from pruning.search.fitness import add_standardised, combined_fitness, gradient_fitness, weight_fitness
+from pruning.search.kstarts import (
+    KStarts,
+    candidate_masks,
+    fittest,
+    fittest_candidate,
+    k_starts,
+    train_candidates,
 )
-from pruning.selection import global_masks, layerwise_masks
-from pruning.sensitivity import force_scores, grasp_absolute_scores, grasp_scores, snip_scores
-from pruning.supermask import rescaled_masks, sampled_masks
-from pruning.synflow import synflow_scores
-from pruning.transforms import (
+from pruning.transforms.accumulate import (
     AccumulateGradientsState,
-    HoldMasksState,
     accumulate_gradients,
     accumulate_signed_gradients,
-    hold_masks,
 )
+from pruning.transforms.dissipate import DissipateState, dissipate, dissipate_settled, dissipate_to
+from pruning.transforms.gradual import GradualMagnitudeState, gradual_magnitude
+from pruning.transforms.hold import HoldMasksState, hold_masks
+from pruning.transforms.hold_outside import hold_outside
+from pruning.trees.layout import Axes, equinox_layout, flax_layout, stacked_layout
+from pruning.trees.leaves import prunable, prunable_by_shape, prunable_except, prunable_under
 
 __all__ = [
     "AccumulateGradientsState",
@@ -118,6 +107,7 @@ __all__ = [
     "evolve_masks",
     "exponential_sparsities",
     "fittest",
+    "fittest_candidate",
     "flax_layout",
     "force_scores",
     "full_masks",

@@ -1,17 +1,47 @@
-"""The code in the guides runs: the blocks of a page one after the other, as it says."""
+"""The code in the guides runs, and the guide to the library knows every public name."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+import pruning
+from experiments.methods.__main__ import methods_page
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["nnx.md", "optimizers.md"])
+def python_blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+PAGES = [page for page in sorted(DOCS.rglob("*.md")) if python_blocks(page)]
+
+
+def test_these_guides_have_code():
+    assert {page.name for page in PAGES} >= {
+        "library.md",
+        "migrating.md",
+        "nnx.md",
+        "optimizers.md",
+        "own-study.md",
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page):
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
-    assert blocks
+    """The blocks of a page one after the other, as it says."""
     names = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), names)
+    for block in python_blocks(page):
+        exec(compile(block, page.name, "exec"), names)
+
+
+def test_every_public_name_is_in_the_guide_to_the_library():
+    mentioned = set(re.findall(r"`(\w+)`", (DOCS / "library.md").read_text()))
+    assert set(pruning.__all__) <= mentioned
+
+
+def test_the_page_of_methods_is_made_from_the_registry():
+    assert (DOCS / "methods.md").read_text() == methods_page(), (
+        "python -m experiments.methods > docs/methods.md"
+    )

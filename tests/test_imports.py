@@ -11,6 +11,20 @@ ROOT = Path(__file__).parents[1]
 PRUNING = {"jax", "numpy", "optax", "pruning", "safetensors", *sys.stdlib_module_names}
 
 
+# The folders of the library in layers, from the ground up.
+LAYERS = [
+    {"files", "trees"},
+    {"masks"},
+    {"allocations", "connectivity", "gates"},
+    {"scores"},
+    {"search", "transforms"},
+]
+
+
+# Those of the experiments; above them stand the experiments, which never import each other, and commands.
+FLOORS = ["options", "methods", "report", "engine"]
+
+
 def files(folder):
     return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
 
@@ -37,6 +51,36 @@ def test_there_are_files_to_look_at():
 @pytest.mark.parametrize("path", cases("pruning"))
 def test_pruning_imports_its_dependencies_alone(path):
     assert set(imports(path)) <= PRUNING
+
+
+def library_folders(path):
+    """The folders of the library from which a file imports, beside its own."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    names = [module.split(".") for module in modules if module.startswith("pruning.")]
+    return {name[1] for name in names} - {path.parent.name}
+
+
+def test_every_folder_of_the_library_has_a_layer():
+    folders = {path.parent.name for path in files("pruning")} - {"pruning"}
+    assert folders == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", [case for case in cases("pruning") if case.id.count("/") > 1])
+def test_the_folders_of_the_library_form_layers(path):
+    """A folder may import from the layers below it; the folders of one layer do not know each other."""
+    level = next(level for level, layer in enumerate(LAYERS) if path.parent.name in layer)
+    assert library_folders(path) <= set().union(*LAYERS[:level])
+
+
+@pytest.mark.parametrize("path", [case for case in cases("experiments") if "__main__" not in case.id])
+def test_the_folders_of_the_experiments_are_floors(path):
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    names = [module.split(".")[1] for module in modules if module.startswith("experiments.")]
+    own = path.relative_to(ROOT / "experiments").parts[0]
+    below = FLOORS[: FLOORS.index(own)] if own in FLOORS else FLOORS
+    assert set(names) <= {own, *below}
 
 
 @pytest.mark.parametrize("path", cases("pruning", "train"))

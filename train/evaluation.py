@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from train.data import Split
+from train.data.datasets import Split
 
 PyTree = Any
 EVALUATION_BATCH = 1000
@@ -23,8 +23,6 @@ def apply_model(
     """Runs a model.
 
     Args:
-        model: As in ``Population``.
-        params: Its params.
         batch_stats: Its running statistics; empty where it has none.
         images: Normalised, shape (B, H, W, C).
         train: Whether batches are normalised by their own statistics, which also moves the running
@@ -63,13 +61,9 @@ def add_batch(
 
     Args:
         logits: From uint8 images, shape (B, H, W, C), to logits.
-        totals: Before it.
         images: Uint8.
         labels: Int32, (B,).
         counted: Bool, (B,): which images count; the others fill up the batch.
-
-    Returns:
-        The totals after it.
     """
     found = logits(images)
     loss = jnp.sum(jnp.where(counted, cross_entropy(found, labels), 0))
@@ -79,9 +73,6 @@ def add_batch(
 
 def evaluation_batches(size: int) -> tuple[np.ndarray, np.ndarray]:
     """The batches in which a split is evaluated.
-
-    Args:
-        size: Images in it.
 
     Returns:
         The places of each batch's images, (batches, B), and which of them count: what fills up the last
@@ -97,7 +88,6 @@ def evaluate(logits: Callable[[Any], jax.Array], split: Split) -> tuple[jax.Arra
 
     Args:
         logits: From uint8 images, shape (B, H, W, C), to logits.
-        split: Of n images.
 
     Returns:
         The mean cross-entropy and the fraction of images that are classified right.

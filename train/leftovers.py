@@ -6,14 +6,16 @@ from pathlib import Path
 
 import psutil
 
-from pruning.writing import this_writer, writer_of
+from pruning.files.writing import this_writer, writer_of
 
 LONGEST_WRITE = 24 * 3600
 """Seconds. Whether another machine's process lives is not known; its file is left alone for so long."""
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the hidden files of ``pruning.writing`` whose writer is gone; what cannot be removed stays.
+    """Removes hidden files whose writer is gone; what cannot be removed stays.
+
+    They are those of ``pruning.files.writing``.
 
     Args:
         folder: Where files are written; not the folders in it.

@@ -1,11 +1,11 @@
 """How networks are computed on each platform: the one place that chooses, and where a user may override.
 
 The choice changes speed, not numbers, beyond rounding. What decided it is beside each way:
-``train.members`` (members in turn or vmapped), ``train.convolution`` and ``train.batch_norm`` (gradients
-written for XLA:CPU, or the compiler's own). On CPU, 2 cores, jax 0.10.1, November 2026: four LeNet-5
-train 1.6 to 2.2 times as fast in turn as vmapped; a step of a small convolutional network in a loop takes
-12 to 20 times as long with the compiler's own gradients. No accelerator has been measured yet: what is
-chosen there is what is read of them.
+``train.populations.members`` (members in turn or vmapped), ``train.layers.convolution`` and
+``train.layers.batch_norm`` (gradients written for XLA:CPU, or the compiler's own). On CPU, 2 cores, jax
+0.10.1, November 2026: four LeNet-5 train 1.6 to 2.2 times as fast in turn as vmapped; a step of a small
+convolutional network in a loop takes 12 to 20 times as long with the compiler's own gradients. No
+accelerator has been measured yet: what is chosen there is what is read of them.
 
 It is read while JAX traces a program: choose before the first one.
 """
@@ -49,11 +49,7 @@ def lowering() -> Lowering:
 
 @contextmanager
 def lowered(choice: Lowering) -> Iterator[None]:
-    """Computes networks in another way, in programs that are traced within.
-
-    Args:
-        choice: How.
-    """
+    """Computes networks in another way, in programs that are traced within."""
     _overrides.append(choice)
     try:
         yield

@@ -1,8 +1,8 @@
 """Prepares a TFDS image-classification set: `python -m train.prepare NAME --data-dir DIR`.
 
 Run it once, on a machine with network: TFDS downloads the set and writes it to DIR as ArrayRecord
-files, which `train.data.load_dataset` then reads anywhere, without TensorFlow and without network
-(copy the folder). Only this command needs TensorFlow: `pip install 'pruning-at-init[prepare]'`.
+files, which `train.data.datasets.load_dataset` then reads anywhere, without TensorFlow and without
+network (copy the folder). Only this command needs TensorFlow: `pip install 'pruning-at-init[prepare]'`.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tyro
 
-from train import tfds_source
+from train.data import tfds_source
 
 
 def prepare(name: str, *, data_dir: Path | None = None) -> Path:
@@ -48,7 +48,7 @@ def prepare(name: str, *, data_dir: Path | None = None) -> Path:
 
 
 def main(name: tyro.conf.Positional[str], data_dir: Path | None = None) -> None:
-    """Prepares a TFDS image-classification set for `train.data.load_dataset`.
+    """Prepares a TFDS image-classification set for `train.data.datasets.load_dataset`.
 
     Args:
         name: A TFDS name: mnist, cifar10:3.0.2, emnist/letters, ...

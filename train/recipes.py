@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
+from train.lookup import lookup
 from train.models import INITIALIZERS, SCALE_INITIALIZERS, make_model
 
 Mean = tuple[float, ...]
@@ -54,7 +55,7 @@ class Recipe:
         flip: Whether training images are flipped horizontally at random.
         crop_padding: Pixels of zero padding from which training images are cropped at random.
         image_size: Side of the squares that images of different sizes are cropped to, at random where
-            they train (``train.crops``). Images of one size stay as they are.
+            they train (``train.data.crops``). Images of one size stay as they are.
         mean: Per channel, of pixel / 255; None for the data set's own.
         std: Per channel, of pixel / 255; None for the data set's own.
         validation_examples: How many training examples are held out.
@@ -109,14 +110,7 @@ class Recipe:
             raise ValueError(f"expected drop_epochs in rising order, got {self.drop_epochs}")
 
     def of_length(self, epochs: int) -> "Recipe":
-        """The same recipe, longer or shorter: drops and warm-up keep their place in proportion.
-
-        Args:
-            epochs: Length of the run.
-
-        Returns:
-            The recipe.
-        """
+        """The same recipe, longer or shorter: drops and warm-up keep their place in proportion."""
         scaled = tuple(round(epoch * epochs / self.epochs) for epoch in self.drop_epochs)
         warmup = round(self.warmup_epochs * epochs / self.epochs)
         drops = tuple(sorted({epoch for epoch in scaled if epoch > 0}))
@@ -127,35 +121,12 @@ class Recipe:
         return math.ceil(examples / self.batch_size)
 
 
-def lookup(table: dict[str, Any], name: str, what: str) -> Any:
-    """Finds a name that was given on the command line or in a config.
-
-    Args:
-        table: The valid names.
-        name: The one given.
-        what: What the error calls it.
-
-    Returns:
-        The table's entry.
-
-    Raises:
-        ValueError: If there is none; lists the valid names.
-    """
-    if name not in table:
-        raise ValueError(f"unknown {what} {name!r}; the valid names are: {', '.join(table)}")
-    return table[name]
-
-
 def build_model(name: str, recipe: Recipe, *, num_classes: int) -> nn.Module:
     """A model as a recipe initializes and computes it.
 
     Args:
         name: A model's name (``train.models.find_model``).
         recipe: Says how its weights are drawn and in which dtype it computes.
-        num_classes: Number of logits.
-
-    Returns:
-        The Linen module.
 
     Raises:
         ValueError: If there is no model of that name.
@@ -175,9 +146,6 @@ def recipe_from(fields: Mapping[str, Any]) -> Recipe:
     Args:
         fields: By name; lists stand for tuples.
 
-    Returns:
-        The recipe.
-
     Raises:
         ValueError: If a field is unknown, missing or wrong.
     """
@@ -192,9 +160,7 @@ def make_schedule(recipe: Recipe, learning_rate: Any, steps_per_epoch: int) -> o
     """The learning rate of every step: linear warm-up, then a piecewise constant.
 
     Args:
-        recipe: Says when it changes.
         learning_rate: Its first value after warm-up; may be traced.
-        steps_per_epoch: From epochs to steps.
 
     Returns:
         ``schedule(step)``, steps counting from 0.
@@ -217,13 +183,8 @@ def make_optimizer(
     """The recipe's optimizer, with a member's own learning rate and weight decay.
 
     Args:
-        recipe: Names the optimizer and the schedule.
         learning_rate: Scalar, may be traced.
         weight_decay: Scalar, may be traced.
-        steps_per_epoch: From epochs to steps.
-
-    Returns:
-        An optax transformation.
     """
     schedule = make_schedule(recipe, learning_rate, steps_per_epoch)
     return lookup(OPTIMIZERS, recipe.optimizer, "optimizer")(recipe, schedule, weight_decay)
@@ -231,10 +192,6 @@ def make_optimizer(
 
 def with_schedules_at(opt_state: Any, step: Any) -> Any:
     """A new optimizer state, of ``make_optimizer`` or a chain with it, whose schedule is at a later step.
-
-    Args:
-        opt_state: From ``init``.
-        step: Training steps before.
 
     Returns:
         The state; momentum and moments, and their own counts, are as new.
@@ -353,9 +310,6 @@ RECIPES: dict[str, Recipe] = {
 
 def default_recipe(dataset: str) -> str:
     """The recipe that fits a data set, for a command line that names none.
-
-    Args:
-        dataset: The data set's name.
 
     Returns:
         A name in ``RECIPES``: that of digits, CIFAR, TinyImageNet or ImageNet, else LeNet's.

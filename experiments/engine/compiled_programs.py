@@ -55,16 +55,11 @@ class CheckedCache:
 
         Args:
             cache: JAX's, which keeps an entry in a file "KEY-cache".
-            path: Its folder.
         """
         self._cache, self._path = cache, Path(path)
 
     def get(self, key: str) -> bytes | None:
-        """An entry as it was put; None if there is none, or it is damaged.
-
-        Args:
-            key: Of the program.
-        """
+        """An entry as it was put; None if there is none, or it is damaged."""
         entry = self._cache.get(key)
         if entry is None:
             return None
@@ -77,12 +72,7 @@ class CheckedCache:
         return None
 
     def put(self, key: str, value: bytes) -> None:
-        """Keeps an entry.
-
-        Args:
-            key: Of the program.
-            value: The program.
-        """
+        """Keeps an entry."""
         self._cache.put(key, value + _end_of(value))
 
 

@@ -43,7 +43,6 @@ def join(
     on one machine need CUDA_VISIBLE_DEVICES, since each takes all that it sees.
 
     Args:
-        coordinator_address: HOST:PORT of the first process.
         num_processes: How many there are; 1 for a process that is alone whatever Slurm says.
         process_id: Which this one is, from 0.
 
@@ -116,14 +115,7 @@ def is_first() -> bool:
 
 
 def share(items: list[Any]) -> list[Any]:
-    """This process's share of a list that is the same in all of them.
-
-    Args:
-        items: All.
-
-    Returns:
-        Every n-th, of n processes.
-    """
+    """This process's share of a list that is the same in all of them."""
     return items[jax.process_index() :: jax.process_count()]
 
 
@@ -136,11 +128,7 @@ def wait_for_all() -> None:
 
 
 def as_first_sees(value: Any) -> Any:
-    """What the first process passes, in all of them: of a shared folder each may see another state.
-
-    Args:
-        value: As JSON can hold it.
-    """
+    """What the first process passes, in all of them: of a shared folder each may see another state."""
     if jax.process_count() == 1:
         return value
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -165,9 +153,6 @@ def _all_alive() -> Iterator[None]:
 def by_first(write: Callable[P, None]) -> Callable[P, None]:
     """Lets the first process do something while the others wait for it.
 
-    Args:
-        write: What to do.
-
     Returns:
         The function for all processes to call.
     """
@@ -182,11 +167,7 @@ def by_first(write: Callable[P, None]) -> Callable[P, None]:
 
 
 def leave(message: str) -> NoReturn:
-    """Ends this process with an error, without waiting for others of the run.
-
-    Args:
-        message: For the user.
-    """
+    """Ends this process with an error, without waiting for others of the run."""
     if _is_joined():
         message = f"process {jax.process_index()}: {message}"
         print(f"error: {message}", file=sys.stderr, flush=True)
@@ -195,11 +176,7 @@ def leave(message: str) -> NoReturn:
 
 
 def leave_silently(code: int) -> NoReturn:
-    """Ends this process, without waiting for others of the run.
-
-    Args:
-        code: The exit status.
-    """
+    """Ends this process, without waiting for others of the run."""
     if _is_joined():
         os._exit(code)  # JAX would wait at the exit for processes that wait for this one.
     sys.exit(code)

@@ -1,31 +1,27 @@
-"""The output folder of a run: its identity, what is finished, and the results.
+"""The output folder of a run: what is finished, and the results.
 
-A run is known by the hash of its settings. Members are stored as they finish, each file whole or not
+Members are stored as they finish, each file whole or not
 at all, so an interrupted run continues and repeats only what was in flight.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import secrets
 import shutil
-import subprocess
-import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from experiments.engine.stored_rows import Row, parquet, read_rows
-from pruning.writing import write_atomically
+from experiments.engine.identity import different_settings, what_runs
+from experiments.methods.spelling import VERSION, row_of_today
+from experiments.report.config import read_config
+from experiments.report.stored_rows import Row, parquet, read_rows
+from pruning.files.writing import write_atomically
 from train.leftovers import remove_leftovers
-from train.recipes import recipe_from
 
-__all__ = ["Row", "RunFolder", "identity", "is_finished", "parquet", "tidy_rows"]
+__all__ = ["Row", "RunFolder", "is_finished", "parquet"]
 
 FOLDERS = ("parts", "snapshots", "tickets", "unfinished")
 FILES = ("config.json", "results.parquet", "summary.md")
@@ -34,12 +30,14 @@ FILES = ("config.json", "results.parquet", "summary.md")
 class RunFolder:
     """A folder with config.json, parts/ (finished members), and the results once all is done."""
 
-    def __init__(self, path: Path, settings: dict[str, Any], *, fresh: bool) -> None:
+    def __init__(
+        self, path: Path, settings: dict[str, Any], unnamed: dict[str, Any], *, fresh: bool
+    ) -> None:
         """Opens the folder of a run, or makes it.
 
         Args:
-            path: The folder.
             settings: Everything that decides the results, as JSON can hold it.
+            unnamed: What an older run had of settings that it does not name; by default as here.
             fresh: Whether to throw away what an earlier run of the same settings has left.
 
         Raises:
@@ -48,9 +46,10 @@ class RunFolder:
         """
         self.path = path
         self.settings = json.loads(json.dumps(settings))
+        self._unnamed = json.loads(json.dumps(unnamed))
         with writing_to(path):
             path.mkdir(parents=True, exist_ok=True)
-            found = self._adopted()
+            found = self._adopted(fresh=fresh)
             self._check_kinds()
         if fresh:
             with writing_to(path):
@@ -76,20 +75,6 @@ class RunFolder:
         for folder in (path, *(path / own for own in FOLDERS)):
             remove_leftovers(folder)
 
-    def done(self, epochs: Collection[int] = ()) -> set[str]:
-        """The ids of the members that are finished.
-
-        Args:
-            epochs: Of which a member that was trained must have a row.
-        """
-        found: dict[str, set[int]] = {}
-        untrained = set()
-        for row in self.rows():
-            found.setdefault(row["member"], set()).add(row["epoch"])
-            if row.get("untrained_because"):
-                untrained.add(row["member"])
-        return {member for member, has in found.items() if has.issuperset(epochs)} | untrained
-
     def rows(self) -> list[Row]:
         """All rows of finished members, in the order of the files' names; a member counts once."""
         found: dict[tuple[str, int], Row] = {}
@@ -101,7 +86,8 @@ class RunFolder:
                         raise ValueError(
                             f"cannot be read (it has a row of member {member!r}, epoch {epoch!r})"
                         )
-                    found.setdefault((member, epoch), row)
+                    row = row_of_today(row, self.settings["experiment"])
+                    found.setdefault((row["member"], epoch), row)
             except ValueError as error:
                 self.check_not_started_over()
                 raise ValueError(
@@ -148,10 +134,6 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> None:
         """Writes a file of the folder, whole or not at all.
 
-        Args:
-            name: Its path in the folder.
-            content: Text or bytes.
-
         Raises:
             ValueError: If the folder cannot be written.
         """
@@ -185,7 +167,7 @@ class RunFolder:
                 f"{path} is {what} and should be a file: delete it, and the same command goes on"
             )
 
-    def _adopted(self) -> dict[str, Any] | None:
+    def _adopted(self, *, fresh: bool) -> dict[str, Any] | None:
         """The config of the run that the folder holds, if it is this one; None for an empty folder."""
         path = self.path / "config.json"
         if not os.path.lexists(path):
@@ -197,40 +179,19 @@ class RunFolder:
                 )
             return None
         self._check_file(path.name)
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(config.get("run_by", []), list):
-                raise TypeError("run_by is no list")
-            there, here = _flat(_of_today(config["settings"])), _flat(self.settings)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"{path} is not a run's config ({error!r}): choose another folder with --out-dir"
-            ) from error
-        differences = "; ".join(
-            f"{key}: there {there.get(key)!r}, here {here.get(key)!r}"
-            for key in sorted(there.keys() | here.keys())
-            if there.get(key) != here.get(key)
-        )
-        if differences:
-            raise ValueError(
-                f"the output folder {self.path} belongs to a run with other settings "
-                f"({differences}): choose another with --out-dir, or leave it out"
-            )
+        config, found = read_config(path)
+        if fresh and "seed_keys" in self.settings:  # Of what is thrown away they do not matter.
+            found["seed_keys"] = self.settings["seed_keys"]
+        if differences := different_settings(found, self.settings, self._unnamed):
+            raise ValueError(f"the output folder {self.path} {differences}")
         return config
 
     def _config(self, found: dict[str, Any] | None) -> dict[str, Any]:
         """What is run, and by what: a run that others have begun keeps their entry."""
-        packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-        by = {
-            "git_commit": _git_commit(),
-            "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in packages},
-            "devices": [device.device_kind for device in jax.devices()],
-            "cpu_cores": os.cpu_count(),
-        }
-        before = [] if found is None else found.get("run_by", [])
+        by, before = what_runs(), [] if found is None else found.get("run_by", [])
         return {
+            "version": VERSION,
             "settings": self.settings,
-            "identity": identity(self.settings),
             # Who writes the results again from what is stored has not run anything.
             "run_by": before if by in before or _has_summary(self.path) else [*before, by],
         }
@@ -247,22 +208,6 @@ def _remove_folder(path: Path) -> None:
                 raise
 
 
-def tidy_rows(rows: Iterable[Row], head: Row, order: Sequence[str]) -> list[Row]:
-    """The result table: a row per network and epoch, in a fixed order.
-
-    Args:
-        rows: All rows of a run.
-        head: Columns that are the same in all of them.
-        order: The columns by which they are sorted; None counts as 0.
-
-    Returns:
-        The rows.
-    """
-    return sorted(
-        ({**head, **row} for row in rows), key=lambda row: tuple(row[name] or 0 for name in order)
-    )
-
-
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
     """Reports what the file system refuses as what it is to the user: a folder that will not do."""
@@ -276,9 +221,6 @@ def writing_to(path: Path) -> Iterator[None]:
 
 def is_finished(path: Path) -> bool:
     """Whether a folder holds a complete run: the summary is written last, and the results are whole.
-
-    Args:
-        path: The folder.
 
     Returns:
         True if nothing is left to do.
@@ -295,48 +237,3 @@ def _has_summary(path: Path) -> bool:
         return summary.is_file() and bool(summary.read_text(encoding="utf-8").strip())
     except (OSError, ValueError):
         return False
-
-
-def identity(settings: dict[str, Any]) -> str:
-    """A short hash of a run's settings.
-
-    Args:
-        settings: Everything that decides the results, as JSON can hold it.
-
-    Returns:
-        Eight hexadecimal digits.
-    """
-    canonical = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-
-def _of_today(settings: dict[str, Any]) -> dict[str, Any]:
-    """Stored settings; what recipes could not say then has the default that it has now."""
-    if "recipe" not in settings:
-        return settings
-    recipe = dataclasses.asdict(recipe_from(settings["recipe"]))
-    return settings | {"recipe": json.loads(json.dumps(recipe))}
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one dict: ``{"recipe": {"epochs": 3}}`` as ``{"recipe.epochs": 3}``."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        flat |= inner
-    return flat
-
-
-def _git_commit() -> str | None:
-    """The commit of this checkout, "-dirty" if files differ from it, or None outside one."""
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()

@@ -1,10 +1,11 @@
 """Networks in the middle of their training, on disk: from where a later part of a run begins.
 
-A file says whose state it holds and has a checksum (``pruning.sealed``): one that has changed on the
-disk, or lies under another network's name, is refused.
+A file says whose state it holds and has a checksum (``pruning.files.sealed``): one that has changed on
+the disk, or lies under another network's name, is refused.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import jax
 import numpy as np
 
 from experiments.engine.run_folder import RunFolder
-from pruning.sealed import read_metadata, seal, unseal
-from train.population import MemberState
+from pruning.files.sealed import read_metadata, seal, unseal
+from train.populations.population import MemberState
 
 PyTree = Any
 
@@ -26,7 +27,6 @@ class Snapshots:
         """Opens the snapshots of a run.
 
         Args:
-            folder: The run's.
             template: A state of the same structure, or its shapes; stacked or not.
         """
         self._folder = folder
@@ -42,7 +42,6 @@ class Snapshots:
 
         Args:
             name: Of the network; a part of a file's name.
-            step: Training steps taken.
         """
         return self._path(name, step).exists()
 
@@ -51,8 +50,6 @@ class Snapshots:
 
         Args:
             name: Of the network; a part of a file's name.
-            step: Training steps taken.
-            state: With arrays that can be read.
         """
         path = self._path(name, step)
         content = state_file(state, {"network": name, "step": str(step)})
@@ -70,13 +67,7 @@ class Snapshots:
 
 
 def snapshot_file(folder: Path, name: str, step: int) -> Path:
-    """Where a run keeps a snapshot.
-
-    Args:
-        folder: Of the run.
-        name: Of the network.
-        step: Training steps taken.
-    """
+    """Where a run keeps a snapshot."""
     return folder / "snapshots" / f"{name}-step-{step}.safetensors"
 
 
@@ -84,48 +75,65 @@ def read_snapshot(folder: Path, name: str, step: int, template: MemberState) -> 
     """Reads a stored state.
 
     Args:
-        folder: Of the run.
-        name: Of the network.
-        step: Training steps taken.
         template: A state of the same structure, shapes and dtypes, or its shapes.
-
-    Returns:
-        The state.
 
     Raises:
         ValueError: If the file is gone, damaged, or of another network.
     """
+    with _refused(folder, name, step) as path:
+        before, arrays = _read(path, name, step)
+        state = _whole(arrays, template)
+        if before and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(state)):
+            raise ValueError("holds NaN, and has no checksum that would say whether it always did")
+        return state
+
+
+def read_weights(folder: Path, name: str, step: int, template: MemberState) -> tuple[Any, Any]:
+    """Reads params and running statistics of a stored state, also of one with gates beside the params.
+
+    Raises:
+        ValueError: If the file is gone, damaged, or of another network.
+    """
+    weights = (template.params, template.batch_stats)
+    plain = [f".params{n}" for n in _names(weights[0])]
+    stats = [f".batch_stats{n}" for n in _names(weights[1])]
+    with _refused(folder, name, step) as path:
+        _, arrays = _read(path, name, step)
+        gated = [f".params{n}" for n in plain]
+        names = gated if set(gated) <= set(arrays) else plain
+        found = _picked(arrays, weights, [*names, *stats])
+        if any(np.isnan(leaf).any() for leaf in jax.tree.leaves(found)):
+            raise ValueError("holds NaN")
+        return found
+
+
+def _read(path: Path, name: str, step: int) -> tuple[bool, dict[str, np.ndarray]]:
+    """Whether a file is from before there were checksums, and its arrays."""
+    expected = {"network": name, "step": str(step)}
+    # Files from before there were checksums have no metadata at all.
+    before = not read_metadata(path)
+    arrays, found, _ = unseal(path, () if before else expected)
+    if not before and found != expected:
+        raise ValueError(f"is of the network {found['network']} at step {found['step']}")
+    return before, arrays
+
+
+@contextmanager
+def _refused(folder: Path, name: str, step: int) -> Iterator[Path]:
+    """Reports what is wrong with a snapshot, and what to do."""
     path, again = snapshot_file(folder, name, step), "run its search again with --fresh"
     if not path.exists():
         raise ValueError(f"the snapshot {path} is gone: {again}")
-    expected = {"network": name, "step": str(step)}
     try:
-        # Files from before there were checksums have no metadata at all.
-        before = not read_metadata(path)
-        state, found, _ = read_state(path, template, () if before else expected)
-        if before and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(state)):
-            raise ValueError("holds NaN, and has no checksum that would say whether it always did")
+        yield path
     except ValueError as error:
         raise ValueError(
             f"the snapshot {path} is damaged or of another network (it {error}): {again}"
         ) from error
-    if not before and found != expected:
-        raise ValueError(
-            f"the snapshot {path} is of the network {found['network']} at step {found['step']}: {again}"
-        )
-    return state
 
 
 def state_file(state: MemberState, metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file of a state.
-
-    Args:
-        state: With arrays that can be read.
-        metadata: Of the file.
-
-    Returns:
-        Its bytes.
-    """
+    """A safetensors file of a state."""
     arrays = [np.asarray(leaf, order="C") for leaf in jax.tree.leaves(state)]
     return seal(dict(zip(_names(state), arrays, strict=True)), metadata)
 
@@ -136,9 +144,7 @@ def read_state(
     """Reads a file of a state.
 
     Args:
-        path: The file.
         template: A state of the same structure, shapes and dtypes, or its shapes.
-        names: The keys of its metadata.
 
     Returns:
         The state, the metadata, and whether there was a checksum.
@@ -148,19 +154,31 @@ def read_state(
             after its name.
     """
     arrays, metadata, checked = unseal(path, names)
+    return _whole(arrays, template), metadata, checked
+
+
+def _whole(arrays: Mapping[str, np.ndarray], template: Any) -> Any:
+    """A tree of all the arrays; raises a ValueError that goes on after the file's name."""
+    names = _names(template)
+    if set(arrays) != set(names):
+        raise ValueError(f"differs at {sorted(set(arrays) ^ set(names))[:4]}")
+    return _picked(arrays, template, names)
+
+
+def _picked(arrays: Mapping[str, np.ndarray], template: Any, names: Sequence[str]) -> Any:
+    """A tree of the arrays of these names; raises a ValueError that goes on after the file's name."""
     leaves, structure = jax.tree.flatten(template)
-    expected = dict(zip(_names(template), leaves, strict=True))
-    if set(arrays) != set(expected):
-        raise ValueError(f"differs at {sorted(set(arrays) ^ set(expected))[:4]}")
-    for name, leaf in expected.items():
-        found = arrays[name]
+    for name, leaf in zip(names, leaves, strict=True):
+        found = arrays.get(name)
+        if found is None:
+            raise ValueError(f"lacks {name}")
         if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
             raise ValueError(
                 f"holds {found.dtype}{list(found.shape)} at {name}, "
                 f"expected {leaf.dtype}{list(leaf.shape)}"
             )
-    return structure.unflatten([arrays[name] for name in expected]), metadata, checked
+    return structure.unflatten([arrays[name] for name in names])
 
 
-def _names(state: MemberState) -> list[str]:
+def _names(state: Any) -> list[str]:
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]

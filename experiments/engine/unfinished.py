@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from experiments.engine.run_folder import Row, RunFolder
 from experiments.engine.snapshots import read_state, state_file
-from pruning.sealed import unseal
-from train.population import MemberState
+from pruning.files.sealed import unseal
+from train.populations.population import MemberState
 
 KEEP_AFTER_SECONDS = 600
 """Of training since a chunk was last kept; shorter chunks are trained anew after a kill."""
@@ -24,12 +24,12 @@ class Progress(NamedTuple):
     """How far a chunk has come.
 
     Attributes:
-        states: Its stacked states; None for those of its beginning.
+        states: Its stacked states.
         step: Training steps taken.
         rows: Of the epochs behind it.
     """
 
-    states: MemberState | None
+    states: MemberState
     step: int
     rows: list[Row]
 
@@ -48,9 +48,6 @@ class Chunk(NamedTuple):
 
 def unfinished_chunks(folder: RunFolder) -> list[Chunk]:
     """The chunks that a run was killed in, whatever size its chunks have now.
-
-    Args:
-        folder: Of the run.
 
     Returns:
         Each, the largest first; what cannot be read is removed, and said.
@@ -72,12 +69,7 @@ class UnfinishedChunk:
     """Where a chunk is kept; known by who is in it."""
 
     def __init__(self, folder: RunFolder, chunk: Chunk) -> None:
-        """Finds the place; reads nothing.
-
-        Args:
-            folder: Of the run.
-            chunk: Who is in it.
-        """
+        """Finds the place; reads nothing."""
         known_by = hashlib.sha256("\n".join([*chunk.members, str(chunk.size)]).encode()).hexdigest()[:16]
         self._folder, self._chunk, self._name = folder, chunk, f"unfinished/{known_by}.safetensors"
         self._path = folder.path / self._name
@@ -116,13 +108,7 @@ class UnfinishedChunk:
             return None
 
     def keep(self, states: MemberState, step: int, rows: list[Row]) -> None:
-        """Stores how far the chunk has come, in the place of an earlier time.
-
-        Args:
-            states: Stacked, with arrays that can be read.
-            step: Training steps taken.
-            rows: Of the epochs behind it.
-        """
+        """Stores how far the chunk has come, in the place of an earlier time."""
         text = json.dumps({**self._chunk._asdict(), "step": step, "rows": rows})
         self._folder.write(self._name, state_file(states, {"progress": text}))
 

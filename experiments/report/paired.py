@@ -52,9 +52,6 @@ class Estimate:
             above: For a mean surely above zero.
             below: For a mean surely below zero.
             level: For an interval that holds zero.
-
-        Returns:
-            The sentence.
         """
         if self.seeds < 2:
             return "too few seeds to tell"
@@ -62,14 +59,7 @@ class Estimate:
 
 
 def estimate(values: Pairs) -> Estimate:
-    """The mean of values over seeds.
-
-    Args:
-        values: By seed and sparsity; NaN is left out.
-
-    Returns:
-        The estimate.
-    """
+    """The mean of values over seeds."""
     by_seed = defaultdict(list)
     for (seed, _), value in values.items():
         if not np.isnan(value):
@@ -87,7 +77,6 @@ def at_sparsity(values: Pairs, sparsity: float) -> np.ndarray:
     """The values of one sparsity, over seeds.
 
     Args:
-        values: By seed and sparsity.
         sparsity: As in the keys.
 
     Returns:
@@ -101,9 +90,6 @@ def finite_mean(values: np.ndarray) -> float:
 
     Args:
         values: Any shape.
-
-    Returns:
-        The mean.
     """
     known = values[np.isfinite(values)]
     return float(np.mean(known)) if known.size else float("nan")
@@ -114,9 +100,6 @@ def finite_max(values: np.ndarray) -> float:
 
     Args:
         values: Any shape.
-
-    Returns:
-        The maximum.
     """
     known = values[np.isfinite(values)]
     return float(np.max(known)) if known.size else float("nan")
@@ -127,9 +110,6 @@ def finite_deviation(values: np.ndarray) -> float:
 
     Args:
         values: Any shape.
-
-    Returns:
-        The deviation.
     """
     known = values[np.isfinite(values)]
     return float(np.std(known, ddof=1)) if known.size > 1 else 0.0
@@ -138,13 +118,13 @@ def finite_deviation(values: np.ndarray) -> float:
 def percent_cell(values: Iterable[float]) -> str:
     """Fractions over seeds as a table shows them: "97.20 ± 0.08", in percent.
 
-    Args:
-        values: NaN is left out.
-
     Returns:
-        Mean and standard deviation; the number alone if there is one; "diverged" if none is finite.
+        Mean and standard deviation; the number alone if there is one; "diverged" if none is finite, and
+        "none" if there is none.
     """
     percent = 100 * np.array(list(values))
+    if not len(percent):
+        return "none"
     if not np.any(np.isfinite(percent)):
         return "diverged"
     if len(percent) == 1:
@@ -153,25 +133,12 @@ def percent_cell(values: Iterable[float]) -> str:
 
 
 def of_seeds(count: int, seeds: int) -> str:
-    """What a table adds where only some seeds have a number: " (3 of 5 seeds)"; else nothing.
-
-    Args:
-        count: How many have one.
-        seeds: How many there are.
-    """
+    """What a table adds where only some seeds have a number: " (3 of 5 seeds)"; else nothing."""
     return "" if count == seeds else f" ({count} of {seeds} seeds)"
 
 
 def differences(ours: Pairs, theirs: Pairs) -> dict[tuple[int, float], float]:
-    """Ours minus theirs where both are there.
-
-    Args:
-        ours: By seed and sparsity.
-        theirs: Likewise.
-
-    Returns:
-        The differences by seed and sparsity.
-    """
+    """Ours minus theirs where both are there."""
     return {key: ours[key] - theirs[key] for key in ours if key in theirs}
 
 

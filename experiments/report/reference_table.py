@@ -21,9 +21,6 @@ class Line(NamedTuple):
     def text(self, column: str) -> str:
         """A cell's text.
 
-        Args:
-            column: Which.
-
         Raises:
             ValueError: If the line ends before it.
         """
@@ -36,7 +33,6 @@ class Line(NamedTuple):
         """A cell's number.
 
         Args:
-            column: Which.
             highest: The largest that it may be; the least is 0.
 
         Raises:
@@ -67,13 +63,6 @@ class Table(NamedTuple):
 
 def read_table(path: Path, needed: Collection[str]) -> Table:
     """Reads a CSV file with a line of names at its head.
-
-    Args:
-        path: The file.
-        needed: Columns that it must have.
-
-    Returns:
-        The table.
 
     Raises:
         ValueError: If it is no such file, or cannot be read.

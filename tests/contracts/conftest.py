@@ -3,8 +3,9 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def quick_compilation():
+def quick_compilation_and_strict_promotion():
     """Hundreds of small programs run once each: compiling them well would take most of the time."""
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    with jax.numpy_dtype_promotion("strict"):
+        yield
     jax.config.update("jax_disable_most_optimizations", False)

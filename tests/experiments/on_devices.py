@@ -1,4 +1,4 @@
-"""Small runs of experiments, streamed and on several devices; run by test_ways_of_running.
+"""Small runs of experiments, streamed and on several devices; run by engine/test_devices.
 
     python -m tests.experiments.on_devices DATA_DIR OUT_DIR [OPTION ...]
 
@@ -10,10 +10,7 @@ import sys
 from pathlib import Path
 
 from experiments import missing_the_mark, ticket_search, train_ticket
-from experiments.engine.options import run_command
-from experiments.mark_options import MissingTheMark
-from experiments.ticket_options import TicketSearch
-from experiments.train_ticket import TrainTicket
+from experiments.engine.experiment import main as run_main
 
 SHORT = ["--recipe", "digits", "--epochs", "2", "--seeds", "1"]
 MARK = [*SHORT, "--methods", "random", "snip", "--sparsities", "0.5", "--ablations", "invert"]
@@ -24,15 +21,11 @@ TICKET = "tickets/imp-round-1-seed-0.safetensors"
 def main(data_dir: str, out_dir: str, *options: str) -> None:
     """Runs both, then trains a ticket again."""
     data = ["--data-dir", data_dir, *options]
-    for name, kind, run, given in (
-        ("mark", MissingTheMark, missing_the_mark.run, MARK),
-        ("search", TicketSearch, ticket_search.run, SEARCH),
-    ):
-        out = str(Path(out_dir) / name)
-        sys.argv = [name, "--dataset", "toy", *given, *data, "--out-dir", out]
-        run_command(kind, run, None)
+    for name, experiment, given in (("mark", missing_the_mark, MARK), ("search", ticket_search, SEARCH)):
+        sys.argv = [name, "--dataset", "toy", *given, *data, "--out-dir", str(Path(out_dir) / name)]
+        run_main(experiment.EXPERIMENT)
     sys.argv = ["train_ticket", str(Path(out_dir) / "search" / TICKET), *data]
-    run_command(TrainTicket, train_ticket.run, None)
+    train_ticket.main()
 
 
 if __name__ == "__main__":

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from jax.extend import core
 
+from tests.train.populations.on_devices import RECIPE, Convolutional
+from tests.train.populations.test_population import dataset, hold, last, member
 from train.lowering import LOWERINGS, lowered, lowering
-from train.population import Population, stack_members
-
-from .on_devices import RECIPE, Convolutional
-from .test_population import dataset, hold, last, member
+from train.populations.population import Population, stack_members
 
 
 def found(choice):

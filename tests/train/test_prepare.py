@@ -1,15 +1,12 @@
 import importlib.util
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from train.data import load_dataset
+from train.data.datasets import load_dataset
 from train.prepare import main, prepare
 
-ROOT = Path(__file__).parents[2]
 HAS_TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
 
 
@@ -42,16 +39,6 @@ def test_without_tensorflow_one_line_says_what_to_install(tmp_path):
     assert list(tmp_path.iterdir()) == []
     # A name that will never do is said to be so before anything is installed for it.
     assert "write 'mnist:3.0.1'" in exit_message("mnist/3.0.1", tmp_path)
-
-
-@pytest.mark.skipif(HAS_TENSORFLOW, reason="TensorFlow is installed")
-def test_command_without_tensorflow(tmp_path):
-    command = [sys.executable, "-m", "train.prepare", "mnist", "--data-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "pip install 'pruning-at-init[prepare]'" in done.stderr
 
 
 @pytest.mark.usefixtures("any_tensorflow")
@@ -111,7 +98,7 @@ def test_a_prepared_set_loads(tmp_path, monkeypatch, capsys):
 
     builder = lambda name, **options: tfds.testing.DummyMnist(**options)  # noqa: E731
     monkeypatch.setattr(tfds, "builder", builder)
-    monkeypatch.setattr("train.tfds_source.require_known", lambda name: None)
+    monkeypatch.setattr("train.data.tfds_source.require_known", lambda name: None)
     main("dummy_mnist", tmp_path)
     assert f"ready in {tmp_path / 'dummy_mnist' / '3.0.1'}" in capsys.readouterr().out
     dataset = load_dataset("dummy_mnist", data_dir=tmp_path)

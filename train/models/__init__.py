@@ -9,7 +9,15 @@ A file a family: `plain` (LeNets, Conv-2/4/6), `resnet`, `wide_resnet`, `vgg`; `
 """
 
 from train.models.initializers import INITIALIZERS, SCALE_INITIALIZERS
-from train.models.order import depth_order
-from train.models.registry import MODELS, find_model, make_model
+from train.models.order import layers_in_order
+from train.models.registry import MODELS, find_model, make_model, param_shapes
 
-__all__ = ["INITIALIZERS", "MODELS", "SCALE_INITIALIZERS", "depth_order", "find_model", "make_model"]
+__all__ = [
+    "INITIALIZERS",
+    "MODELS",
+    "SCALE_INITIALIZERS",
+    "find_model",
+    "layers_in_order",
+    "make_model",
+    "param_shapes",
+]

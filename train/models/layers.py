@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from train.batch_norm import BatchNorm
-from train.convolution import conv_general_dilated
+from train.layers.batch_norm import BatchNorm
+from train.layers.convolution import conv_general_dilated
 
 MakeConv = Callable[..., nn.Module]
 """`conv(channels, size, stride=1, *, name)`."""
@@ -36,9 +36,7 @@ def make_conv(kernel_init: Initializer, dtype: Any, *, use_bias: bool = False) -
     """Bind the options that all convolutions of a model share.
 
     Args:
-        kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation; None for that of images and parameters.
-        use_bias: Whether the convolutions have biases.
 
     Returns:
         `conv(channels, size, stride=1, *, name)`: a convolution with square kernels of odd size.
@@ -64,7 +62,6 @@ def make_norm(scale_init: Initializer, dtype: Any, *, train: bool) -> MakeNorm:
     """Bind the options that all BatchNorm layers of a model share.
 
     Args:
-        scale_init: Initializer of the scales; biases start at zero.
         dtype: Dtype of the result; None for that of the input and parameters.
         train: Whether to normalise with the batch's statistics and move the running ones, instead
             of normalising with the running ones.

@@ -1,18 +1,38 @@
-"""The order of a model's layers, which a pytree does not know."""
+"""The order of a model's layers, which a pytree does not know: that in which the model calls them."""
 
-import re
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+import pruning
 
 
-def depth_order(path: str) -> tuple:
-    """Sorts the layers of a model of this package from input to output, as a key of ``sorted``.
-
-    Numbers in names count as such, and the layer called ``dense`` is the classifier.
+def layers_in_order(model: nn.Module, image_shape: Sequence[int]) -> list[str]:
+    """The prunable layers from input to output, whatever they are called.
 
     Args:
-        path: A leaf's path, as ``pruning.layer_report`` writes it.
+        model: ``model(images, train=...)``, a Linen module.
+        image_shape: (H, W, C) of an image.
 
     Returns:
-        A sort key.
+        The paths of their kernels, as ``pruning.layer_report`` writes them. Of branches that run side by
+        side, the one that the model calls first comes first.
     """
-    parts = re.split(r"(\d+)", path)
-    return "['dense']" in path, [int(part) if part.isdigit() else part for part in parts]
+    called: dict[tuple[str, ...], int] = {}
+
+    def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        called.setdefault(context.module.path, len(called))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        images = jnp.zeros((1, *image_shape))
+        params = jax.eval_shape(lambda: model.init(jax.random.key(0), images))["params"]
+    masks = jax.tree_util.tree_leaves_with_path(pruning.full_masks(params))
+
+    def place(path: Any) -> int:
+        return called[tuple(key.key for key in path[:-1])]
+
+    return [jax.tree_util.keystr(path) for path, _ in sorted(masks, key=lambda leaf: place(leaf[0]))]

@@ -1,7 +1,7 @@
 """Small models without normalisation, as Flax Linen modules.
 
-Convolutions go through `train.convolution`, whose gradients are fast in loops on CPU; pools are
-`train.pooling.max_pool_2x2`. Kernels are drawn by `kernel_init`, biases start at zero.
+Convolutions go through `train.layers.convolution`, whose gradients are fast in loops on CPU; pools are
+`train.layers.pooling.max_pool_2x2`. Kernels are drawn by `kernel_init`, biases start at zero.
 
 Every hidden layer has a ReLU, as in the pruning literature. (Caffe's own LeNet has none after its
 convolutions; LeCun's has sigmoids and trained subsampling.)
@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from train.convolution import conv_general_dilated
+from train.layers.convolution import conv_general_dilated
+from train.layers.pooling import max_pool_2x2
 from train.models.initializers import KAIMING_NORMAL
-from train.pooling import max_pool_2x2
 
 _LENET5_SIDE = 16
 

@@ -2,10 +2,12 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from train.models.initializers import KAIMING_NORMAL, ONES
@@ -60,9 +62,6 @@ def find_model(name: str) -> Constructor:
     Args:
         name: A key of `MODELS`, or wide-resnet-DEPTH-WIDTH such as wide-resnet-28-10.
 
-    Returns:
-        The model's class with its size bound.
-
     Raises:
         ValueError: If there is no model of that name; lists the valid names. If a wide residual
             network's depth is not 6n + 4.
@@ -88,7 +87,6 @@ def make_model(
     """Build a model by its name.
 
     Args:
-        name: As in `find_model`.
         num_classes: Number of logits, at least 1.
         kernel_init: Initializer of the kernels, such as one of `INITIALIZERS`.
         scale_init: Initializer of BatchNorm's scales, such as one of `SCALE_INITIALIZERS`; models
@@ -108,3 +106,16 @@ def make_model(
     if name not in _WITHOUT_BATCH_NORM:
         options["scale_init"] = scale_init
     return find_model(name)(num_classes=num_classes, **options)
+
+
+def param_shapes(model: nn.Module, image_shape: Sequence[int]) -> Any:
+    """The shapes of a model's params; computes nothing.
+
+    Args:
+        image_shape: (H, W, C) of an image.
+
+    Returns:
+        The params, as ``jax.ShapeDtypeStruct``.
+    """
+    image = jnp.zeros((1, *image_shape))
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), image)["params"])

@@ -13,9 +13,9 @@ import flax.linen as nn
 import jax
 from jax.nn.initializers import Initializer
 
+from train.layers.pooling import max_pool_2x2
 from train.models.initializers import KAIMING_NORMAL, ONES
 from train.models.layers import global_average_pool, make_conv, make_norm
-from train.pooling import max_pool_2x2
 
 VGG_11 = ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2)
 VGG_13 = ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2)

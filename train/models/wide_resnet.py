@@ -85,7 +85,6 @@ def check_size(depth: int, width: int) -> None:
 
     Args:
         depth: 6n + 4 with n at least 1.
-        width: At least 1.
 
     Raises:
         ValueError: If either is something else.

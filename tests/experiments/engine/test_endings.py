@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from experiments import effective_sparsity, leave_at_once
-from experiments.effective_sparsity import EffectiveSparsity
-from experiments.engine import options as command_line
+from experiments import leave_at_once
+from experiments.compare import EXPERIMENT as COMPARE
+from experiments.compare import Compare
+from experiments.effective_sparsity import EXPERIMENT, EffectiveSparsity
+from experiments.engine import experiment as command_line
+from experiments.train_ticket import TrainTicket
+from train.lowering import LOWERINGS, lowering
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = {"seeds": 1, "sparsities": (0.8, 0.9), "methods": ("random",)}
 
 
@@ -105,7 +109,7 @@ def test_without_a_standard_output(monkeypatch, end):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("finished") / "run"
-    return effective_sparsity.run(EffectiveSparsity(out_dir=path, **TINY))
+    return command_line.run(EXPERIMENT, EffectiveSparsity(out_dir=path, **TINY))
 
 
 def started(out_dir, *, python=(), stdout=subprocess.PIPE, **environment):
@@ -143,7 +147,7 @@ def test_commands_in_surroundings_that_are_poor(finished, tmp_path):
     assert b"95.2 ? 0.1 %, na?ve\n" in printed
     printed, error, code = said["machine"]
     assert (error, code) == (b"", 0), error
-    assert b"| sparsity | random |" in printed
+    assert b"| sparsity | Random |" in printed
     error = said["device"][1].decode()
     assert error.startswith("error: JAX_PLATFORMS is 'cuda', and no device of that kind"), error
     assert "there is: cpu." in error
@@ -156,3 +160,28 @@ def test_ctrl_c_while_modules_are_imported(monkeypatch, capfd):
     leave_at_once(signal.SIGINT, None)
     assert codes == [130]
     assert capfd.readouterr().err == "interrupted before it began\n"
+
+
+@pytest.mark.parametrize("name", LOWERINGS)
+def test_the_lowering_of_the_command_line_holds_while_it_runs(name, monkeypatch):
+    monkeypatch.setattr(command_line, "keep_compiled_programs", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["train_ticket", "a.safetensors", "--lowering", name])
+    seen = []
+    command_line.run_command(TrainTicket, lambda _: seen.append(lowering()), None)
+    assert seen == [LOWERINGS[name]]
+
+
+def test_an_unknown_lowering_ends_the_command_with_the_names(monkeypatch, end):
+    monkeypatch.setattr(sys, "argv", ["train_ticket", "a.safetensors", "--lowering", "gpu"])
+    said = end(TrainTicket, lambda _: pytest.fail("ran"))
+    assert said.startswith("error: unknown lowering 'gpu'")
+    assert "accelerator-in-turn" in said
+
+
+def test_what_an_experiment_lacks_ends_it_in_a_line_and_leaves_no_folder(tmp_path, monkeypatch, end):
+    data, out = ["--dataset", "mnist", "--data-dir", str(tmp_path)], tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["compare", *data, "--out-dir", str(out)])
+    said = end(Compare, lambda options: command_line.run(COMPARE, options))
+    assert said.startswith("error: ")
+    assert "mnist" in said
+    assert not out.exists()

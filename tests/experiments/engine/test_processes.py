@@ -12,11 +12,11 @@ import pytest
 import tyro
 
 from experiments.engine import processes
+from experiments.engine.experiment import run
 from experiments.engine.processes import join, share
+from tests.experiments.one_of_several import experiment_of, options
 
-from .one_of_several import EXPERIMENTS, options
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def free_port():
@@ -40,8 +40,8 @@ def start(out_dir, count, dying=None, name="pruning_methods"):
 
 def run_alone(out_dir, name="pruning_methods"):
     """The results of one process."""
-    kind, run, _ = EXPERIMENTS[name]
-    return results(run(tyro.cli(kind, args=options(name, out_dir))))
+    experiment = experiment_of(name)
+    return results(run(experiment, tyro.cli(experiment.options, args=options(name, out_dir))))
 
 
 def results(out_dir):

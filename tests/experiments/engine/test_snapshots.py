@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from experiments.engine.run_folder import RunFolder
 from experiments.engine.snapshots import Snapshots, snapshot_file
-from pruning.sealed import CHECKSUM, seal, unseal
+from pruning.files.sealed import CHECKSUM, seal, unseal
 from tests.damage import cut, flipped
-from train.population import MemberState
+from tests.experiments.made_up import folder
+from train.populations.population import MemberState
 
 STATE = MemberState(
     params={"w": np.arange(6, dtype=np.float32).reshape(2, 3)},
@@ -27,8 +27,8 @@ def path(tmp_path):
     return snapshot_file(tmp_path, "seed-0", 3)
 
 
-def snapshots_in(folder):
-    return Snapshots(RunFolder(folder, {}, fresh=False), STATE)
+def snapshots_in(path):
+    return Snapshots(folder(path), STATE)
 
 
 def load(path, name="seed-0", step=3):
@@ -43,6 +43,8 @@ def assert_refused(path, message, **which):
 
 
 def test_it_comes_back(path):
+    assert snapshots_in(path.parents[1]).has("seed-0", 3)
+    assert not snapshots_in(path.parents[1]).has("seed-0", 4)
     found = load(path)
     assert jax.tree.structure(found) == jax.tree.structure(STATE)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(STATE), strict=True):
@@ -114,6 +116,6 @@ def test_a_folder_in_its_place(path):
 
 def test_gone_since_a_fresh_start_is_said_as_that(path):
     snapshots = snapshots_in(path.parents[1])
-    RunFolder(path.parents[1], {}, fresh=True)
+    folder(path.parents[1], fresh=True)
     with pytest.raises(ValueError, match=r"another command has started the run"):
         snapshots.load("seed-0", 3)

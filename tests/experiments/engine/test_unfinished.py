@@ -2,21 +2,21 @@
 
 import dataclasses
 import json
-from itertools import islice
 
 import jax
 import pytest
 from safetensors.numpy import save
 
-from experiments.engine import stages
-from experiments.engine.run_folder import RunFolder, parquet
-from experiments.engine.stages import NamedMember, Stage, run_stage
+from experiments.engine import stage as stages
+from experiments.engine.stage import Stage, run_stage
 from experiments.engine.unfinished import Chunk, UnfinishedChunk, unfinished_chunks
-from pruning.sealed import seal, unseal
-from tests.damage import flipped, mutated
-from tests.train.test_population import member, population
+from experiments.methods.point import Point
+from pruning.files.sealed import seal, unseal
+from tests.damage import mutated
+from tests.experiments.made_up import folder
+from tests.train.populations.test_population import member, population
 from train.models import make_model
-from train.population import stack_members
+from train.populations.population import stack_members
 
 EPOCHS = 3
 
@@ -42,13 +42,24 @@ class Told:
 
 @pytest.fixture
 def stage():
-    pop = population()
-    named = [NamedMember(columns={"seed": seed}, member=member(pop, seed)) for seed in range(3)]
-    return Stage(name="networks", population=pop, members=named, epochs=EPOCHS)
+    return stage_of(population())
 
 
-def folder(path, fresh=False):
-    return RunFolder(path, {"settings": 1}, fresh=fresh)
+def stage_of(pop):
+    def begun(point):
+        started = pop.start(stack_members([member(pop, point.seed)]))
+        return jax.tree.map(lambda leaf: leaf[0], started)
+
+    return Stage(
+        name="networks",
+        population=pop,
+        points=[Point("random", sparsity_target=0.5, seed=seed) for seed in range(3)],
+        member=lambda point: member(pop, point.seed),
+        start=begun,
+        at_stop=lambda *_: None,
+        first_step=0,
+        epochs=EPOCHS,
+    )
 
 
 def without_seconds(rows):
@@ -85,7 +96,7 @@ def test_a_killed_chunk_goes_on_to_the_same_numbers(stage, tmp_path, keep_always
 
 def test_a_killed_chunk_goes_on_though_chunks_are_larger_now(stage, tmp_path, keep_always):
     run(stage, tmp_path / "whole")
-    two = dataclasses.replace(stage, members=stage.members[1:])
+    two = dataclasses.replace(stage, points=stage.points[1:])
     assert run(two, tmp_path / "killed", dies_after=2, chunk_size=2).epochs == [1, 2]
     # The two that were begun end first; then the third trains.
     told = run(stage, tmp_path / "killed")
@@ -115,17 +126,8 @@ def test_short_chunks_are_not_kept(stage, tmp_path):
 
 def test_a_chunk_of_others_begins_anew(stage, tmp_path, keep_always):
     run(stage, tmp_path, dies_after=2)
-    others = dataclasses.replace(stage, members=stage.members[:2])
+    others = dataclasses.replace(stage, points=stage.points[:2])
     assert run(others, tmp_path).epochs == [1, 2, 3]
-
-
-def test_members_of_which_a_part_has_only_some_epochs_are_trained(stage, tmp_path):
-    run(stage, tmp_path)
-    whole = folder(tmp_path).rows()
-    (part,) = (tmp_path / "parts").iterdir()
-    part.write_bytes(parquet([row for row in whole if row["epoch"] < 3 or row["member"] == "0"]))
-    run(stage, tmp_path)
-    assert without_seconds(folder(tmp_path).rows()) == without_seconds(whole)
 
 
 def test_a_fresh_run_forgets_what_was_kept(stage, tmp_path, keep_always):
@@ -147,9 +149,9 @@ def test_no_content_of_whatever_kind_goes_on(stage, tmp_path, keep_always, capsy
     kept, states, progress = kept_by_a_killed_run(stage, tmp_path)
     chunk = Chunk(tuple(progress["members"]), progress["size"])
     template = jax.eval_shape(
-        stage.population.start, stack_members([n.member for n in (*stage.members, stage.members[-1])])
+        stage.population.start, stack_members([stage.member(stage.points[i]) for i in (0, 1, 2, 2)])
     )
-    columns = [named.columns for named in stage.members]
+    columns = [point._asdict() for point in stage.points]
 
     def load():
         chunks = unfinished_chunks(folder(tmp_path))
@@ -164,6 +166,7 @@ def test_no_content_of_whatever_kind_goes_on(stage, tmp_path, keep_always, capsy
     others += [None, 5, [], {}]
     capsys.readouterr()
     went_on = 0
+    others = others[::3]  # In which each kind is met.
     for other in others:
         kept.write_bytes(seal(states, {"progress": json.dumps(other)}))
         chunks, found = load()
@@ -182,27 +185,6 @@ def _has_rows(other):
     return isinstance(other, dict) and isinstance(other.get("rows"), list)
 
 
-def test_a_step_beyond_the_training_does_not_block_the_run(stage, tmp_path, keep_always, capsys):
-    kept, states, progress = kept_by_a_killed_run(stage, tmp_path)
-    kept.write_bytes(seal(states, {"progress": json.dumps(progress | {"step": 10**6})}))
-    assert run(stage, tmp_path).epochs == [1, 2, 3]
-    said = capsys.readouterr().out
-    assert f"a chunk of networks begins anew: {kept} was kept at step 1000000" in said
-
-
-def test_no_flipped_bit_goes_on_unseen(stage, tmp_path, keep_always):
-    kept, states, progress = kept_by_a_killed_run(stage, tmp_path)
-    # Small states, and a byte of every seven, in which each kind of content is met.
-    few = {name: array for name, array in states.items() if array.size < 100}
-    kept.write_bytes(seal(few, {"progress": json.dumps(progress)}))
-    content = kept.read_bytes()
-    assert len(unfinished_chunks(folder(tmp_path))) == 1
-    for damaged in islice(flipped(content), 0, None, 7):
-        kept.write_bytes(damaged)
-        assert unfinished_chunks(folder(tmp_path)) == []
-        assert not kept.exists()
-
-
 @pytest.mark.parametrize("harm", ["cut short", "of another model", "a folder", "without a checksum"])
 def test_what_cannot_be_used_is_removed_and_said(stage, tmp_path, keep_always, capsys, harm):
     run(stage, tmp_path, dies_after=2)
@@ -216,8 +198,6 @@ def test_what_cannot_be_used_is_removed_and_said(stage, tmp_path, keep_always, c
         states, metadata, _ = unseal(kept, ("progress",))
         kept.write_bytes(save(states, metadata))
     else:
-        wide = population(model=make_model("lenet-300-100", num_classes=4))
-        named = [dataclasses.replace(n, member=member(wide, i)) for i, n in enumerate(stage.members)]
-        stage = dataclasses.replace(stage, population=wide, members=named)
+        stage = stage_of(population(model=make_model("lenet-300-100", num_classes=4)))
     assert run(stage, tmp_path).epochs == [1, 2, 3]
     assert "begins anew" in capsys.readouterr().out

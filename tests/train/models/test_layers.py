@@ -26,28 +26,12 @@ def run_norm(x, *, train, dtype=None):
     return y, changed["batch_stats"]
 
 
-@pytest.mark.parametrize("side", [1, 5, 6])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [1, 3, 7])
-def test_convolution_pads_both_sides_at_every_stride(size, stride, side):
-    images = by_hand.draw_images(2, side, side + 1, 3)
-    layer = make_conv(KAIMING_NORMAL, None, use_bias=True)(4, size, stride, name="conv")
-    variables = by_hand.draw_variables(layer, images)
-    expected = by_hand.conv(images.astype(np.float64), variables["params"], size // 2, stride)
-    np.testing.assert_allclose(layer.apply(variables, images), expected, rtol=1e-4, atol=1e-4)
-
-
 def test_stride_2_starts_at_the_corner():
     """The one window of a 2x2 image sees the padding above and to the left; 'SAME' pads below."""
     image = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
     layer = make_conv(KAIMING_NORMAL, None)(1, 3, 2, name="conv")
     kernel = jnp.array([[9.0, 9, 9], [9, 1000, 100], [9, 10, 1]]).reshape(3, 3, 1, 1)
     assert layer.apply({"params": {"kernel": kernel}}, image) == 1234
-
-
-def test_bias_is_off_by_default():
-    layer = make_conv(KAIMING_NORMAL, None)(4, 3, name="conv")
-    assert layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"].keys() == {"kernel"}
 
 
 def test_norm_in_training_uses_the_batch_and_moves_the_statistics():
@@ -73,24 +57,6 @@ def test_epsilon():
     variables["params"] = {"scale": jnp.ones(1), "bias": jnp.zeros(1)}
     y = make_norm(ONES, None, train=False)("bn").apply(variables, x + 1)
     np.testing.assert_allclose(y.ravel(), [1e5**0.5] * 2, rtol=1e-6)
-
-
-@pytest.mark.parametrize("train", [False, True])
-def test_norm_computes_in_float32_under_bfloat16(train):
-    """At 100 +- 1 bfloat16 has steps of 0.5: only the input and the result may be rounded to it."""
-    x = jnp.asarray(100 + by_hand.draw_images(64, 2, 2, 3), jnp.bfloat16)
-    exact = np.asarray(x, np.float64)
-    mean, variance = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
-    y, statistics = run_norm(x, train=train, dtype=jnp.bfloat16)
-    used = (mean, variance) if train else (1, 2)
-    expected = (exact - used[0]) / np.sqrt(used[1] + 1e-5) * 3 + 0.5
-    assert y.dtype == jnp.bfloat16
-    # Half a step of bfloat16; flax's variance, elsewhere than on CPU, is a difference of squares.
-    np.testing.assert_allclose(np.asarray(y, np.float64), expected, rtol=2**-8, atol=0.02)
-    if train:
-        assert statistics["mean"].dtype == statistics["var"].dtype == jnp.float32
-        np.testing.assert_allclose(statistics["mean"], 0.9 + 0.1 * mean, rtol=1e-5)
-        np.testing.assert_allclose(statistics["var"], 1.8 + 0.1 * variance, rtol=1e-3)
 
 
 def test_scale_initializers():

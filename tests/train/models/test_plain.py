@@ -24,35 +24,6 @@ def logits_and_params(name, images):
 
 
 @pytest.mark.parametrize(
-    ("name", "shapes"),
-    [
-        ("lenet-300-100", {"dense1": (784, 300), "dense2": (300, 100), "dense3": (100, 10)}),
-        (
-            "lenet-5",
-            {
-                "conv1": (5, 5, 1, 20),
-                "conv2": (5, 5, 20, 50),
-                "dense1": (800, 500),
-                "dense2": (500, 10),
-            },
-        ),
-        (
-            "conv-2",
-            {
-                "conv1": (3, 3, 1, 64),
-                "conv2": (3, 3, 64, 64),
-                "dense1": (14 * 14 * 64, 256),
-                "dense2": (256, 256),
-                "dense3": (256, 10),
-            },
-        ),
-    ],
-)
-def test_kernels_on_mnist(name, shapes):
-    assert kernels(name, (28, 28, 1)) == shapes
-
-
-@pytest.mark.parametrize(
     ("name", "image", "weights"),
     [
         ("lenet-300-100", (28, 28, 1), 266_200),

@@ -3,6 +3,8 @@
 The reference scores in inference mode; its SynFlow makes the running means positive as well.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,11 +60,16 @@ def scoring(method, oracle, dtype):
     return params, score
 
 
+@functools.cache
+def scores_in_float64(method):
+    with jax.enable_x64(True):
+        params, score = scoring(method, load_resnet20_bn(), "float64")
+        return jax.jit(score)(params)
+
+
 @pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
 def test_scores_in_float64(method, oracle):
-    with jax.enable_x64(True):
-        params, score = scoring(method, oracle, "float64")
-        scores = by_torch_name(jax.jit(score)(params))
+    scores = by_torch_name(scores_in_float64(method))
     assert set(scores) == set(oracle["prunable_names"])
     with np.load(ORACLES / f"resnet20_bn_scores_{method}.npz") as file:
         norm = float(file["norm64"])
@@ -114,12 +121,13 @@ def compare(scores, expected, dtype, tolerance):
 @pytest.mark.parametrize("method", ["snip", "grasp", "synflow", "magnitude"])
 def test_masks_bit_for_bit(method, oracle):
     """95 % sparsity in float64: one round for all but SynFlow, which takes 100."""
-    rounds = 100 if method == "synflow" else 1
     with jax.enable_x64(True):
-        params, score = scoring(method, oracle, "float64")
-        prune = jax.jit(lambda params: pruning.iterative_masks(score, params, 0.95, rounds=rounds))
-        masks = by_torch_name(prune(params))
+        if method == "synflow":
+            params, score = scoring(method, oracle, "float64")
+            masks = jax.jit(lambda p: pruning.iterative_masks(score, p, 0.95, rounds=100))(params)
+        else:
+            masks = pruning.global_masks(scores_in_float64(method), 0.95)
     with np.load(ORACLES / "resnet20_bn_masks.npz") as file:
-        for name, found in masks.items():
+        for name, found in by_torch_name(masks).items():
             expected = file[f"mask64/{method}/d0.05/{name}"] != 0
             np.testing.assert_array_equal(found, expected, err_msg=name)

@@ -1,0 +1,1 @@
+"""Speed, as ratios measured in one run; whether what is computed is right is tested in ``tests``."""

@@ -1,0 +1,174 @@
+"""Rows of what finds masks: selection, scores, K-starts."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import pruning
+from experiments.benchmarks import pytorch
+from experiments.benchmarks.measuring import (
+    Row,
+    Work,
+    agreement,
+    alternating,
+    compile_anew,
+    temporary_bytes,
+    tree_bytes,
+    waiting,
+)
+from experiments.benchmarks.populations import RECIPE, make_network, training_flops
+from experiments.benchmarks.sizes import MLP, Sizes
+
+SYNFLOW_SPARSITY = 0.99
+Other = tuple[Work, str]
+"""Another way than a row's own, and what it is."""
+SENSITIVITIES = {"snip": (pruning.snip_scores, 1), "grasp": (pruning.grasp_scores, 3)}
+"""Scores of one batch, and their products of a layer in forward and backward passes, which have three. A
+gradient is one pass; its own gradient has two products for each of its three, beside them."""
+IN_TORCH = {"snip": pytorch.snip_scores, "grasp": pytorch.grasp_scores}
+
+
+def selection(sizes: Sizes) -> Row:
+    """Exact global selection, checked against a stable sort on the host, against a full argsort."""
+    size, pruned = sizes.selected, pruning.pruned_count(0.9, sizes.selected)
+    scores = jax.random.normal(jax.random.key(0), (size // 1000, 1000))
+    select, _ = compile_anew(jax.jit(lambda all: pruning.global_masks({"w": all}, 0.9)["w"]), scores)
+    sort = jax.jit(lambda scores: jnp.argsort(scores.ravel(), stable=True))
+    for checked in (scores, jnp.round(scores * 64) / 64):  # The latter have many ties.
+        # From the end: of equal scores the last one goes first.
+        order = size - 1 - np.argsort(np.asarray(checked).ravel()[::-1], kind="stable")
+        kept = np.zeros(size, bool)
+        kept[order[pruned:]] = True
+        agreement(select(checked).ravel(), kept)
+    return Row(
+        alternating(waiting(select, scores), waiting(sort, scores)),
+        against="a full argsort",
+        unit="million scores",
+        amount=size / 1e6,
+        bytes=5e6,  # a score is read, a byte of mask written
+        facts={"temporaries / scores": temporary_bytes(select) / (4 * size)},
+    )
+
+
+def sensitivity(sizes: Sizes, method: str, model_name: str, other: Other | None = None) -> Row:
+    """Scores of one batch, against one forward and backward pass of it."""
+    (scores, passes), shape = SENSITIVITIES[method], sizes.shapes[model_name]
+    network = make_network(model_name, shape, sizes.batch)
+    params, images = network.params, network.images
+    score, seconds = compile_anew(jax.jit(lambda p: scores(network.loss, p, [images])), params)
+    one_pass = waiting(jax.jit(jax.value_and_grad(network.loss)), params, images)
+    theirs, against = other or (one_pass, "one forward and backward pass")
+    facts, flops = (
+        {"seconds to compile": seconds},
+        passes * training_flops(model_name, shape, sizes.batch),
+    )
+    return Row(alternating(waiting(score, params), theirs), against, "batches", flops=flops, facts=facts)
+
+
+def sensitivity_against_torch(sizes: Sizes, method: str, model_name: str) -> Row:
+    """Scores of one batch, against the same in plain PyTorch."""
+    theirs = pytorch.batch_scores(sizes, model_name, IN_TORCH[method])
+    return sensitivity(sizes, method, model_name, (theirs, "the same in plain PyTorch"))
+
+
+def synflow(sizes: Sizes, model_name: str, dtype: str = "float32", other: Other | None = None) -> Row:
+    """SynFlow in one compiled loop, against as many forward and backward passes of its input of ones.
+
+    A round is such a pass, and the masking, scoring and exact selection of every weight. Weights and
+    scores in float64 are computed under ``jax.enable_x64``.
+    """
+    rounds, shape = sizes.rounds, sizes.shapes[model_name]
+    wide = partial(jax.enable_x64, dtype == "float64")
+    with wide():
+        network = make_network(model_name, shape, 1)
+        arrays = network.params, network.stats, jnp.ones_like(network.images)
+        params, stats, ones = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), arrays)
+
+    def output(params: Any) -> jax.Array:
+        return network._replace(stats=stats).logits(params, ones, train=False)
+
+    def masks(params: Any) -> Any:
+        score = partial(pruning.synflow_scores, output)
+        return pruning.iterative_masks(score, params, SYNFLOW_SPARSITY, rounds=rounds)
+
+    with wide():
+        prune, seconds = compile_anew(jax.jit(masks), params)
+    differentiate = jax.jit(jax.value_and_grad(lambda params: jnp.sum(output(params))))
+
+    def ours() -> None:
+        with wide():
+            jax.block_until_ready(prune(params))
+
+    def passes() -> None:
+        with wide():
+            for _ in range(rounds):
+                jax.block_until_ready(differentiate(params))
+
+    theirs, against = other or (passes, "forward and backward passes alone")
+    flops, facts = training_flops(model_name, shape, 1), {"seconds to compile": seconds}
+    return Row(alternating(ours, theirs), against, "rounds", rounds, flops=flops, facts=facts)
+
+
+def synflow_against_torch(sizes: Sizes, model_name: str) -> Row:
+    """SynFlow in float32, against the same rounds in plain PyTorch, selection included."""
+    theirs = pytorch.synflow_rounds(sizes, model_name, SYNFLOW_SPARSITY)
+    return synflow(sizes, model_name, other=(theirs, "the same in plain PyTorch"))
+
+
+def candidates(sizes: Sizes, k: int, chunk_size: int | None = None) -> Row:
+    """K-starts with k candidates of LeNet-300-100, against k searches with one.
+
+    The facts are the bytes that the whole search holds at most, that its training does by itself, and
+    that the candidates leave: their masks, weights and sums.
+    """
+    k, steps, shape = sizes.together(k), sizes.search_steps, sizes.shapes[MLP]
+    network = make_network(MLP, shape, RECIPE.batch_size)
+    params = network.params
+
+    def train(params: Any, masks: Any) -> tuple[Any, Any]:
+        sums, hold = pruning.accumulate_gradients(), pruning.hold_masks(masks)
+        optimizer = optax.chain(sums, optax.sgd(0.1), hold)
+
+        def step(carry: Any, _: None) -> tuple[Any, None]:
+            params, state = carry
+            gradients = jax.grad(network.loss)(params, network.images)
+            updates, state = optimizer.update(gradients, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, state), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)
+        return params, optax.tree.get(state, "gradient_sums")
+
+    def search(k: int, chunk_size: int | None) -> tuple[Callable[[jax.Array], Any], float]:
+        choice = {"k": k, "sparsity": 0.9, "fitness": pruning.combined_fitness, "chunk_size": chunk_size}
+        # All of it: the winner's index alone is known beforehand where there is one candidate.
+        find = jax.jit(lambda key: pruning.k_starts(key, params, train, **choice))
+        return compile_anew(find, key)
+
+    key = jax.random.key(2)
+    (together, seconds), (alone, _) = search(k, chunk_size), search(1, None)
+
+    def one_by_one() -> None:
+        for one in jax.random.split(key, k):
+            jax.block_until_ready(alone(one))
+
+    masks = jax.eval_shape(lambda: pruning.candidate_masks(key, params, k=k, sparsity=0.9))
+    train_all = partial(pruning.train_candidates, train, params, chunk_size=chunk_size)
+    training, _ = compile_anew(jax.jit(train_all), masks)
+    return Row(
+        alternating(waiting(together, key), one_by_one),
+        against="searches with one candidate",
+        unit="candidates",
+        amount=k,
+        flops=steps * training_flops(MLP, shape, RECIPE.batch_size),
+        facts={
+            "seconds to compile": seconds,
+            "MB held": temporary_bytes(together) / 1e6,
+            "MB held while training": temporary_bytes(training) / 1e6,
+            "MB that all candidates leave": (2 * k * tree_bytes(params) + tree_bytes(masks)) / 1e6,
+        },
+    )

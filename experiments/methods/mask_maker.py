@@ -1,0 +1,220 @@
+"""Static masks of scored methods: what a score sees, compiled once for all sparsities.
+
+Data, where a method sees any, are 10 examples a class, without augmentation, in one batch unless the
+recipe says otherwise; batch normalisation is in the mode that the recipe names, but for SynFlow, which
+scores in inference mode with all params and running means made positive, in float64. Products are
+computed in full precision, also where an accelerator's default is a shorter one.
+
+Source: Frankle et al. 2021 (arXiv 2009.08576), section 3 and appendix A.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import pruning
+from pruning.masks.iterative import Rounds, prune_in_rounds, pruned_counts
+from train.data.datasets import Dataset, Split
+from train.data.examples import balanced_examples
+from train.data.preprocessing import preprocess
+from train.evaluation import apply_model, cross_entropy
+from train.models import layers_in_order
+from train.recipes import Recipe
+
+PyTree = Any
+Allocation = Callable[[PyTree, float, list[str]], PyTree]
+EXAMPLES_PER_CLASS = 10
+_MEND = "the output or its gradient overflows or is NaN; try another initializer or a smaller network"
+GRASP_TEMPERATURE = 200
+
+
+class Seen(NamedTuple):
+    """What a score may look at; the images as they lie in the data set, uint8."""
+
+    key: jax.Array
+    params: PyTree
+    other_params: PyTree
+    batch_stats: PyTree
+    images: jax.Array
+    labels: jax.Array
+
+
+class Losses(NamedTuple):
+    """What a score may differentiate, for one network's statistics and examples."""
+
+    loss: Callable[[PyTree, Any], jax.Array]
+    cooled_loss: Callable[[PyTree, Any], jax.Array]
+    output: Callable[[PyTree], jax.Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How a method ranks weights.
+
+    Attributes:
+        scores: ``scores(losses, seen, masked_params)``.
+        rounds: In how many rounds it prunes.
+        may_return: Whether a pruned weight may return in a later round.
+        in_float64: Whether it is computed in float64.
+        allocation: ``allocation(params, sparsity, layers)`` gives each layer its sparsity, ``layers``
+            being their paths from input to output; None for one ranking of all weights.
+    """
+
+    scores: Callable[[Losses, Seen, PyTree], PyTree]
+    rounds: int = 1
+    may_return: bool = False
+    in_float64: bool = False
+    allocation: Allocation | None = None
+
+
+class MaskMaker:
+    """Makes the masks of one model, recipe and data set; compiles each ranking once."""
+
+    def __init__(self, model: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
+        """Prepares; nothing is compiled yet.
+
+        Args:
+            recipe: Says how images are normalised and in which mode batches are.
+        """
+        self.model, self.dataset, self.recipe = model, dataset, recipe
+        self.layers = layers_in_order(model, dataset.train.images.shape[1:])
+        self._scores = lru_cache(maxsize=None)(self._compile_scores)
+        self._rounds = lru_cache(maxsize=None)(self._compile_rounds)
+        self._last: tuple[Ranking | None, Seen | None, PyTree] = (None, None, None)
+
+    def seen(
+        self, seed: int, key: jax.Array, params: PyTree, batch_stats: PyTree, other_params: PyTree
+    ) -> Seen:
+        """What a method may see of a network and of the data."""
+        split = balanced_examples(self.dataset.train, EXAMPLES_PER_CLASS, seed=seed)
+        if self.recipe.score_batch_size is not None:
+            # Batches are of all classes, as in training.
+            order = np.random.default_rng(seed).permutation(len(split.labels))
+            split = Split(split.images[order], split.labels[order])
+        images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
+        return Seen(key, params, other_params, batch_stats, images, labels)
+
+    def masks(
+        self, name: str, ranking: Ranking, seen: Seen, sparsity: float, *, invert: bool = False
+    ) -> PyTree:
+        """Masks of an exact sparsity.
+
+        Args:
+            ranking: Where it and ``seen`` are the same objects as in the call before, scores of one round
+                are not computed again.
+            invert: Whether the other end of the ranking is kept, in every round.
+
+        Raises:
+            ValueError: If the scores cannot be ranked.
+        """
+        with jax.enable_x64(ranking.in_float64), jax.default_matmul_precision("highest"):
+            if ranking.rounds == 1:
+                scores = self._one_rounds_scores(name, ranking, seen)
+                if ranking.allocation is not None:
+                    sparsities = ranking.allocation(seen.params, sparsity, self.layers)
+                    return pruning.layerwise_masks(scores, sparsities)
+                scores = pruning.invert_scores(scores) if invert else scores
+                return pruning.global_masks(scores, sparsity)
+            size = pruning.count_prunable(pruning.full_masks(seen.params))
+            counts = pruned_counts(sparsity, ranking.rounds, size)
+            seen = _cast(seen, in_float64=ranking.in_float64)
+            found = self._rounds(ranking, invert)(seen, counts)
+            for first, what in ((found.failed, "NaN"), (found.unranked, "all 0, or not finite,")):
+                if first < ranking.rounds:
+                    where = f"in round {int(first) + 1} of {ranking.rounds}"
+                    raise ValueError(f"the scores of {name} are {what} {where}: {_MEND}")
+            return found.masks
+
+    def _one_rounds_scores(self, name: str, ranking: Ranking, seen: Seen) -> PyTree:
+        """The scores of the network as it is, checked; computed once for what is seen."""
+        if self._last[0] is not ranking or self._last[1] is not seen:
+            scores = self._scores(ranking)(seen)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(scores):
+                if not bool(jnp.all(jnp.isfinite(leaf))):
+                    where = jax.tree_util.keystr(path)
+                    raise ValueError(f"the scores of {name} are not finite at {where}: {_MEND}")
+            self._last = ranking, seen, scores
+        return self._last[2]
+
+    def _losses(self, seen: Seen) -> Losses:
+        def logits(params: PyTree, images: jax.Array) -> jax.Array:
+            train = self.recipe.score_in_train_mode
+            return apply_model(self.model, params, seen.batch_stats, images, train=train)[0]
+
+        def output(params: PyTree) -> jax.Array:
+            positive = jax.tree.map(jnp.abs, seen.batch_stats)
+            ones = jnp.ones((1, *seen.images.shape[1:]), jax.tree.leaves(params)[0].dtype)
+            return apply_model(self.model, params, positive, ones, train=False)[0]
+
+        def loss(params: PyTree, batch: Any, temperature: float = 1) -> jax.Array:
+            def mean(part: Any) -> jax.Array:
+                images, labels = part
+                found = logits(params, preprocess(images, self.dataset, self.recipe))
+                return cross_entropy(found / temperature, labels).mean()
+
+            return mean_in_parts(mean, batch, self.recipe.score_batch_size)
+
+        return Losses(
+            loss=loss,
+            cooled_loss=lambda params, batch: loss(params, batch, GRASP_TEMPERATURE),
+            output=output,
+        )
+
+    def _compile_scores(self, ranking: Ranking) -> Callable[[Seen], PyTree]:
+        return jax.jit(lambda seen: ranking.scores(self._losses(seen), seen, seen.params))
+
+    def _compile_rounds(self, ranking: Ranking, invert: bool) -> Callable[[Seen, jax.Array], Rounds]:
+        @jax.jit
+        def masks(seen: Seen, counts: jax.Array) -> Rounds:
+            def score(params: PyTree) -> PyTree:
+                scores = ranking.scores(self._losses(seen), seen, params)
+                return pruning.invert_scores(scores) if invert else scores
+
+            return prune_in_rounds(score, seen.params, counts, may_return=ranking.may_return)
+
+        return masks
+
+
+def mean_in_parts(mean: Callable[[Any], jax.Array], batch: PyTree, most: int | None) -> jax.Array:
+    """A mean over a batch that is computed a part at a time, and so are its derivatives.
+
+    Args:
+        most: Examples in a part; they are divided as evenly as possible. None for one part.
+
+    Returns:
+        The mean over all examples; a derivative of it holds what one part needs.
+    """
+    count = len(jax.tree.leaves(batch)[0])
+    if most is None or count <= most:
+        return mean(batch)
+    parts = -(-count // most)
+    size, longer = divmod(count, parts)
+
+    def add(total: jax.Array, part: PyTree) -> tuple[jax.Array, None]:
+        return total + len(jax.tree.leaves(part)[0]) * jax.checkpoint(mean)(part), None
+
+    def sum_of(first: int, number: int, size: int) -> jax.Array:
+        """The sum over so many parts of one size."""
+
+        def divide(leaf: jax.Array) -> jax.Array:
+            return leaf[first : first + number * size].reshape(number, size, *leaf.shape[1:])
+
+        return jax.lax.scan(add, jnp.zeros(()), jax.tree.map(divide, batch))[0]
+
+    total = sum_of(0, longer, size + 1) + sum_of(longer * (size + 1), parts - longer, size)
+    return total / count
+
+
+def _cast(seen: Seen, *, in_float64: bool) -> Seen:
+    def cast(leaf: Any) -> Any:
+        if in_float64 and jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.asarray(leaf, jnp.float64)
+        return leaf
+
+    return jax.tree.map(cast, seen)

@@ -1,0 +1,93 @@
+"""All methods, in the order of tables and legends, and what can be done with a name.
+
+To add a method: its definition in ``METHODS`` of a file of this folder, and that file here if it is new.
+Colours are Okabe and Ito's, told apart by colour-blind readers, and a few more.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from experiments.methods import (
+    after_training,
+    dissipating,
+    gated,
+    gated_tickets,
+    gradual,
+    iterative,
+    scored_methods,
+    searched,
+)
+from experiments.methods.gated_tickets import SEARCH, GateSearch
+from experiments.methods.method import Dense, Look, Method, When
+from experiments.methods.point import DENSE
+from experiments.methods.scored import Scored
+from experiments.options.checks import check_names
+from experiments.options.training import TrainingOptions
+from train.lookup import lookup
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for family in (
+        scored_methods,
+        searched,
+        dissipating,
+        gradual,
+        gated,
+        after_training,
+        iterative,
+        gated_tickets,
+    )
+    for method in family.METHODS
+}
+"""What a command line may name."""
+
+_OTHERS = (
+    Dense(
+        name=DENSE,
+        look=Look("Dense", "#000000", ""),
+        when=When.AFTER,
+        functions=(),
+        source="",
+    ),
+    GateSearch(
+        name=SEARCH,
+        look=Look("CS, search", "#888888", ""),
+        when=When.DURING,
+        functions=("soft_masks",),
+        source="Savarese et al. 2020 (arXiv 1912.04427)",
+        weights_learn=True,
+    ),
+)
+_ALL = METHODS | {method.name: method for method in _OTHERS}
+
+
+def find_method(name: str) -> Method:
+    """The definition of a method, or of a network that methods need (the dense one)."""
+    return lookup(_ALL, name, "method")
+
+
+def to_sparsities() -> tuple[str, ...]:
+    """Names of methods that give a network for each sparsity, or for each of their own settings."""
+    return tuple(name for name, method in METHODS.items() if not method.in_rounds)
+
+
+def in_rounds() -> tuple[str, ...]:
+    """Names of methods that search for tickets in rounds."""
+    return tuple(name for name, method in METHODS.items() if method.in_rounds)
+
+
+def scored() -> dict[str, Scored]:
+    """Methods whose masks are known before anything is trained."""
+    return {name: method for name, method in METHODS.items() if isinstance(method, Scored)}
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order of tables and legends."""
+    asked = set(names)
+    return [name for name in _ALL if name in asked]
+
+
+def check_methods(options: TrainingOptions, names: Sequence[str], valid: Iterable[str]) -> None:
+    """Raises a ValueError that names the method that is unknown, or the option that is wrong for one."""
+    check_names("methods", names, valid)
+    for name in names:
+        find_method(name).check(options)

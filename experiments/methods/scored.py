@@ -1,0 +1,88 @@
+"""Methods of one moment: weights are ranked by a score, in one round or several, and the highest stay.
+
+They see the initial weights, or those of a later step of the same training, which then goes on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import pruning
+from experiments.methods.mask_maker import Ranking
+from experiments.methods.method import Given, Method
+from experiments.methods.point import Need, Point, dense
+from experiments.methods.seeds import seed_keys
+from experiments.methods.study import Study
+from train.populations.population import MemberState, pruned
+
+PyTree = Any
+ABLATIONS = ("shuffle", "reinit", "invert")
+"""Masks permuted within layers; other initial weights under the masks; the other end of the ranking."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Method):
+    """A method that ranks weights.
+
+    Attributes:
+        ranking: How.
+        at_init_only: Whether it can only prune before training.
+    """
+
+    ranking: Ranking
+    at_init_only: bool = False
+
+    def points(self, study: Study, seed: int) -> Iterator[Point]:
+        """The grid at initialization, with ablations; then the grid of later steps."""
+        yield from super().points(study, seed)
+        for step in () if self.at_init_only else study.steps:
+            for sparsity in study.step_sparsities:
+                yield Point(self.name, pruned_at_step=step, sparsity_target=sparsity, seed=seed)
+
+    def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
+        """The dense network at a later step; its initial weights follow from the seed."""
+        return (Need(dense(point), point.pruned_at_step),) if point.pruned_at_step else ()
+
+    def first_step(self, point: Point, study: Study) -> int:
+        """Where it is pruned."""
+        return point.pruned_at_step
+
+    def start(self, point: Point, given: Given) -> MemberState:
+        """The network that was scored, or another, under the mask."""
+        scored = Need(dense(point), point.pruned_at_step)
+
+        def masks() -> PyTree:
+            seen, sparsity = given.seen(scored), point.sparsity_target or 0.0
+            invert = point.variant == "invert"
+            return given.maker.masks(self.name, self.ranking, seen, sparsity, invert=invert)
+
+        state = given.state(scored)
+        other = given.initial(point.seed, "other_init") if point.variant == "reinit" else state
+        return started(point, given, state.params, other, masks)
+
+
+def started(point: Point, given: Given, scored: PyTree, network: MemberState, masks: Any) -> MemberState:
+    """A network under the mask of another, permuted where the point says so.
+
+    Args:
+        given: Keeps masks, since a variant may use those of another point.
+        scored: The params that the mask is of. If they have diverged, so has the network.
+    """
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(scored)):
+        broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), network.params)
+        drawn = pruning.random_scores(seed_keys(point.seed).scores, broken)
+        return pruned(
+            network._replace(params=broken), pruning.global_masks(drawn, point.sparsity_target or 0.0)
+        )
+    kept = point.variant if point.variant == "invert" else "none"
+    found = given.kept_masks(point._replace(variant=kept), masks)
+    if point.variant == "shuffle":
+        found = _shuffle(seed_keys(point.seed).shuffle, found)
+    return pruned(network, found)
+
+
+_shuffle = jax.jit(pruning.shuffle_masks)

@@ -1,0 +1,161 @@
+"""K-starts: the fittest of k random masks, each trained for the epochs of a search.
+
+Whoever searches, and at which sparsity, its candidates are networks of the run. Their fitness is observed
+at the end of the search, and it alone chooses.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import pruning
+from experiments.methods.method import Given, Look, Method, When
+from experiments.methods.point import Need, Point, point_of
+from experiments.methods.programs import SEARCHED, Observed, Program
+from experiments.methods.seeds import seed_keys
+from experiments.methods.study import Study
+from experiments.options.training import TrainingOptions
+from train.populations.population import MemberState
+
+PyTree = Any
+Row = dict[str, Any]
+FITNESSES = ("weight", "gradient", "combined")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searching(Method):
+    """A method that begins with a search. A subclass says what becomes of the winner."""
+
+    def check(self, options: TrainingOptions) -> None:
+        """Raises a ValueError if a search is longer than a training."""
+        search, epochs = options.knobs.search.search_epochs, options.resolved_recipe().epochs
+        if search > epochs:
+            raise ValueError(f"expected --search-epochs <= --epochs ({epochs}), got {search}")
+
+    def search_sparsity(self, sparsity: float) -> float:
+        """Where a network that ends at a sparsity is searched for."""
+        return sparsity
+
+    def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
+        """The search's candidates."""
+        if point.candidate is not None:
+            return ()
+        return tuple(Need(candidate) for candidate in candidates_of(point, study))
+
+    def program_of(self, point: Point) -> Program:
+        """Candidates are observed."""
+        return self.program if point.candidate is None else SEARCHED
+
+    def epochs(self, point: Point, study: Study) -> int:
+        """Candidates are trained for the length of the search, or to the end where all are looked at."""
+        whole = point.candidate is None or self.name in study.whole_searches
+        return study.epochs if whole else study.knobs.search.search_epochs
+
+    def observes(self, point: Point, study: Study) -> Observed:
+        """The fitness of candidates."""
+        search_epochs = study.knobs.search.search_epochs
+        return {} if point.candidate is None else {search_epochs: observe_fitness}
+
+    def start(self, point: Point, given: Given) -> MemberState:
+        """A candidate under its own mask, the method's network under the winner's."""
+        network = given.initial(point.seed)
+        masks = self.masks(point, network.params, given)
+        return given.begin(point, network.params, network.batch_stats, masks)
+
+    def masks(self, point: Point, params: PyTree, given: Given) -> PyTree:
+        """The mask of a candidate, or of the winner, as ``pruning.candidate_masks`` draws it."""
+        candidate, k = point.candidate, given.study.knobs.search.k
+        if candidate is None:
+            rows = [given.rows(one) for one in candidates_of(point, given.study)]
+            search_epochs = given.study.knobs.search.search_epochs
+            candidate = Candidates(rows, search_epochs).fittest("combined")
+        key = jax.random.split(seed_keys(point.seed).candidates, k)[candidate]
+        return draw_masks(key, params, jnp.float32(self.search_sparsity(point.sparsity_target or 0.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KStarts(Searching):
+    """The winner is trained, from its initial weights, to the end.
+
+    The ablation ``retrained`` trains it in another order of the data.
+    """
+
+    def order(self, point: Point) -> str:
+        """See the class."""
+        return "other_order" if point.variant == "retrained" else "order"
+
+
+def candidates_of(point: Point, study: Study) -> list[Point]:
+    """The candidates among which a network is searched for."""
+    return [point._replace(variant="none", candidate=index) for index in range(study.knobs.search.k)]
+
+
+class Candidates:
+    """The rows of a search's candidates, and whom each fitness chooses."""
+
+    def __init__(self, rows: Sequence[Sequence[Row]], search_epochs: int) -> None:
+        """Reads their fitness."""
+        self.rows = rows
+        at = [next(row for row in found if row["epoch"] == search_epochs) for found in rows]
+        weight, gradient = (
+            jnp.asarray(np.asarray([row[f"fitness_{name}"] for row in at]), jnp.float32)
+            for name in ("weight", "gradient")
+        )
+        # The combined one needs all candidates.
+        both = pruning.add_standardised(weight, gradient)
+        self.fitness: dict[str, np.ndarray] = {
+            name: np.asarray(values)
+            for name, values in zip(FITNESSES, (weight, gradient, both), strict=True)
+        }
+
+    def fittest(self, fitness: str) -> int:
+        """The candidate of the highest fitness, by its name in ``FITNESSES``."""
+        return int(pruning.fittest_candidate(jnp.asarray(self.fitness[fitness])))
+
+
+def searches_of(rows: Iterable[Row], method: str, search_epochs: int) -> list[Candidates]:
+    """All searches of a method, each with its candidates in order."""
+    found: dict[Point, dict[int, list[Row]]] = {}
+    for row in rows:
+        point = point_of(row)
+        if point.method == method and point.candidate is not None:
+            search = found.setdefault(point._replace(candidate=None), {})
+            search.setdefault(point.candidate, []).append(row)
+    return [
+        Candidates([of_search[index] for index in sorted(of_search)], search_epochs)
+        for of_search in found.values()
+    ]
+
+
+@jax.jit
+def observe_fitness(states: MemberState) -> dict[str, jax.Array]:
+    """The two fitnesses of candidates at the end of a search, shape (N,) each."""
+    masks = pruning.get_masks(states.opt_state)
+    sums = optax.tree.get(states.opt_state, "gradient_sums")
+    return {
+        "fitness_weight": pruning.weight_fitness(states.params, sums, masks),
+        "fitness_gradient": pruning.gradient_fitness(states.params, sums, masks),
+    }
+
+
+@jax.jit
+def draw_masks(key: jax.Array, params: PyTree, sparsity: Any) -> PyTree:
+    """A random mask, every layer at the sparsity, which is traced as a float32."""
+    return pruning.random_masks(key, params, sparsity)
+
+
+METHODS = (
+    KStarts(
+        name="k-starts",
+        look=Look("K-starts", "#806000", "P"),
+        when=When.BEFORE,
+        functions=("k_starts", "combined_fitness"),
+        source="Haroon 2022 (arXiv 2209.02201)",
+        ablations=("retrained",),
+    ),
+)

@@ -1,0 +1,87 @@
+"""What all networks of a run have in common, as methods see it."""
+
+from dataclasses import dataclass
+
+from experiments.options.checks import check_steps_within
+from experiments.options.knobs import Knobs
+from experiments.options.training import Grid, TrainingOptions
+from train.recipes import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The settings of a run, and what follows from them for a data set of a given size.
+
+    Attributes:
+        recipe: How every network is trained.
+        steps_per_epoch: Of the recipe on the data set.
+        knobs: The settings of methods.
+        prune_epochs: The first epochs, in which methods prune while networks train.
+        gate_learning_rate: Of gates.
+        grid: Where methods are asked for networks.
+        whole_searches: Methods of whose searches all candidates are trained to the end.
+    """
+
+    recipe: Recipe
+    steps_per_epoch: int
+    knobs: Knobs
+    prune_epochs: int
+    gate_learning_rate: float
+    grid: Grid
+    whole_searches: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option whose step lies outside the training."""
+        check_steps_within(
+            self.recipe,
+            self.steps_per_epoch,
+            rewind_step=[self.rewind_step],
+            steps=self.grid.steps or (),
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Of a training."""
+        return self.recipe.epochs
+
+    @property
+    def last_step(self) -> int:
+        """The end of a training."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def rewind_step(self) -> int:
+        """Where lottery tickets are rewound to."""
+        step = self.knobs.schedule.rewind_step
+        return self.last_step // 40 if step is None else step
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps after initialization at which methods of one moment prune as well."""
+        asked = self.grid.steps
+        if asked is None:
+            last, per_epoch = self.last_step, self.steps_per_epoch
+            asked = [step for step in (per_epoch, last // 4, last // 2) if step < last]
+        return tuple(sorted({step for step in asked if step > 0}))
+
+    @property
+    def step_sparsities(self) -> tuple[float, ...]:
+        """The sparsities at which they do."""
+        asked, all = self.grid.step_sparsities, self.grid.sparsities
+        if asked is not None:
+            return asked
+        near = (min(all, key=lambda s, goal=goal: abs(s - goal)) for goal in (0.9, 0.97))
+        return tuple(dict.fromkeys(near))
+
+
+def study_of(options: TrainingOptions, steps_per_epoch: int) -> Study:
+    """The study that a command line asks for."""
+    return Study(
+        recipe=options.resolved_recipe(),
+        steps_per_epoch=steps_per_epoch,
+        knobs=options.knobs,
+        prune_epochs=options.prune_epochs(),
+        gate_learning_rate=options.gate_learning_rate(),
+        grid=options.grid(),
+        whole_searches=options.whole_searches,
+    )

@@ -1,0 +1,83 @@
+"""Statements that paired differences decide, as the lines of a table.
+
+Every cell is computed from the rows; none is written to fit a result. A difference is ours minus theirs
+in final test accuracy, paired by seed and sparsity, averaged over the sparsities of a band, with a 95 %
+interval over seeds.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from experiments.report.markdown import table
+from experiments.report.paired import Estimate, Pairs, differences, estimate
+from experiments.report.table import Results, label
+
+BANDS = ((0.0, 0.8), (0.8, 0.95), (0.95, 1.0))
+MARGIN = 0.005
+"""What "hardly hurts" allows: half an accuracy point."""
+
+
+class Finding(NamedTuple):
+    """A statement that a comparison decides.
+
+    Attributes:
+        statement: Said of ours, about theirs.
+        gaps: Ours minus theirs, by seed and sparsity.
+        holds: Of an estimate: whether it bears the statement out (1), contradicts it (-1), or neither.
+    """
+
+    statement: str
+    gaps: Pairs
+    holds: Callable[[Estimate], int]
+
+
+def better(results: Results, ours: str, theirs: str) -> Finding:
+    """A method beats another."""
+    gaps = differences(results.accuracy(ours), results.accuracy(theirs))
+    return Finding(f"{label(ours)} beats {label(theirs)}", gaps, above)
+
+
+def changed(
+    results: Results, method: str, ablation: str, says: str, holds: Callable[[Estimate], int]
+) -> Finding:
+    """An ablation changes a method."""
+    gaps = differences(results.accuracy(method, ablation), results.accuracy(method))
+    return Finding(f"{ablation} {says} {label(method)}", gaps, holds)
+
+
+def findings_table(findings: Iterable[Finding], results: Results) -> list[str]:
+    """The verdicts, one row a statement; bands without a sparsity have no column."""
+    bands = [band for band in BANDS if any(_in(sparsity, band) for sparsity in results.sparsities)]
+    rows = []
+    for finding in findings:
+        found = [estimate({k: gap for k, gap in finding.gaps.items() if _in(k[1], b)}) for b in bands]
+        rows.append([finding.statement, *(_cell(result, finding.holds) for result in found)])
+    return table(["finding", *(f"sparsity {low:g} to {high:g}" for low, high in bands)], rows)
+
+
+def above(result: Estimate) -> int:
+    """The mean lies above zero."""
+    return result.sign
+
+
+def below(result: Estimate) -> int:
+    """The mean lies below zero."""
+    return -result.sign
+
+
+def hardly_below(result: Estimate) -> int:
+    """Whether the interval lies above the margin, or below it."""
+    return int(result.mean - result.half_width > -MARGIN) - int(result.mean + result.half_width < -MARGIN)
+
+
+def _cell(result: Estimate, holds: Callable[[Estimate], int]) -> str:
+    if result.seeds == 0:
+        return "not run"
+    if result.seeds == 1:
+        return f"{result.points}, one seed"
+    verdict = {1: "**holds**", 0: "undecided", -1: "**does not hold**"}[holds(result)]
+    return f"{result.points}, {verdict}"
+
+
+def _in(sparsity: float, band: tuple[float, float]) -> bool:
+    return band[0] <= sparsity < band[1]

@@ -1,0 +1,1 @@
+"""The plots of a results page, to hover over, drawn by Bokeh; figures for papers lie a folder above."""

@@ -1,0 +1,55 @@
+"""Tables and lists of a summary, in Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+from experiments.methods.registry import find_method
+from experiments.report.paired import at_sparsity, percent_cell
+from experiments.report.table import KEPT, Results, label
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def accuracies(results: Results, methods: Sequence[str]) -> list[str]:
+    """Final test accuracies in percent, a line a sparsity, a column a method."""
+    found = {method: results.accuracy(method) for method in methods}
+    rows = [
+        [f"{sparsity:g}", *(percent_cell(at_sparsity(found[m], sparsity)) for m in methods)]
+        for sparsity in results.sparsities
+    ]
+    return table(["sparsity", *map(label, methods)], rows)
+
+
+def diverged(results: Results) -> list[str]:
+    """The networks whose training has failed, if any."""
+    names = results.diverged()
+    return ["", f"**Diverged** (left out of the means): {', '.join(names)}."] if names else []
+
+
+def emptied_layers(results: Results) -> list[str]:
+    """Where whole layers have been removed: the sparsities at which a layer is empty in some seed."""
+    final, lines = results.final, []
+    layers = [name for name in final if name.startswith(KEPT)]
+    by = ["method", "variant", "pruned_at_step"]
+    for (method, variant, step), rows in final.groupby(by, sort=True):
+        for layer in layers:
+            empty = sorted(rows.loc[rows[layer] == 0, "sparsity_target"].dropna().unique())
+            if empty:
+                at = ", ".join(f"{sparsity:g}" for sparsity in empty)
+                name = layer.removeprefix(KEPT)
+                lines.append(f"- {method} ({variant}, step {step}): {name} is empty at sparsity {at}")
+    return lines
+
+
+def own_sparsities(results: Results) -> list[list[str]]:
+    """Methods that find their own sparsity: setting, mean sparsity and accuracy, a row a setting."""
+    rows = []
+    for method in (m for m in results.methods if not find_method(m).at_sparsities):
+        for setting, found in results.of(method).groupby("setting"):
+            good = found[~found["failed"].astype(bool)]
+            accuracy = percent_cell(good["test_accuracy"])
+            rows.append([f"{label(method)} {setting:g}", f"{found['sparsity'].mean():.3f}", accuracy])
+    return rows

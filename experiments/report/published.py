@@ -1,0 +1,190 @@
+"""Published accuracies, set beside those of a run.
+
+A CSV with the columns network, dataset, method, variant, sparsity_percent, accuracy (percent) and std
+(percent, may be empty). Recipes differ, so differences to random pruning at the same sparsity are set
+beside each other too.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.methods.registry import METHODS
+from experiments.report.paired import at_sparsity, finite_mean, percent_cell
+from experiments.report.reference_table import Line, read_table
+from experiments.report.table import Results, label
+from experiments.report.writing import REFERENCE
+
+COLUMNS = ("network", "dataset", "method", "variant", "sparsity_percent", "accuracy", "std")
+METHOD_NAMES = {"graspabs": "grasp-absolute", "LTR/IMP": "lottery-ticket-rewinding"}
+# Words in a published variant; scores after some training have no counterpart here.
+VARIANT_NAMES = {
+    "shuffle": "shuffle",
+    "reinit": "reinit",
+    "invert": "invert",
+    "rewind point": None,
+}
+BEST_EPOCH = ("best epoch", "max test acc")
+SAME_SPARSITY = 5e-4
+
+
+class Published(NamedTuple):
+    """A published accuracy.
+
+    Attributes:
+        method: As we call it.
+        variant: none, shuffle, reinit or invert.
+        says: How the source describes it.
+        sparsity: Fraction removed.
+        accuracy: Test accuracy, fraction.
+        deviation: Standard deviation, fraction; NaN where none is given.
+    """
+
+    method: str
+    variant: str
+    says: str
+    sparsity: float
+    accuracy: float
+    deviation: float
+
+    @property
+    def of_best_epoch(self) -> bool:
+        """Whether it is of the best test epoch; ours are of the final one."""
+        return any(words in self.says for words in BEST_EPOCH)
+
+
+class Reference(NamedTuple):
+    """Accuracies that others published.
+
+    Attributes:
+        name: Of their file.
+        accuracies: Of one network on one data set.
+    """
+
+    name: str
+    accuracies: list[Published]
+
+
+def read_accuracies(path: Path, *, model: str, dataset: str) -> Reference:
+    """The published accuracies of a network on a data set.
+
+    Args:
+        model: Our name of the network; theirs may lack hyphens, or say more.
+
+    Returns:
+        What has a counterpart here, in the order of the file.
+
+    Raises:
+        ValueError: If columns are missing, the file has nothing of this network and data set, or what
+            it has are no numbers.
+    """
+    lines = read_table(path, COLUMNS).lines
+    of_network = [
+        line
+        for line in lines
+        if _is_called(line.text("network"), model)
+        and _is_called(line.text("dataset"), dataset.split(":")[0])
+    ]
+    if not of_network:
+        there = sorted({f"{line.text('network')} on {line.text('dataset')}" for line in lines})
+        raise ValueError(
+            f"expected accuracies of {model} on {dataset}, {path} has {', '.join(there) or 'none'}"
+        )
+    return Reference(
+        path.name.removeprefix(REFERENCE),
+        [published for line in of_network for published in _published(line)],
+    )
+
+
+def beside(path: Path, results: Results) -> list[str]:
+    """A section of a summary: ours beside theirs, at sparsities that both have.
+
+    Raises:
+        ValueError: As ``read_accuracies``.
+    """
+    published = read_accuracies(
+        path, model=results.settings["model"], dataset=results.settings["dataset"]
+    )
+    return [
+        "",
+        f"## Beside {published.name}",
+        "",
+        "Published accuracies at the same sparsity (within half a tenth of a percent). Recipes differ: "
+        "the last two columns compare what each method gains over random pruning. Where the source "
+        "says so, theirs are of the best test epoch; ours are of the final one. GraSP in the code of "
+        "Tanaka et al. 2020 has its sign inverted.",
+        "",
+        *_table(published, results),
+    ]
+
+
+def _table(published: Reference, results: Results) -> list[str]:
+    lines = [
+        "| sparsity | method | published as | published | ours | theirs over random | ours over random |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rank = list(METHODS).index
+    for sparsity in results.sparsities:
+        at = [
+            p
+            for p in published.accuracies
+            if math.isclose(p.sparsity, sparsity, rel_tol=0, abs_tol=SAME_SPARSITY)
+        ]
+        their_random = {
+            p.of_best_epoch: p.accuracy for p in at if p.method == "random" and p.variant == "none"
+        }
+        our_random = _ours(results, "random", "none", sparsity)
+        for theirs in sorted(at, key=lambda p: (rank(p.method), p.variant)):
+            ours = _ours(results, theirs.method, theirs.variant, sparsity)
+            if not ours.size:
+                continue
+            cells = (
+                f"{sparsity:g}",
+                label(theirs.method) + ("" if theirs.variant == "none" else f", {theirs.variant}"),
+                theirs.says.replace("|", r"\|"),
+                _with_spread(100 * theirs.accuracy, 100 * theirs.deviation),
+                percent_cell(ours),
+                _over(theirs.accuracy, their_random.get(theirs.of_best_epoch)),
+                f"{100 * (finite_mean(ours) - finite_mean(our_random)):+.2f}" if our_random.size else "",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _published(line: Line) -> Iterator[Published]:
+    method = METHOD_NAMES.get(line.text("method"), line.text("method"))
+    says = line.text("variant")
+    words = (name for word, name in VARIANT_NAMES.items() if word in says.lower())
+    variant = next(words, "none")
+    if method in METHODS and variant is not None:
+        yield Published(
+            method,
+            variant,
+            says,
+            line.number("sparsity_percent", highest=100) / 100,
+            line.number("accuracy", highest=100) / 100,
+            line.number("std", highest=100) / 100 if line.text("std").strip() else math.nan,
+        )
+
+
+def _ours(results: Results, method: str, variant: str, sparsity: float) -> np.ndarray:
+    return at_sparsity(results.accuracy(method, variant), sparsity)
+
+
+def _is_called(theirs: str, ours: str) -> bool:
+    """Whether a published name is, or contains as a word, one of ours; hyphens do not count."""
+    words = re.split(r"[^a-z0-9]+", theirs.lower())
+    bare = re.sub(r"[^a-z0-9]", "", ours.lower())
+    return bare in (*words, "".join(words))
+
+
+def _over(accuracy: float, random: float | None) -> str:
+    return "" if random is None else f"{100 * (accuracy - random):+.2f}"
+
+
+def _with_spread(mean: float, deviation: float) -> str:
+    return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"

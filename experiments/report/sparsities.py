@@ -1,0 +1,56 @@
+"""Sparsity over the epochs, of methods that prune while networks train."""
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from experiments.methods.method import When
+from experiments.methods.registry import find_method
+from experiments.report.accuracy import titled
+from experiments.report.table import Results, Table, label
+
+STYLES = "-", "--", ":", "-."
+
+
+def changing(results: Results) -> list[str]:
+    """The methods of a run whose sparsity changes while networks train."""
+    return [m for m in results.methods if find_method(m).when is When.DURING]
+
+
+def sparsity_figure(results: Results) -> Figure:
+    """Own sparsities on the left, a line a setting; given ones on the right, a line a sparsity."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained", sharey=True)
+    given = [m for m in changing(results) if find_method(m).at_sparsities]
+    own = [m for m in changing(results) if not find_method(m).at_sparsities]
+    for axes, methods, by, name in (
+        (panels[0], own, "setting", "Methods that find their own sparsity, by setting"),
+        (panels[1], given, "sparsity_target", "Methods with given sparsities"),
+    ):
+        _curves(axes, results, methods, by)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.set_ylim(0, 1.02)
+        axes.grid(alpha=0.3)
+        if methods:
+            axes.legend(fontsize=7, loc="lower right")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].set_ylabel("sparsity (weights removed)")
+    titled(figure, f"{results.title}: when weights go, mean and standard deviation over seeds")
+    return figure
+
+
+def _curves(axes: Axes, results: Results, methods: list[str], by: str) -> None:
+    table: Table = results.table[results.table["candidate"].isna()]
+    for style, method in zip(STYLES, methods, strict=False):
+        rows = table[table["method"] == method]
+        values = sorted(rows[by].dropna().unique())
+        for place, value in enumerate(values):
+            epochs = rows[rows[by] == value].groupby("epoch")["sparsity"].agg(["mean", "std"])
+            colour = plt.get_cmap("viridis")(place / max(1, len(values)))
+            mean, spread = epochs["mean"], epochs["std"].fillna(0)
+            x = epochs.index.astype(int)
+            text = f"{value:g}" if style == STYLES[0] else None
+            axes.plot(x, mean, label=text, color=colour, linestyle=style, marker=".", markersize=4)
+            axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2)
+        axes.plot([], [], color="#000000", linestyle=style, label=label(method))

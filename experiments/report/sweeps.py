@@ -1,0 +1,69 @@
+"""Runs with several learning rates or weight decays: one table of all, and each with its own report."""
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.methods.registry import find_method
+from experiments.report.accuracy import draw, error_axis, titled
+from experiments.report.markdown import table
+from experiments.report.paired import at_sparsity, finite_deviation, finite_mean, percent_cell
+from experiments.report.table import Results, label
+
+AXES = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
+
+
+def by_sweep(results: Results) -> Iterator[tuple[str, Results]]:
+    """The results of each learning rate and weight decay, with what they are called; one without."""
+    swept = [axis for axis in AXES if results.table[axis].nunique() > 1]
+    if not swept:
+        yield "", results
+        return
+    for values, rows in results.table.groupby(swept, dropna=False):
+        rows.attrs = results.table.attrs
+        names = (f"{AXES[axis]} {value:g}" for axis, value in zip(swept, values, strict=True))
+        yield ", ".join(names), Results(rows)
+
+
+def suffix(name: str) -> str:
+    """What the names of a part's files end with; nothing where there is no sweep."""
+    return f"-{name.replace(', ', '-').replace(' ', '-')}" if name else ""
+
+
+def sweep_table(parts: list[tuple[str, Results]]) -> list[str]:
+    """Final test accuracies in percent: a line a method and sparsity, a column a part of the sweep."""
+    rows = []
+    for method in parts[0][1].methods:
+        found = [results.accuracy(method) for _, results in parts]
+        for sparsity in sorted({key[1] for pairs in found for key in pairs if key[1] == key[1]}):
+            cells = [percent_cell(at_sparsity(pairs, sparsity)) for pairs in found]
+            rows.append([label(method), f"{sparsity:g}", *cells])
+    dense = [percent_cell(results.dense()) for _, results in parts]
+    return table(["method", "sparsity", *(name for name, _ in parts)], [["Dense", "0", *dense], *rows])
+
+
+def sweep_figure(parts: list[tuple[str, Results]]) -> Figure:
+    """Final test error of each part of the sweep, a panel a sparsity, a line a method."""
+    results = parts[0][1]
+    count = len(results.sparsities)
+    figure, panels = plt.subplots(
+        1, count, figsize=(4.2 * count + 0.5, 4.6), layout="constrained", sharey=True, squeeze=False
+    )
+    places = range(len(parts))
+    for axes, sparsity in zip(panels.flat, results.sparsities, strict=True):
+        for method in results.methods:
+            seeds = [at_sparsity(part.accuracy(method), sparsity) for _, part in parts]
+            if any(len(of_part) for of_part in seeds):
+                error = np.array([1 - finite_mean(of_part) for of_part in seeds])
+                spread = np.array([finite_deviation(of_part) for of_part in seeds])
+                bars = np.array([np.minimum(spread, 0.9 * error), spread])
+                draw(axes, places, error, bars, find_method(method).look)
+        axes.set_title(f"{100 * sparsity:.4g} % of the weights removed", fontsize=10)
+        axes.set_xticks(places, [name for name, _ in parts], rotation=20, ha="right", fontsize=8)
+        axes.grid(alpha=0.3)
+    error_axis(panels.flat[0])  # shared
+    panels.flat[0].legend(fontsize=7)
+    titled(figure, f"{results.title}: a sweep, mean and standard deviation over seeds")
+    return figure

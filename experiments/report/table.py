@@ -1,0 +1,257 @@
+"""Results as a table: one row a network and epoch, in today's words, whatever version has stored them.
+
+``docs/results/README.md`` says what each column is.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.methods.method import When
+from experiments.methods.point import DENSE, Point
+from experiments.methods.registry import METHODS, find_method, in_order
+from experiments.methods.spelling import row_of_today
+from experiments.methods.study import Study
+from experiments.options.knobs import knobs_of
+from experiments.options.training import Grid
+from experiments.report.config import Settings, read_config
+from experiments.report.paired import Pairs
+from experiments.report.stored_rows import Row, read_results
+from train.recipes import recipe_from
+
+Table = Any
+"""A pandas.DataFrame, whose own types say too little of its columns."""
+KEPT, SIZE = "kept", "size"
+"""Before a layer's path: columns of the weights that it keeps, and has."""
+EXAMPLES = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}
+"""Training examples, for runs that were stored before they said how many steps an epoch has."""
+
+
+def load(folder: Path) -> Table:
+    """The results of a finished run.
+
+    Args:
+        folder: With results.parquet, and config.json where the parquet file is of an older version.
+
+    Returns:
+        The table; its ``attrs`` have the run's ``settings`` and ``facts``.
+
+    Raises:
+        ValueError: If there is no such run, or its files are damaged.
+    """
+    path = folder / "results.parquet"
+    try:
+        rows, run = read_results(path)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: expected the folder of a finished run") from error
+    try:
+        if run is None:
+            _, settings = read_config(folder / "config.json")
+            run = {"settings": settings, "facts": _facts_of(settings)}
+        table = as_table([row_of_today(row, run["settings"]["experiment"]) for row in rows])
+    except (OSError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} has not the results of a run ({error!r}): expected the folder of a finished run"
+        ) from error
+    if "methods" not in run["settings"]:  # Once an experiment had no option for them.
+        run["settings"]["methods"] = [m for m in in_order(set(table["method"])) if m != DENSE]
+    table.attrs = run
+    return table
+
+
+def as_table(rows: Iterable[Row]) -> Table:
+    """Rows as a table, in the order of tables: by method, its networks, and epoch."""
+    table: Table = pd.DataFrame(list(rows))
+    whole = ["pruned_at_step", "round", "candidate", "seed", "epoch"]
+    table = table.astype({name: "Int64" for name in whole if name in table})
+    rank = {name: place for place, name in enumerate(in_order(table["method"].unique()))}
+    by = [name for name in (*Point._fields, "epoch") if name in table]
+    order = table.assign(method=table["method"].map(rank)).sort_values(by, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
+
+
+def as_rows(table: Table) -> list[Row]:
+    """A table as rows; what is not known is None."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def merged(tables: Iterable[Table]) -> Table:
+    """Several runs of one experiment, of other seeds or methods, as one table.
+
+    Raises:
+        ValueError: If they differ in anything but methods, seeds and the grid.
+    """
+    tables = list(tables)
+    settings = dict(tables[0].attrs["settings"])
+    for other in tables[1:]:
+        theirs = other.attrs["settings"]
+        for name in dict.fromkeys((*settings, *theirs)):
+            here, there = settings.get(name), theirs.get(name)
+            if here == there:
+                continue
+            if name not in _MERGED:
+                raise ValueError(
+                    "expected runs of one experiment that differ in methods, seeds or grid alone, got "
+                    f"{name} {here!r} and {there!r}"
+                )
+            settings[name] = _united(here, there)
+    found: dict[tuple[str, int], Row] = {}
+    for row in (row for table in tables for row in as_rows(table)):
+        # The dense network, say, is in all of them.
+        found.setdefault((row["member"], row["epoch"]), row)
+    table = as_table(found.values())
+    table.attrs = {"settings": settings, "facts": tables[0].attrs["facts"]}
+    return table
+
+
+def _united(here: Any, there: Any) -> Any:
+    """A setting of two runs in one: the items of both lists, of which one may be None, or the larger."""
+    if isinstance(here, list) or isinstance(there, list):
+        return list(dict.fromkeys((*(here or ()), *(there or ()))))
+    return max(here, there)
+
+
+_MERGED = {
+    "methods",
+    "seeds",
+    "sparsities",
+    "ablations",
+    "steps",
+    "step_sparsities",
+    "learning_rates",
+    "weight_decays",
+    "starts",
+    "stochastic_starts",
+    "fractions",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """A table, and what is asked of it again and again.
+
+    Attributes:
+        table: From ``load``.
+    """
+
+    table: Table
+
+    @property
+    def settings(self) -> Settings:
+        """Of the run."""
+        return self.table.attrs["settings"]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Of the data: the steps of an epoch."""
+        return self.table.attrs["facts"]
+
+    @property
+    def study(self) -> Study:
+        """What all networks of the run have in common."""
+        settings = self.settings
+        recipe = recipe_from(settings["recipe"])
+        return Study(
+            recipe=recipe,
+            steps_per_epoch=self.facts["steps_per_epoch"],
+            knobs=knobs_of(settings),
+            # Runs of older versions name only what their experiment used.
+            prune_epochs=settings.get("prune_epochs", recipe.epochs),
+            gate_learning_rate=settings.get("gate_learning_rate", recipe.learning_rate),
+            grid=Grid(),
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Of a training."""
+        return self.settings["recipe"]["epochs"]
+
+    @property
+    def seeds(self) -> int:
+        """How many."""
+        return self.settings["seeds"]
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """The methods of the run, in the order of tables and legends."""
+        asked = self.settings.get("methods", METHODS)
+        return in_order(set(asked) & set(self.table["method"]))
+
+    @cached_property
+    def sparsities(self) -> list[float]:
+        """The sparsities that were asked for, rising."""
+        return sorted(self.settings["sparsities"])
+
+    @cached_property
+    def final(self) -> Table:
+        """The last epoch of the networks that methods are judged by, the dense one among them."""
+        table = self.table
+        return table[(table["epoch"] == table["epoch"].max()) & table["candidate"].isna()]
+
+    @property
+    def title(self) -> str:
+        """Of figures and summaries: "lenet-5 on mnist, 3 seeds, 16 epochs"."""
+        where = f"{self.settings['model']} on {self.settings['dataset']}"
+        trained = f", {counted(self.epochs, 'epoch')}" if self.table["epoch"].max() > 0 else ""
+        return f"{where}, {counted(self.seeds, 'seed')}{trained}"
+
+    def has(self, *methods: str) -> bool:
+        """Whether the run has all of these methods."""
+        return set(methods) <= set(self.methods)
+
+    def of(self, method: str, variant: str = "none", step: int | None = None) -> Table:
+        """The final rows of a method.
+
+        Args:
+            method: Its name.
+            variant: Of it.
+            step: Where it pruned; None for its own place: initialization, or for methods after training
+                wherever they go on from.
+        """
+        rows = self.final[(self.final["method"] == method) & (self.final["variant"] == variant)]
+        if step is not None:
+            return rows[rows["pruned_at_step"] == step]
+        at_init = find_method(method).when is When.BEFORE
+        return rows[rows["pruned_at_step"] == 0] if at_init else rows
+
+    def accuracy(self, method: str, variant: str = "none", step: int | None = None) -> Pairs:
+        """Final test accuracy (fraction; NaN where training failed) by (seed, sparsity)."""
+        rows = self.of(method, variant, step)
+        accuracies = rows["test_accuracy"].mask(rows["failed"].astype(bool))
+        keys = zip(rows["seed"].astype(int), rows["sparsity_target"], strict=True)
+        return dict(zip(keys, accuracies.astype(float), strict=True))
+
+    def dense(self) -> list[float]:
+        """Final test accuracies of the dense networks, a seed each."""
+        return list(self.accuracy(DENSE).values())
+
+    def diverged(self) -> list[str]:
+        """The names of networks whose training has failed."""
+        failed = self.final[self.final["failed"].astype(bool)]
+        return sorted(failed["member"])
+
+
+def counted(count: int, what: str) -> str:
+    """A count with its noun, given in the singular: "1 seed", "3 seeds"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def label(method: str) -> str:
+    """What a method is called in tables and legends."""
+    return find_method(method).look.label
+
+
+def _facts_of(settings: Settings) -> dict[str, Any]:
+    """What the data told a run that was stored without it."""
+    if "recipe" not in settings:
+        return {}
+    recipe = settings["recipe"]
+    examples = EXAMPLES.get(settings["dataset"].split(":")[0])
+    if examples is None:
+        return {}
+    examples -= recipe["validation_examples"]
+    return {"steps_per_epoch": -(-examples // recipe["batch_size"])}

@@ -1,0 +1,94 @@
+"""Erdos-Renyi allocations: layers with few connections per unit are spared.
+
+``erdos_renyi_kernel`` counts a convolution's kernel among the connections, ``erdos_renyi`` does not.
+"""
+
+import math
+from collections.abc import Callable
+
+from pruning.allocations.layers import capped, check_concrete, layers_of
+from pruning.trees.layout import LayerAxes, Layout, flax_layout
+from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
+
+
+def erdos_renyi(
+    params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+) -> PyTree:
+    r"""Density proportional to :math:`(n_{in} + n_{out}) / (n_{in} \, n_{out})`.
+
+    The kernel's spatial extent does not count; see ``erdos_renyi_kernel`` for the form that counts
+    it. Layers that would exceed density 1 are made dense, those of the largest ratio first, and the
+    rest is solved again, so that the total sparsity is kept.
+
+    Args:
+        params: Any pytree of arrays.
+        sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.trees.layout``).
+
+    Returns:
+        A tree of sparsities.
+
+    Raises:
+        ValueError: If the sparsity is outside [0, 1) or traced, or no leaf is prunable.
+
+    Source: Mocanu et al. 2018 (arXiv 1707.04780); the capping as in Evci et al. 2020
+    (arXiv 1911.11134).
+    """
+    return _proportional(params, sparsity, lambda axes: (), prunable, layout)
+
+
+def erdos_renyi_kernel(
+    params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+) -> PyTree:
+    r"""Density proportional to :math:`\sum_i d_i / \prod_i d_i` over all axes of the kernel.
+
+    For dense layers the same as ``erdos_renyi``; a convolution's height and width count as
+    dimensions too. Layers that would exceed density 1 are made dense, those of the largest ratio
+    first, and the rest is solved again, so that the total sparsity is kept.
+
+    Args:
+        params: Any pytree of arrays.
+        sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+        layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.trees.layout``).
+
+    Returns:
+        A tree of sparsities.
+
+    Raises:
+        ValueError: If the sparsity is outside [0, 1) or traced, or no leaf is prunable.
+
+    Source: Evci et al. 2020 (arXiv 1911.11134), section 3.
+
+    >>> import jax.numpy as jnp
+    >>> sparsities = erdos_renyi_kernel({"a": jnp.ones((100, 10)), "b": jnp.ones((10, 2))}, 0.9)
+    >>> round(sparsities["a"], 3), round(sparsities["b"], 3)
+    (0.908, 0.498)
+    """
+    return _proportional(params, sparsity, lambda axes: axes.kernel, prunable, layout)
+
+
+def _proportional(
+    params: PyTree,
+    sparsity: Scalar,
+    kernel: Callable[[LayerAxes], tuple[int, ...]],
+    prunable: Prunable,
+    layout: Layout,
+) -> PyTree:
+    """Solves ``density_l = min(1, eps * ratio_l)`` for the eps that removes the sparsity's weights.
+
+    The number of weights to remove is rounded down (``floor(s * n)``), as the reference does.
+    ``kernel(axes)`` are the spatial sizes that count beside those of in and out.
+    """
+    check_concrete(sparsity)
+    leaves = layers_of(params, prunable, layout)
+
+    def ratio(axes: LayerAxes) -> float:
+        units = ([axes.fan_in] if axes.inputs else []) + ([axes.fan_out] if axes.outputs else [])
+        dimensions = [*kernel(axes), *units]
+        return sum(dimensions) / math.prod(dimensions)
+
+    ratios = [ratio(axes) for axes in leaves.axes for _ in range(axes.layers)]
+    kept = sum(leaves.sizes) - math.floor(float(sparsity) * sum(leaves.sizes))
+    return leaves.tree([1 - density for density in capped(kept, leaves.sizes, ratios)])

@@ -1,0 +1,229 @@
+"""Masks on disk: one safetensors file, a bit a weight, readable without this library.
+
+Each mask is a uint8 tensor of packed bits (``numpy.packbits``, C order) under the leaf's key path;
+the file's metadata holds the format's name, the shapes, every path of the tree, what the caller adds
+(method, seed, sparsity, ...) and a checksum of it all. Files from before there was one can be read.
+"""
+
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pruning.files.sealed import read_metadata, seal, unseal
+from pruning.files.writing import write_atomically
+from pruning.trees.leaves import PyTree, is_none, is_traced
+
+FORMAT = "pruning-masks-1"
+
+
+def save_masks(path: str | os.PathLike, masks: PyTree, metadata: Mapping[str, Any] | None = None) -> None:
+    """Writes masks to a file, whole or not at all.
+
+    Args:
+        path: The file, ``.safetensors`` by custom. An existing one is replaced; where it is a link,
+            what it leads to.
+        masks: A concrete tree of masks.
+        metadata: What made them: method, seed, sparsity, ...; values that JSON can hold.
+
+    Raises:
+        ValueError: If a leaf is not a bool array, the masks are traced, there are none, two paths
+            read the same, the metadata cannot be written as JSON, or there is something else than a
+            file, such as a folder or a device.
+        OSError: If the file cannot be written, as on a full disk; an old one stays as it was.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    leaves: dict[str, Any] = {}
+    for key_path, mask in jax.tree_util.tree_leaves_with_path(masks, is_leaf=is_none):
+        name = jax.tree_util.keystr(key_path)
+        if name in leaves:
+            raise ValueError(f"two leaves of the masks have the path {name}")
+        leaves[name] = {"keys": [_key(entry) for entry in key_path], "shape": None}
+        if mask is None:
+            continue
+        if is_traced(mask):
+            raise ValueError("save_masks needs concrete masks: call it outside jit and vmap")
+        bits = np.asarray(mask)
+        if bits.dtype != np.bool_:
+            raise ValueError(f"expected a bool mask at {name}, got {bits.dtype}")
+        leaves[name]["shape"] = list(bits.shape)
+        tensors[name] = np.packbits(bits)
+    if not tensors:
+        raise ValueError("expected at least one mask to save, got a tree with none")
+    try:
+        header = {
+            "format": FORMAT,
+            "leaves": json.dumps(leaves),
+            "metadata": json.dumps(dict(metadata or {}), default=_plain),
+        }
+    except TypeError as error:
+        raise ValueError(f"expected metadata that JSON can hold: {error}") from error
+    write_atomically(Path(path), seal(tensors, header))
+
+
+def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
+    """Reads masks from a file.
+
+    Args:
+        path: A file that ``save_masks`` wrote.
+        like: Params or masks of the network; their structure is rebuilt and the shapes are checked.
+            Without it, nested dicts, whose keys are those of the saved tree's containers.
+
+    Returns:
+        A tree of masks.
+
+    Raises:
+        ValueError: If the file is missing, damaged, not one of ours, does not fit ``like``, or holds,
+            without it, two leaves that are one key in a dict.
+    """
+    leaves, tensors, _ = _read(path)
+    masks = {
+        name: _unpack(path, name, leaf["shape"], tensors[name]) if leaf["shape"] is not None else None
+        for name, leaf in leaves.items()
+    }
+    if like is None:
+        return _nested(path, leaves, masks)
+    expected, structure = jax.tree_util.tree_flatten_with_path(like, is_leaf=is_none)
+    names = [jax.tree_util.keystr(key_path) for key_path, _ in expected]
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"two leaves of `like` have the path {twice}")
+    if set(names) != set(masks):
+        raise ValueError(
+            f"the masks in {path} are of another network: only in the file "
+            f"{sorted(set(masks) - set(names))[:4]}, only in `like` {sorted(set(names) - set(masks))[:4]}"
+        )
+    for name, (_, leaf) in zip(names, expected, strict=True):
+        # A whole model has functions among its leaves; they have no mask.
+        mask, shape = masks[name], getattr(leaf, "shape", None)
+        if mask is not None and shape != mask.shape:
+            raise ValueError(f"the mask at {name} in {path} has shape {mask.shape}, `like` has {shape}")
+    return structure.unflatten([masks[name] for name in names])
+
+
+def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads what was saved beside the masks.
+
+    Args:
+        path: A file that ``save_masks`` wrote.
+
+    Returns:
+        The metadata given to ``save_masks``.
+
+    Raises:
+        ValueError: If the file is missing, damaged or not one of ours.
+    """
+    return _read(path)[2]
+
+
+def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+    _require_file(path)
+    try:
+        # Before the tensors: those of others may be large.
+        form = read_metadata(path).get("format")
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: save the masks again") from error
+    if form != FORMAT:
+        raise ValueError(
+            f"{path} holds no masks of this library (format {form!r}, expected {FORMAT!r}): write it "
+            "with pruning.save_masks"
+        )
+    try:
+        tensors, header, _ = unseal(path, ("format", "leaves", "metadata"))
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: save the masks again") from error
+    try:
+        leaves, metadata = _leaves(json.loads(header["leaves"])), json.loads(header["metadata"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has a damaged header ({error}): save the masks again") from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} has metadata that is no dict: save the masks again")
+    masked = {name for name, leaf in leaves.items() if leaf["shape"] is not None}
+    if masked != set(tensors):
+        raise ValueError(
+            f"{path} is inconsistent at {sorted(masked ^ set(tensors))[:4]}: save the masks again"
+        )
+    return leaves, tensors, metadata
+
+
+def _require_file(path: str | os.PathLike) -> None:
+    try:
+        found = stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise ValueError(f"cannot read the masks at {path}: {error.strerror}") from error
+    except (OSError, ValueError):  # A name that is too long, or no name.
+        found = False
+    if not found:
+        raise ValueError(f"there is no file of masks at {path}")
+
+
+def _leaves(found: Any) -> dict[str, Any]:
+    """What a header says of the leaves, if it is in the form that ``save_masks`` gives it."""
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a dict of leaves, got {type(found).__name__}")
+    for name, leaf in found.items():
+        if not isinstance(leaf, dict) or set(leaf) != {"keys", "shape"}:
+            raise ValueError(f"expected keys and a shape at {name!r}, got {str(leaf)[:80]}")
+        keys, shape = leaf["keys"], leaf["shape"]
+        if not isinstance(keys, list) or any(not isinstance(key, str | int) for key in keys):
+            raise ValueError(
+                f"expected a list of names and numbers as keys at {name!r}, got {str(keys)[:80]}"
+            )
+        if shape is not None and (not isinstance(shape, list) or any(map(_is_no_size, shape))):
+            raise ValueError(f"expected a list of sizes as shape at {name!r}, got {str(shape)[:80]}")
+    return found
+
+
+def _is_no_size(value: Any) -> bool:
+    return type(value) is not int or value < 0
+
+
+def _unpack(path: Any, name: str, shape: list[int], packed: np.ndarray) -> jax.Array:
+    size = math.prod(shape)
+    if packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
+        raise ValueError(
+            f"the mask at {name} in {path} has {packed.dtype} {packed.shape} for shape {shape}: "
+            "save the masks again"
+        )
+    return jnp.asarray(np.unpackbits(packed, count=size).astype(bool).reshape(shape))
+
+
+def _nested(path: Any, leaves: dict[str, Any], masks: dict[str, Any]) -> PyTree:
+    tree: dict[Any, Any] = {}
+    for name, leaf in leaves.items():
+        keys = leaf["keys"]
+        if not keys and len(leaves) == 1:
+            return masks[name]
+        node = tree
+        for key in keys[:-1]:
+            node = node.setdefault(key, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or not keys or keys[-1] in node:
+            raise ValueError(
+                f"{path} has two leaves, or a leaf and a container, that are one key in a dict, at {name}"
+                ": give `like`, the params that the masks are of"
+            )
+        node[keys[-1]] = masks[name]
+    return tree
+
+
+def _key(entry: Any) -> Any:
+    """The key in a container that one entry of a key path stands for."""
+    for attribute in ("key", "idx", "name"):
+        if hasattr(entry, attribute):
+            key = getattr(entry, attribute)
+            return key if isinstance(key, str | int) else str(key)
+    return str(entry)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy and JAX scalars and arrays as JSON's own types."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} of type {type(value).__name__}")

@@ -1,0 +1,94 @@
+"""Means over batches: several batches count as one batch of all their examples would."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pruning.trees.leaves import PyTree
+
+
+def mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[Any]) -> PyTree:
+    """The mean over all examples of what is itself a mean over a batch, such as a derivative.
+
+    Args:
+        derivative: ``derivative(batch)`` gives a tree of float arrays.
+        batches: A list of batches; where there are several, the leaves of each share their leading
+            axis, its size n_b.
+
+    Returns:
+        The mean of these trees, each weighted by n_b.
+
+    Raises:
+        ValueError: If this is no sequence of batches (but a batch, or an iterator), or a batch has no
+            examples.
+    """
+    _check_sequence(batches)
+    if len(batches) == 1:
+        if 0 in _leading_sizes(batches[0]):
+            raise ValueError("expected batches of one or more examples, got one batch without any")
+        return derivative(batches[0])
+    sizes = [_batch_size(batch, place) for place, batch in enumerate(batches)]
+    _check_alike(batches)
+    total = None
+    for batch, size in zip(batches, sizes, strict=True):
+        part = jax.tree.map(lambda leaf, n=size: leaf * (n / sum(sizes)), derivative(batch))
+        total = part if total is None else jax.tree.map(jnp.add, total, part)
+    return total
+
+
+def _check_sequence(batches: Any) -> None:
+    """A batch itself is none: (x, y) is one batch in most code, and would pass for two."""
+    name = type(batches).__name__
+    if isinstance(batches, tuple) and (hasattr(batches, "_fields") or any(map(_is_array, batches))):
+        raise ValueError(
+            f"expected a sequence of batches, got a {name} of arrays; a single batch goes in a list: "
+            "[batch]"
+        )
+    if isinstance(batches, list | tuple):
+        if not batches:
+            raise ValueError("expected at least one batch, got an empty sequence")
+        return
+    if hasattr(batches, "__iter__") and not hasattr(batches, "keys") and not _is_array(batches):
+        raise ValueError(
+            f"expected a sequence of batches, got a {name}, which may not be read twice; take some: "
+            "list(itertools.islice(loader, 4))"
+        )
+    raise ValueError(
+        f"expected a sequence of batches, got a {name}; a single batch goes in a list: [batch]"
+    )
+
+
+def _check_alike(batches: Sequence[Any]) -> None:
+    """[x, y] is one batch as loaders yield it, and would pass for two."""
+    arrays = [batch for batch in batches if _is_array(batch)]
+    kinds = {(str(batch.dtype), tuple(batch.shape[1:]), batch.ndim) for batch in arrays}
+    if arrays and (len(arrays) < len(batches) or len(kinds) > 1):
+        found = [
+            f"{batch.dtype}{list(batch.shape)}" if _is_array(batch) else type(batch).__name__
+            for batch in batches
+        ]
+        raise ValueError(
+            f"expected a sequence of batches that are alike, got {', '.join(found[:4])}: a single batch "
+            "[x, y] goes in a list: [[x, y]] or [(x, y)] (arrays of several shapes that are each a whole "
+            "batch: [(x1,), (x2,)])"
+        )
+
+
+def _is_array(batch: Any) -> bool:
+    return hasattr(batch, "ndim") and hasattr(batch, "dtype")
+
+
+def _leading_sizes(batch: Any) -> set[int]:
+    return {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)}
+
+
+def _batch_size(batch: Any, place: int) -> int:
+    sizes = _leading_sizes(batch)
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(
+            "expected every batch to hold arrays that share a leading axis of one or more examples, got "
+            f"leading sizes {sorted(sizes)} in batch {place}; a single batch goes in a list: [batch]"
+        )
+    return sizes.pop()

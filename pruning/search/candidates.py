@@ -1,0 +1,84 @@
+"""K candidates side by side: trees of arrays with a leading axis, and what is the same for all.
+
+A whole model (an Equinox module, say) has functions among its leaves. No mapping takes those: here they
+are set aside, and put back.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from pruning.trees.leaves import PyTree
+
+
+def map_candidates(
+    function: Callable[[PyTree], PyTree], stacked: PyTree, chunk_size: int | None = None
+) -> PyTree:
+    """A function of each of the K, all at once or in chunks; what is no array is the same for all.
+
+    Args:
+        function: Of one candidate's part of ``stacked``.
+        stacked: A tree of arrays with a leading axis of length K, and other leaves.
+        chunk_size: How many at once; None for all.
+
+    Returns:
+        What the function returns, its arrays stacked.
+
+    Raises:
+        ValueError: If chunk_size < 1.
+    """
+    arrays, rest = _split(stacked)
+    constant: list[Any] = []
+
+    def arrays_of(one: PyTree) -> PyTree:
+        found, others = _split(function(_joined(one, rest)))
+        # Traced once or twice, with the same functions each time.
+        constant[:] = [others]
+        return found
+
+    if chunk_size is None:
+        found = jax.vmap(arrays_of)(arrays)
+    elif chunk_size < 1:
+        raise ValueError(f"expected chunk_size >= 1, got {chunk_size}")
+    else:
+        found = jax.lax.map(arrays_of, arrays, batch_size=chunk_size)
+    return _joined(found, constant[0])
+
+
+def take_candidates(stacked: PyTree, places: jax.Array) -> PyTree:
+    """Some of the candidates, or one.
+
+    Args:
+        stacked: As for ``map_candidates``.
+        places: Their indices, shape (n,) or ().
+
+    Returns:
+        The tree with the arrays of those.
+    """
+    return jax.tree.map(lambda leaf: leaf[places] if _is_array(leaf) else leaf, stacked)
+
+
+class _Constant(NamedTuple):
+    """What is no array in a tree, flat; None where an array was."""
+
+    structure: Any
+    leaves: list[Any]
+
+
+def _split(tree: PyTree) -> tuple[list[Any], _Constant]:
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    return arrays, _Constant(structure, [None if _is_array(leaf) else leaf for leaf in leaves])
+
+
+def _joined(arrays: list[Any], constant: _Constant) -> PyTree:
+    left = iter(arrays)
+    return constant.structure.unflatten(
+        [next(left) if other is None else other for other in constant.leaves]
+    )
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)

@@ -1,0 +1,4 @@
+"""What acts inside an optax chain: hold masks, accumulate gradients, prune while training.
+
+What trains something beside the weights is in `gates/`.
+"""

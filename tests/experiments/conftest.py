@@ -1,0 +1,18 @@
+"""One run of every method, which tests of methods, engine and report look at."""
+
+import os
+
+import pytest
+from filelock import FileLock
+
+from experiments.engine.experiment import run
+from tests.experiments.everything import EXPERIMENT, Everything
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory):
+    """The folder of the run; of several test processes the first one trains it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with FileLock(root / "everything.lock"):
+        return run(EXPERIMENT, Everything(out_dir=root / "everything"))

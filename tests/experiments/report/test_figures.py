@@ -1,0 +1,110 @@
+"""Figures are made of whatever a run has: one sparsity, one seed, no baseline, diverged networks."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from experiments.compare import EXPERIMENT as COMPARE
+from experiments.methods.point import Point
+from experiments.methods.registry import METHODS, find_method, in_rounds, to_sparsities
+from experiments.methods.scored import ABLATIONS
+from experiments.missing_the_mark import EXPERIMENT as MARK
+from experiments.pruning_methods import EXPERIMENT as METHODS_AT_EQUAL_EPOCHS
+from experiments.report.ablations import seeds_figure
+from experiments.report.accuracy import MOST_IN_A_PANEL, accuracy_figure
+from experiments.report.steps import steps_figure
+from experiments.report.table import Results, as_table, load
+from experiments.ticket_search import EXPERIMENT as TICKETS
+from tests.experiments.made_up import results, row, several
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def table(everything):
+    return load(everything)
+
+
+def only(table, *methods, **changes):
+    """The results of some methods of the run of all, with changed columns."""
+    chosen = table[table["method"].isin({"dense", "cs-search", *methods})].assign(**changes)
+    settings = table.attrs["settings"] | {"methods": list(methods), "ablations": list(ABLATIONS)}
+    chosen.attrs = table.attrs | {"settings": settings}
+    return Results(chosen)
+
+
+ASKED = {
+    "all": to_sparsities(),
+    "no baseline": ("snip", "gradual-magnitude"),
+    "one method": ("random",),
+    "own sparsities alone": ("supermask", "dissipating-band"),
+}
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize("methods", ASKED)
+@pytest.mark.parametrize("experiment", [COMPARE, MARK, METHODS_AT_EQUAL_EPOCHS], ids=["c", "m", "p"])
+def test_a_run_of_one_seed_and_one_sparsity_has_figures_and_a_summary(
+    table, experiment, methods, diverged
+):
+    found = only(table, *ASKED[methods], **({"failed": True} if diverged else {}))
+    assert experiment.figures(found)
+    summary = "\n".join(experiment.summary(found, None))
+    assert ("**Diverged**" in summary) == diverged
+    at_sparsities = [m for m in ASKED[methods] if METHODS[m].at_sparsities and m != "k-starts"]
+    for method in () if experiment is MARK else at_sparsities:
+        assert METHODS[method].look.label in summary
+
+
+@pytest.mark.parametrize("methods", [in_rounds(), ("imp",), ("cs-sequential",), ("imp-reinit",)])
+def test_tickets_have_figures_and_a_summary(table, methods):
+    assert set(TICKETS.figures(only(table, *methods))) == {"tickets", "cost"}
+    summary = "\n".join(TICKETS.summary(only(table, *methods), None))
+    assert "one seed cannot tell" in summary
+    assert ("## Continuous Sparsification, and IMP" in summary) == ("cs-sequential" in methods)
+
+
+def test_of_many_methods_each_has_its_look_in_a_panel_of_few(table):
+    panels = accuracy_figure(only(table, *to_sparsities()), baseline="random").axes[::2]
+    legends = [axes.get_legend_handles_labels()[1] for axes in panels]
+    assert max(map(len, legends)) <= MOST_IN_A_PANEL + 2  # The dense network, and the baseline.
+    labels = {label for legend in legends for label in legend}
+    assert labels == {find_method(name).look.label for name in ("dense", *to_sparsities())}
+
+
+def test_a_method_that_is_rewound_to_a_pruning_step_is_drawn_once():
+    """Its networks are pruned at that step too, but it is no method that prunes there."""
+    rows = several("snip", [0.5]) + several("snip", [0.6], step=5)
+    rows += [*several("lottery-ticket-rewinding", [0.7], step=5), row(Point("dense"), 0.9, sparsity=0)]
+    axes, *_ = steps_figure(results(rows)).axes
+    _, names = axes.get_legend_handles_labels()
+    assert sorted(names) == ["Dense", "Lottery-ticket rewinding", "SNIP"]
+
+
+def test_the_figure_of_one_sparsity_shows_every_seed():
+    rows = several("snip", [0.5, 0.6]) + several("snip", [0.4, 1.0], variant="reinit")
+    rows += several("random", [0.2, 0.001])
+    (axes,) = seeds_figure(results(rows)).axes
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines if line.get_marker() == "."])
+    np.testing.assert_allclose(np.sort(drawn), [0.01, 0.2, 0.4, 0.5, 0.6, 0.999])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["Random", "SNIP"]
+
+
+@pytest.mark.parametrize("values", [(0.982, 0.986), (1.0, 1.0), (0.0, 0.5), (float("nan"), 0.9)])
+def test_the_figure_of_one_sparsity_has_an_axis_whatever_the_accuracies(values):
+    dense, random = values
+    rows = [row(Point("dense", sparsity_target=0.0), dense), *several("random", [random])]
+    (axes,) = seeds_figure(results(rows)).axes
+    low, high = axes.get_ylim()
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+    drawn = np.concatenate([np.atleast_1d(line.get_ydata()) for line in axes.lines])
+    assert np.all((low <= drawn) & (drawn <= high) | np.isnan(drawn))
+
+
+def test_a_table_is_in_the_order_of_legends():
+    rows = several("synflow", [0.5]) + several("random", [0.5]) + [row(Point("dense"), sparsity=0)]
+    assert list(as_table(rows)["method"]) == ["random", "synflow", "dense"]

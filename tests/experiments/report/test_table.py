@@ -1,0 +1,78 @@
+"""The table of a run: what is asked of it, and several of them as one."""
+
+import numpy as np
+import pytest
+
+from experiments.methods.point import Point
+from experiments.report.markdown import emptied_layers
+from experiments.report.stored_rows import parquet
+from experiments.report.table import Results, as_rows, load, merged
+from tests.experiments.made_up import EPOCHS, results, row, several
+
+TICKETS = several("lottery-ticket-rewinding", [0.7, 0.8], step=3)
+ROWS = (
+    several("snip", [0.1, 0.2], epoch=1)
+    + several("snip", [0.6, 0.7])
+    + several("snip", [0.5, 0.4], variant="shuffle")
+    + several("snip", [0.3, 0.2], step=9)
+    + TICKETS
+    + [row(Point("dense", sparsity_target=0.0, seed=seed), 0.9) for seed in range(2)]
+    + [row(Point("k-starts", sparsity_target=0.9, candidate=c), 0.1) for c in range(2)]
+)
+
+
+def test_accuracies_are_final_and_of_the_networks_that_methods_are_judged_by():
+    found = results(ROWS)
+    assert found.accuracy("snip") == {(0, 0.9): 0.6, (1, 0.9): 0.7}
+    assert found.accuracy("snip", "shuffle") == {(0, 0.9): 0.5, (1, 0.9): 0.4}
+    assert found.accuracy("snip", step=9) == {(0, 0.9): 0.3, (1, 0.9): 0.2}
+    assert found.accuracy("lottery-ticket-rewinding") == {(0, 0.9): 0.7, (1, 0.9): 0.8}
+    assert found.accuracy("k-starts") == {}  # Candidates alone.
+    assert found.dense() == [0.9, 0.9]
+    assert found.methods == ["snip", "k-starts", "lottery-ticket-rewinding"]
+    assert found.has("snip")
+    assert not found.has("snip", "random")
+    assert found.title == f"lenet-300-100 on digits, 2 seeds, {EPOCHS} epochs"
+
+
+def test_failed_networks_are_named_and_have_no_accuracy():
+    rows = [one | {"failed": one["seed"] == 1} if one["method"] == "snip" else one for one in ROWS]
+    found = results(rows)
+    assert np.isnan(found.accuracy("snip")[1, 0.9])
+    assert found.accuracy("snip")[0, 0.9] == 0.6
+    assert "snip/sparsity-0.9/seed-1" in found.diverged()
+
+
+def test_rows_come_back_from_the_table_as_they_were():
+    rows = [row(Point("imp", round=2, seed=1), 0.5, sparsity=0.36), ROWS[0]]
+    assert sorted(map(str, as_rows(results(rows).table))) == sorted(map(str, rows))
+
+
+def test_runs_of_other_seeds_and_methods_are_one_table():
+    snip, tickets = results(ROWS[:4]), results(TICKETS + ROWS[10:12])
+    both = Results(merged([snip.table, tickets.table, snip.table]))
+    assert len(both.table) == 4 + 4
+    assert set(both.settings["methods"]) == {"snip", "lottery-ticket-rewinding"}
+    assert both.settings["seeds"] == 2
+    other = results(ROWS[:4], penalty=1.0)
+    with pytest.raises(ValueError, match=r"methods, seeds or grid alone, got penalty 1e-08 and 1\.0"):
+        merged([snip.table, other.table])
+
+
+def test_results_that_are_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected the folder of a finished run"):
+        load(tmp_path)
+    (tmp_path / "results.parquet").write_bytes(parquet(ROWS))
+    with pytest.raises((ValueError, OSError), match="has not the results of a run"):
+        load(tmp_path)
+
+
+def test_emptied_layers_are_named():
+    rows = [
+        {**one, "kept['a']": 0.0, "kept['b']": 5.0}
+        for sparsity in (0.9, 0.5)
+        for one in several("snip", [0.1], variant="invert", sparsity=sparsity)
+    ]
+    assert emptied_layers(results(rows)) == [
+        "- snip (invert, step 0): ['a'] is empty at sparsity 0.5, 0.9"
+    ]

@@ -1,0 +1,251 @@
+"""Population training: many networks trained side by side by one compiled program.
+
+Everything that tells two members apart is data: the key of their weights, the key of their data
+order, their hyperparameters, their masks and what else their pruning method needs. So all members of
+one model, recipe and kind of method share one program, whatever their sparsity and seed, and a
+single run is a population of one. The compiled unit is an epoch or a part of one: run lengths do not
+recompile, between epochs the caller sees every member, and a run may begin and stop at any step.
+
+Shapes: N members on the leading axis of every stacked tree; B examples in a batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from train.data.datasets import Dataset, Split, hold_out
+from train.data.stored_images import is_stored
+from train.populations.devices import device_mesh, on_their_devices, over_devices
+from train.populations.member_training import Member, MemberState, MemberTraining, Method, pruned
+from train.populations.members import map_members
+from train.populations.reparametrization import DIRECT, Reparametrization
+from train.populations.streamed_data import StreamedData
+from train.populations.whole_data import WholeData
+from train.recipes import Recipe
+
+PyTree = Any
+
+__all__ = [
+    "EpochResult",
+    "Member",
+    "MemberState",
+    "MemberTraining",
+    "Method",
+    "Population",
+    "pruned",
+    "stack_members",
+]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch, or the part of one up to a stop, leaves behind.
+
+    Attributes:
+        epoch: Which, counting from 1.
+        step: Training steps taken since initialization.
+        complete: Whether the epoch is at its end.
+        states: The members' states, leading axis N; their buffers are handed on to the next epoch,
+            so read them before it.
+        metrics: Arrays of shape (N,): train_loss (mean over the steps since the last result, penalties
+            included), test_loss, test_accuracy (fraction), sparsity (fraction), and the same of a
+            validation split.
+    """
+
+    epoch: int
+    step: int
+    complete: bool
+    states: MemberState
+    metrics: dict[str, jax.Array]
+
+
+@dataclass(kw_only=True)
+class Population:
+    """A compiled training program: a model, a data set, a recipe and a kind of method.
+
+    Attributes:
+        model: A Linen module, ``model(images, train=...)`` giving logits, whose only collections are
+            params and, where it normalises batches, batch_stats.
+        dataset: Lives on every device as uint8, whole, or is read while training where its images are
+            ``train.data.stored_images.StoredImages``; the numbers are the same.
+        recipe: How a member is trained.
+        method: ``method(optimizer, data)`` wraps the recipe's optimizer with the pruning method, for
+            one member's ``data`` (traced).
+        reparametrization: How what is trained becomes the model's params; by default it is the params,
+            and the method's state must hold masks (``pruning.get_masks``).
+        execute: How a device executes its members; by default as suits the platform (``members.py``).
+        mesh: Of the devices that members and batches are divided over (``devices.py``);
+            by default members over all devices of this process.
+    """
+
+    model: nn.Module
+    dataset: Dataset
+    recipe: Recipe
+    method: Method
+    reparametrization: Reparametrization = DIRECT
+    execute: Callable[..., PyTree] = map_members
+    mesh: Mesh = field(default_factory=device_mesh)
+
+    def __post_init__(self) -> None:
+        """Places the data and prepares the compiled functions."""
+        train, evaluated = self.dataset.train, {"test": self.dataset.test}
+        if self.recipe.validation_examples:
+            train, evaluated["validation"] = hold_out(train, self.recipe.validation_examples)
+        self.steps_per_epoch = self.recipe.steps_per_epoch(len(train.labels))
+        self._training = MemberTraining(
+            model=self.model,
+            dataset=self.dataset,
+            recipe=self.recipe,
+            method=self.method,
+            reparametrization=self.reparametrization,
+            steps_per_epoch=self.steps_per_epoch,
+            mesh=self.mesh,
+        )
+        source = StreamedData if is_stored(train.images) else WholeData
+        self._data = source(self._training, train, evaluated, self.execute)
+        self._start = jax.jit(self._start_members)
+        self._begin = jax.jit(self._training.begin)
+
+    @property
+    def train_split(self) -> Split:
+        """What is trained on."""
+        return self._data.train
+
+    @property
+    def evaluation_splits(self) -> dict[str, Split]:
+        """What is evaluated on, by name."""
+        return self._data.evaluated
+
+    @property
+    def compilations(self) -> int:
+        """How many training programs have been compiled so far."""
+        return self._data.compilations
+
+    def start(self, members: Member) -> MemberState:
+        """The states of members at initialization, under their masks.
+
+        Args:
+            members: Stacked members, N of them.
+
+        Returns:
+            Stacked states at step 0.
+        """
+        return self._start(members, jnp.int32(len(members.init_key)))
+
+    def begin(
+        self,
+        member: Member,
+        trained: PyTree,
+        batch_stats: PyTree,
+        *,
+        masks: PyTree = None,
+        step: int = 0,
+    ) -> MemberState:
+        """The state of one member that begins with given weights and masks, at a step of the training.
+
+        Args:
+            member: Not stacked.
+            trained: Its params, or what a reparametrization trains in their place.
+            batch_stats: Running statistics of batch normalisation; empty for models without.
+            masks: Under which it is trained; None for those that the method begins with.
+            step: Its place in the data and in the schedule of the learning rate. Otherwise the optimizer
+                is new: momentum and moments are zero.
+
+        Returns:
+            A state, to be stacked for ``train``.
+        """
+        return self._begin(member, trained, batch_stats, masks, jnp.int32(step))
+
+    def masks(self, states: MemberState) -> PyTree:
+        """What is kept of the weights.
+
+        Args:
+            states: Of one member, or stacked.
+        """
+        return self._training.masks(states)
+
+    def train(
+        self,
+        members: Member,
+        *,
+        states: MemberState | None = None,
+        first_step: int = 0,
+        epochs: int | None = None,
+        stops: Sequence[int] = (),
+        size: int | None = None,
+    ) -> Iterator[EpochResult]:
+        """Trains members, an epoch at a time.
+
+        Args:
+            members: Stacked members, N of them.
+            states: Where they begin, all at ``first_step``; None for their initialization. Their
+                buffers are handed on: they cannot be used again.
+            epochs: The epoch after which training ends; None for the recipe's last. The learning-rate
+                schedule is the recipe's.
+            stops: Further steps, in the middle of epochs, after which there is a result.
+            size: How many of the N count; the others fill up the shape and their results are
+                meaningless. None for all. Fixed shapes keep to one compilation.
+
+        Yields:
+            The result of each epoch, and of each stop. A diverged member has NaN losses; the others go
+            on.
+
+        Raises:
+            ValueError: If ``first_step`` or a stop lies outside the training.
+        """
+        count = jnp.int32(len(members.init_key) if size is None else size)
+        per_epoch, epochs = self.steps_per_epoch, self.recipe.epochs if epochs is None else epochs
+        for step in (first_step, *stops):
+            if not 0 <= step <= epochs * per_epoch:
+                raise ValueError(
+                    f"expected a step of the training, 0 to {epochs * per_epoch} ({epochs} epochs of "
+                    f"{per_epoch} steps), got {step}"
+                )
+        ends = sorted({*stops, *range(0, epochs * per_epoch + 1, per_epoch)})
+        members = on_their_devices(members, self.mesh)
+        current: MemberState = self._start(members, count) if states is None else states
+        current = on_their_devices(current, self.mesh)
+        begin = first_step
+        for end in (end for end in ends if end > first_step):
+            epoch = -(-end // per_epoch)
+            within = begin - (epoch - 1) * per_epoch, end - (epoch - 1) * per_epoch
+            current, metrics = self._data.epoch(current, members, count, within)
+            yield EpochResult(epoch, end, end % per_epoch == 0, current, metrics)
+            begin = end
+
+    def initial_params(self, init_key: jax.Array) -> PyTree:
+        """The params that a member of this key begins with, before any mask.
+
+        Args:
+            init_key: A typed PRNG key.
+        """
+        return self._training.initial_variables(init_key)["params"]
+
+    def trace_member(self, member: Member) -> Any:
+        """The program of one member's training, as it is written; nothing is compiled.
+
+        Args:
+            member: One like the others; only shapes and dtypes matter.
+        """
+        return self._data.trace_member(jax.eval_shape(self._training.start, member), member)
+
+    def _start_members(self, members: Member, count: jax.Array) -> MemberState:
+        run = over_devices(self.execute, self.mesh)
+        return run(lambda _, member: self._training.start(member), count, (), members)
+
+
+def stack_members(members: Sequence[Any]) -> Any:
+    """Stacks single members, or their states, along a leading axis.
+
+    Args:
+        members: At least one, all of the same structure and shapes.
+
+    Returns:
+        The stacked members.
+    """
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
