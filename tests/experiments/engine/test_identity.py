@@ -52,9 +52,9 @@ def test_a_new_option_moves_no_run_and_goes_on_in_it(here):
     old, new = Compare(epochs=3), WithAnOption(epochs=3)
     assert folder_of(old) == folder_of(new)
     opened(here, old)
-    opened(here, new)
     with pytest.raises(ValueError, match=r"\(smoothing: there 0.0, here 0.1\)"):
         opened(here, replace(new, smoothing=0.1))
+    opened(here, new)
     assert folder_of(replace(new, smoothing=0.1)) != folder_of(new)
 
 
