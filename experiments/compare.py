@@ -118,13 +118,17 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.table import counted
 
     settings, epochs = results.settings, counted(results.settings["prune_epochs"], "epoch")
+    search_epochs = counted(settings["search_epochs"], "epoch")
+    searching = any(method.startswith(K_STARTS) for method in results.methods)
+    searches = f"; K-starts with k = {settings['k']}, chosen after {search_epochs}" if searching else ""
+    dissipating = any("dissipating" in method for method in results.methods)
+    dissipation = f"; weights dissipate in the first {epochs}" if dissipating else ""
     rows = _rows(results)
     lines = [
         f"# compare: {results.title}",
         "",
         "Final test accuracy in percent, mean ± standard deviation over "
-        f"{counted(results.seeds, 'seed')}; K-starts with k = {settings['k']}, chosen after "
-        f"{settings['search_epochs']} epochs; weights dissipate in the first {epochs}.",
+        f"{counted(results.seeds, 'seed')}{searches}{dissipation}.",
         "",
         *markdown.table(
             ["method", *(f"sparsity {sparsity:g}" for sparsity in results.sparsities)],
@@ -147,7 +151,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "are not corrected for their number. The best of the k candidates is picked by test accuracy, "
         "so it is an upper bound that no method could claim.",
         "",
-        *claims(results),
+        *(claims(results) or ["No method here takes part in any."]),
     ]
     return lines + markdown.diverged(results)
 

@@ -20,10 +20,10 @@ class Sizes:
         most_together: Members, candidates or layers, at most.
         grid_images: To train and to test on.
         selected: Scores among which are selected.
-        weights: Of an optimizer's step.
+        weights: How many weights an optimizer's step moves.
         batch: Examples of a score that sees data, and of the checks of gradients.
-        rounds: Of SynFlow.
-        search_steps: Of a candidate.
+        rounds: How many rounds SynFlow prunes in.
+        search_steps: How many steps a candidate of a search is trained for.
         run_options: Of the experiments whose start is measured.
     """
 

@@ -24,9 +24,9 @@ class Progress(NamedTuple):
     """How far a chunk has come.
 
     Attributes:
-        states: Its stacked states.
+        states: The states of all its networks, stacked.
         step: Training steps taken.
-        rows: Of the epochs behind it.
+        rows: Those of the epochs that are finished.
     """
 
     states: MemberState

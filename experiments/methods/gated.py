@@ -33,7 +33,7 @@ class Gated(NamedTuple):
     Attributes:
         initial: Where its gates begin, :math:`s_0`.
         penalty: The weight of the sum of soft masks in the loss, :math:`\lambda`.
-        learning_rate: Of the gates.
+        learning_rate: The learning rate of its gates.
         weights_learn: 1 where the weights are trained too, 0 where they are frozen.
     """
 

@@ -27,7 +27,7 @@ class Look(NamedTuple):
     """How a method looks on every figure.
 
     Attributes:
-        label: As in the papers.
+        label: The name in legends, written as in the papers.
         colour: Hexadecimal.
         marker: Matplotlib's.
     """

@@ -12,13 +12,13 @@ class SeedKeys(NamedTuple):
     """The keys of one seed, typed. New ones come last: then the others stay what they are.
 
     Attributes:
-        init: Of the initial weights.
+        init: Draws the initial weights.
         order: Of the order of the data, and of augmentation.
         other_init: Of other initial weights, for the ablation and for re-initialised tickets.
         second_draw: Of weights that are scored while others are trained.
         scores: Of random scores and masks.
         shuffle: Of the ablation that permutes masks within layers.
-        candidates: Of the masks of a search.
+        candidates: Draws the masks of a search.
         other_order: Of another order of the data.
     """
 

@@ -17,7 +17,7 @@ class Study:
         steps_per_epoch: Of the recipe on the data set.
         knobs: The settings of methods.
         prune_epochs: The first epochs, in which methods prune while networks train.
-        gate_learning_rate: Of gates.
+        gate_learning_rate: The learning rate of gates beside the weights.
         grid: Where methods are asked for networks.
         whole_searches: Methods of whose searches all candidates are trained to the end.
     """

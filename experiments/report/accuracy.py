@@ -32,7 +32,7 @@ def accuracy_figure(results: Results, *, baseline: str) -> Figure:
     """The figure: means and standard deviations over seeds.
 
     Args:
-        results: Of a run.
+        results: The table of a run.
         baseline: The method that the right panels subtract, paired by seed and sparsity. Methods that
             find their own sparsity are on the left alone.
     """

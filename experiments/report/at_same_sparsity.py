@@ -10,8 +10,8 @@ def over(results: Results, ours: Table, theirs: Sequence[str]) -> Estimate:
     """Accuracies minus those of other methods at the same sparsity, paired by seed.
 
     Args:
-        results: Of the run.
-        ours: Final rows, one a seed.
+        results: The run's table, from which the other networks come.
+        ours: The final rows of one method at one setting, one a seed.
         theirs: The methods whose networks make one curve a seed, interpolated linearly in the logarithm
             of what is kept; beyond its ends there is no comparison.
     """

@@ -27,7 +27,7 @@ class Column(NamedTuple):
     """A column of the page's table.
 
     Attributes:
-        title: Its heading.
+        title: The heading that the table shows.
         digits: How its numbers are shown; None for text.
         width: In pixels.
     """
@@ -61,7 +61,7 @@ def page(results: Results, summary: Sequence[str]) -> str:
     """The page as HTML.
 
     Args:
-        results: Of a run.
+        results: The table of a run.
         summary: The lines of its summary, in Markdown; the first is the heading that the page has too.
     """
     plot, table = _plot(results), final_table(results)

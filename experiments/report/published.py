@@ -61,7 +61,7 @@ class Reference(NamedTuple):
     """Accuracies that others published.
 
     Attributes:
-        name: Of their file.
+        name: The name of the file that they come from.
         accuracies: Of one network on one data set.
     """
 

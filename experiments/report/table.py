@@ -13,7 +13,7 @@ import pandas as pd
 
 from experiments.methods.method import When
 from experiments.methods.point import DENSE, Point
-from experiments.methods.registry import METHODS, find_method, in_order
+from experiments.methods.registry import find_method, in_order
 from experiments.methods.spelling import row_of_today
 from experiments.methods.study import Study
 from experiments.options.knobs import knobs_of
@@ -142,12 +142,12 @@ class Results:
 
     @property
     def settings(self) -> Settings:
-        """Of the run."""
+        """All that decided the results of the run, in today's words."""
         return self.table.attrs["settings"]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Of the data: the steps of an epoch."""
+        """What only the data told the run: how many steps an epoch has."""
         return self.table.attrs["facts"]
 
     @property
@@ -167,19 +167,18 @@ class Results:
 
     @property
     def epochs(self) -> int:
-        """Of a training."""
+        """How many epochs a training has."""
         return self.settings["recipe"]["epochs"]
 
     @property
     def seeds(self) -> int:
-        """How many."""
+        """How many seeds were asked for."""
         return self.settings["seeds"]
 
     @cached_property
     def methods(self) -> list[str]:
         """The methods of the run, in the order of tables and legends."""
-        asked = self.settings.get("methods", METHODS)
-        return in_order(set(asked) & set(self.table["method"]))
+        return in_order(set(self.settings["methods"]) & set(self.table["method"]))
 
     @cached_property
     def sparsities(self) -> list[float]:
@@ -208,7 +207,7 @@ class Results:
 
         Args:
             method: Its name.
-            variant: Of it.
+            variant: An ablation of the method, or "none".
             step: Where it pruned; None for its own place: initialization, or for methods after training
                 wherever they go on from.
         """

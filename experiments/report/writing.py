@@ -35,10 +35,10 @@ def store_rows(write: Write, rows: list[Row], settings: dict[str, Any], facts: d
     """Writes the table, which is all that a report needs.
 
     Args:
-        write: Into the run's folder.
-        rows: Of all networks and epochs.
-        settings: Of the run.
-        facts: What only the data told.
+        write: Writes a file into the run's folder.
+        rows: One for every network and epoch.
+        settings: All that decided the results; the table carries them.
+        facts: What only the data told, such as how many steps an epoch has.
     """
     from experiments.report.table import as_rows, as_table  # pandas is imported where it is used
 
@@ -63,10 +63,10 @@ def write_report(
     """Writes the figures, and last of all the summary, which says that the run is complete.
 
     Args:
-        experiment: Of the results.
-        results: Of the run.
-        reference: Published numbers to set beside.
-        write: Into the run's folder.
+        experiment: Says which figures and which summary the results have.
+        results: The run's table.
+        reference: A file of published numbers to set beside ours; None for none.
+        write: Writes a file into the run's folder.
 
     Returns:
         The summary's lines.

@@ -48,7 +48,7 @@ class Plot(NamedTuple):
 
     Attributes:
         model: What Bokeh shows.
-        heading: Of its section.
+        heading: What stands above the plot on the page.
         hint: What it shows, and what its reader can do.
     """
 
@@ -88,7 +88,7 @@ def set_ticks(axis: Any, shown: Any) -> None:
     """Ticks of a log axis with numbers written out, many between two powers of ten where there is room.
 
     Args:
-        axis: Of x or y.
+        axis: The horizontal or the vertical one.
         shown: The range that it shows at first, of at most four powers of ten.
     """
     ends = np.log10([shown.start, shown.end])
@@ -132,7 +132,7 @@ def add_hover(plot: Any, renderers: Renderers, fields: Mapping[str, str]) -> Non
     """Says what a point is when the pointer is over it.
 
     Args:
-        plot: Of the points.
+        plot: Where the points are drawn.
         renderers: The points; their sources have the columns ``method`` and ``variant``.
         fields: What else is said, in Bokeh's spelling, by its heading.
     """
