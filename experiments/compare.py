@@ -1,4 +1,4 @@
-"""K-starts, dissipating gradients and their combination against random pruning and the dense network.
+r"""K-starts, dissipating gradients and their combination against random pruning and the dense network.
 
     python -m experiments.compare
     python -m experiments.compare --dataset mnist --model lenet-300-100 --data-dir DIR \
@@ -181,6 +181,7 @@ def claims(results: "Results") -> list[str]:
     from experiments.report.lines import compared, correlation, reached
     from experiments.report.paired import differences, estimate, finite_max, finite_mean
     from experiments.report.searches import over_candidates, rank_correlations
+    from experiments.report.table import label
 
     lines = []
     random = results.accuracy("random-uniform")
@@ -210,6 +211,11 @@ def claims(results: "Results") -> list[str]:
     if results.has("dissipating-gradients", "random-uniform"):
         ours = results.accuracy("dissipating-gradients")
         lines.append(compared("Dissipating gradients beat random pruning", ours, random))
+    told = {K_STARTS, both, *parts}
+    for method in (m for m in results.methods if find_method(m).at_sparsities and m not in told):
+        if results.has("random-uniform"):
+            ours = results.accuracy(method)
+            lines.append(compared(f"{label(method)} beats random pruning", ours, random))
     if results.has(K_STARTS):
         gaps = differences(results.accuracy(K_STARTS, "retrained"), results.accuracy(K_STARTS))
         again = estimate(gaps)

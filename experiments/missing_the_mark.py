@@ -68,8 +68,13 @@ class MissingTheMark(GridOptions):
     methods: Annotated[
         tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
     ] = DEFAULT_METHODS
-    ablations: tuple[str, ...] = ABLATIONS
-    """sanity checks of methods that score; of baselines after training, shuffle and reinit alone"""
+    ablations: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            help=f"sanity checks of methods that score: {', '.join(ABLATIONS)} (of baselines after "
+            "training the first two alone); --ablations without a name is none"
+        ),
+    ] = ABLATIONS
     sparsities: tuple[float, ...] = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
     """fractions of the prunable weights to remove; by default 1 - 0.8^n"""
     seeds: int = 2
@@ -150,6 +155,10 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     if first_system:
         lines += ["", "## K-starts and dissipating gradients on the same grid", ""]
         lines += findings.findings_table(first_system, results)
+    known = ("random", *EARLY, *AFTER, *FIRST_SYSTEM)
+    others = [*findings.other_methods(results, set(results.methods) - set(known))]
+    if others:
+        lines += ["", "## Other methods", "", *findings.findings_table(others, results)]
     if reference is not None:
         lines += published.beside(reference, results)
     lines += ["", "## Emptied layers", "", *(markdown.emptied_layers(results) or ["None."])]

@@ -86,7 +86,7 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """The accuracies, and methods that find their own sparsity beside the others there."""
-    from experiments.report import markdown
+    from experiments.report import findings, markdown
     from experiments.report.paired import percent_cell
     from experiments.report.table import counted, label
 
@@ -108,6 +108,17 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     ]
     if given:
         lines += ["", *markdown.accuracies(results, given)]
+    over_random = [*findings.other_methods(results, given)]
+    if over_random:
+        lines += [
+            "",
+            "## Over random pruning",
+            "",
+            "Differences in accuracy points, paired by seed and averaged over the sparsities of a band, "
+            "with 95 % intervals over seeds.",
+            "",
+            *findings.findings_table(over_random, results),
+        ]
     for method in (m for m in results.methods if not find_method(m).at_sparsities):
         lines += _beside_others(results, method, given)
     return lines + markdown.diverged(results)

@@ -27,7 +27,7 @@ Source: Savarese et al. 2020 (arXiv 1912.04427); Frankle and Carbin 2019 (arXiv 
 al. 2020 (arXiv 2003.02389).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +35,7 @@ import tyro
 
 from experiments.engine.experiment import Experiment, main, training
 from experiments.methods.registry import check_methods, in_rounds
+from experiments.options.knobs import Knobs, TicketKnobs
 from experiments.options.options import own_first
 from experiments.options.training import TrainingOptions
 
@@ -52,6 +53,7 @@ class TicketSearch(TrainingOptions):
     methods: Annotated[
         tuple[str, ...], tyro.conf.arg(help=f"who searches, of {', '.join(in_rounds())}")
     ] = in_rounds()
+    knobs: tyro.conf.OmitArgPrefixes[Knobs] = field(default_factory=TicketKnobs)
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong; warns of gates that cannot open."""

@@ -36,8 +36,8 @@ class Recipe:
         nesterov: Whether SGD's momentum is Nesterov's.
         weight_decay: Coupled (added to the gradient) for sgd and adam, decoupled for adamw; on all
             params.
-        drop_epochs: After these epochs the learning rate is multiplied by ``drop_factor``.
-        drop_factor: See above.
+        drop_epochs: After these epochs the learning rate drops.
+        drop_factor: What it is multiplied by then.
         warmup_epochs: The learning rate rises linearly over these, from 1 / (their steps) of itself.
         initializer: A name in ``INITIALIZERS``, for every kernel; biases start at 0.
         scale_initializer: A name in ``SCALE_INITIALIZERS``, for the scales of batch normalisation.

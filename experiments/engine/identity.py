@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from experiments.methods.spelling import VERSION
-from experiments.report.config import Settings, flat
+from experiments.report.config import Settings, flat, unequal
 
 
 def identity(chosen: Settings) -> str:
@@ -39,11 +39,7 @@ def different_settings(there: Settings, here: Settings, unnamed: Settings) -> st
             "networks are not those of today, and are never mixed with them. Go on with that version, "
             "or start over with --fresh or another --out-dir"
         )
-    differences = "; ".join(
-        f"{key}: there {stored.get(key)!r}, here {asked.get(key)!r}"
-        for key in sorted(stored.keys() | asked.keys())
-        if stored.get(key) != asked.get(key)
-    )
+    differences = "; ".join(f"{name}: there {a!r}, here {b!r}" for name, a, b in unequal(stored, asked))
     if not differences:
         return None
     return (

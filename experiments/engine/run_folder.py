@@ -117,6 +117,13 @@ class RunFolder:
         except (OSError, ValueError, AttributeError):
             return None
 
+    def announce(self, done: int, total: int, what: str) -> None:
+        """Says what a run has before it, and that it goes on where some of it is done."""
+        if done:
+            print(f"goes on: {done} of {total} {what} are stored in {self.path}", flush=True)
+        else:
+            print(f"{total} {what}, stored in {self.path} as they finish", flush=True)
+
     def save_part(self, rows: list[Row]) -> None:
         """Stores finished members.
 

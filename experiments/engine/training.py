@@ -26,6 +26,8 @@ def train_all(networks: Networks, folder: RunFolder, *, chunk_size: int | None) 
         )
     networks.open(folder, chunk_size)
     pending = _pending(networks, folder)
+    if is_first():
+        folder.announce(len(schedule.needs) - len(pending), len(schedule.needs), "networks")
     total = sum(map(schedule.epochs_of, pending))
     with training_progress(total) as progress:
         for group in schedule.groups(pending):

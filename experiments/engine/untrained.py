@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import pruning
 from experiments.engine.experiment import Facts, Fill
-from experiments.engine.processes import share, wait_for_all
+from experiments.engine.processes import is_first, share, wait_for_all
 from experiments.engine.run_folder import Row, RunFolder
 from experiments.methods.mask_maker import MaskMaker
 from experiments.methods.point import Point, point_of
@@ -99,6 +99,9 @@ def _make_masks(
     definitions = scored()
     done = {point_of(row) for row in folder.rows()}
     wait_for_all()  # All have seen what is finished before one stores more.
+    total = len(methods) * len(sparsities) * network.options.seeds
+    if is_first():
+        folder.announce(len(done), total, "masks")
     for seed in range(network.options.seeds):
         params, batch_stats = network.initial(seed)
         second_draw, _ = network.initial(seed, "second_draw")

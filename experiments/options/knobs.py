@@ -7,9 +7,9 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-import tyro
+from tyro.conf import Suppress, arg
 
 from experiments.options.checks import (
     check_above_zero,
@@ -118,17 +118,33 @@ class RoundKnobs:
 
 @dataclass(frozen=True, kw_only=True)
 class Knobs:
-    """All families."""
+    """All families, as ``--help`` groups them."""
 
-    search: tyro.conf.OmitArgPrefixes[SearchKnobs] = field(default_factory=SearchKnobs)
-    schedule: tyro.conf.OmitArgPrefixes[ScheduleKnobs] = field(default_factory=ScheduleKnobs)
-    gates: tyro.conf.OmitArgPrefixes[GateKnobs] = field(default_factory=GateKnobs)
-    rounds: tyro.conf.OmitArgPrefixes[RoundKnobs] = field(default_factory=RoundKnobs)
+    search: Annotated[SearchKnobs, arg(name="k-starts", prefix_name=False)] = field(
+        default_factory=SearchKnobs
+    )
+    schedule: Annotated[ScheduleKnobs, arg(prefix_name=False)] = field(default_factory=ScheduleKnobs)
+    gates: Annotated[GateKnobs, arg(prefix_name=False)] = field(default_factory=GateKnobs)
+    rounds: Annotated[RoundKnobs, arg(prefix_name=False)] = field(default_factory=RoundKnobs)
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
         families = (getattr(self, field.name) for field in dataclasses.fields(self))
         return {name: value for family in families for name, value in vars(family).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridKnobs(Knobs):
+    """As command lines offer them that ask no method of rounds."""
+
+    rounds: Suppress[RoundKnobs] = field(default_factory=RoundKnobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketKnobs(Knobs):
+    """As command lines offer them that ask methods of rounds alone."""
+
+    search: Suppress[SearchKnobs] = field(default_factory=SearchKnobs)
 
 
 def knobs_of(settings: Mapping[str, Any]) -> Knobs:

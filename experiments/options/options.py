@@ -1,6 +1,7 @@
 """The options of every experiment: data, model, recipe, and where results go."""
 
 import dataclasses
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from experiments.options.checks import check_counts, check_stored
+from train import recipes
 from train.data.datasets import Dataset, load_dataset
 from train.lookup import lookup
 from train.lowering import LOWERINGS
@@ -21,7 +23,16 @@ RecipeFields: Any = dataclasses.make_dataclass(
     frozen=True,
     kw_only=True,
 )
-RecipeFields.__doc__ = "Fields of the recipe to replace; by default none."
+
+
+def _of_recipes() -> str:
+    """What ``--help`` says of the fields: the recipe's own words, with the names that can be given."""
+    _, _, fields = (Recipe.__doc__ or "").partition("\n")
+    named = re.sub(r"A name in ``(\w+)``", lambda m: ", ".join(getattr(recipes, m[1])), fields)
+    return f"Fields of the recipe to replace; by default none.\n{named.replace('``', '')}"
+
+
+RecipeFields.__doc__ = _of_recipes()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from experiments.options.checks import (
     check_sparsities,
     option_of,
 )
-from experiments.options.knobs import Knobs
+from experiments.options.knobs import GridKnobs, Knobs
 from experiments.options.options import Options
 from train.recipes import Recipe
 
@@ -111,6 +111,7 @@ class GridOptions(TrainingOptions):
 
     sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98)
     """fractions of the prunable weights to remove; methods with gates find their own"""
+    knobs: tyro.conf.OmitArgPrefixes[Knobs] = field(default_factory=GridKnobs)
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""

@@ -72,7 +72,11 @@ def run(config: Report) -> Path:
     stored = (reference_in(run) for run in (out_dir, *config.runs))
     reference = config.reference or next((path for path in stored if path is not None), None)
 
+    drawn: dict[str, bytes] = {}
+
     def write(name: str, content: str | bytes) -> None:
+        if name.endswith(".png") and isinstance(content, bytes):
+            drawn[name] = content
         with writing_to(out_dir):
             write_atomically(out_dir / name, content.encode() if isinstance(content, str) else content)
 
@@ -80,7 +84,8 @@ def run(config: Report) -> Path:
         store_rows(write, as_rows(results.table), results.settings, results.facts)
     summary = write_report(experiment, results, reference, write)
     for name, part in by_sweep(results):
-        write(f"page{suffix(name)}.html", page(part, summary))
+        own = {n: image for n, image in drawn.items() if n.endswith(f"{suffix(name)}.png")}
+        write(f"page{suffix(name)}.html", page(part, summary, own))
     if reference is not None:
         store_reference(write, reference)
     print(f"figures, summary.md and what to browse, page*.html, are in {out_dir}")

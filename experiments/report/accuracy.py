@@ -124,7 +124,8 @@ def _differences(axes: Axes, results: Results, methods: Sequence[str], baseline:
             draw(axes, [1 - s for s in order], means, bars, find_method(method).look)
     axes.set_yscale("symlog", linthresh=1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}"))
-    axes.set_ylabel(f"accuracy minus that of {find_method(baseline).look.label} (points)")
+    name = find_method(baseline).look.label
+    axes.set_ylabel(f"accuracy minus that of {name} (points; log axis beyond ±1)")
     axes.grid(alpha=0.3)
 
 

@@ -38,6 +38,14 @@ def _as_json(settings: Mapping[str, Any]) -> Settings:
     return json.loads(json.dumps(settings))
 
 
+def unequal(there: Settings, here: Settings) -> list[tuple[str, Any, Any]]:
+    """Names and both values of the settings in which two runs differ, by name."""
+    there, here = flat(there), flat(here)
+    names = sorted(there.keys() | here.keys())
+    both = [(name, there.get(name), here.get(name)) for name in names]
+    return [one for one in both if one[1] != one[2]]
+
+
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
     """Nested settings as one dict: ``{"recipe": {"epochs": 3}}`` as ``{"recipe.epochs": 3}``."""
     found: Settings = {}

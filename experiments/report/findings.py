@@ -5,9 +5,10 @@ in final test accuracy, paired by seed and sparsity, averaged over the sparsitie
 interval over seeds.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from experiments.methods.registry import find_method
 from experiments.report.markdown import table
 from experiments.report.paired import Estimate, Pairs, differences, estimate
 from experiments.report.table import Results, label
@@ -53,6 +54,24 @@ def findings_table(findings: Iterable[Finding], results: Results) -> list[str]:
         found = [estimate({k: gap for k, gap in finding.gaps.items() if _in(k[1], b)}) for b in bands]
         rows.append([finding.statement, *(_cell(result, finding.holds) for result in found)])
     return table(["finding", *(f"sparsity {low:g} to {high:g}" for low, high in bands)], rows)
+
+
+def other_methods(
+    results: Results, among: Collection[str], baseline: str = "random"
+) -> Iterator[Finding]:
+    """Each method beside random pruning, and under the ablations that it has in the run.
+
+    Args:
+        results: The table of a run.
+        among: The methods in question.
+        baseline: Random pruning, as the run has it.
+    """
+    for method in (m for m in results.methods if m in among and find_method(m).at_sparsities):
+        if results.has(baseline) and method != baseline:
+            yield better(results, method, baseline)
+        for ablation in results.settings.get("ablations", ()):
+            if results.accuracy(method, ablation):
+                yield changed(results, method, ablation, "hurts", below)
 
 
 def above(result: Estimate) -> int:

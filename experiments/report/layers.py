@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments.report.accuracy import titled
 from experiments.report.markdown import table
 from experiments.report.reference_table import read_table
-from experiments.report.table import KEPT, SIZE, Results, Table, label
+from experiments.report.table import KEPT, SIZE, Results, Table, label, layer_name
 from experiments.report.writing import REFERENCE
 
 COLUMNS = ("pruner", "log10_compression")
@@ -59,7 +59,7 @@ def first_emptied(results: Results, method: str) -> list[str]:
     empty = kept[(kept == 0).any(axis=1)]
     if not len(empty):
         return []
-    return [name.removeprefix(KEPT) for name in empty if empty.iloc[0][name] == 0]
+    return [layer_name(name.removeprefix(KEPT)) for name in empty if empty.iloc[0][name] == 0]
 
 
 def read_published(path: Path, *, layers: int) -> Published:

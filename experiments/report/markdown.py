@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from experiments.methods.registry import find_method
-from experiments.report.paired import at_sparsity, percent_cell
-from experiments.report.table import KEPT, Results, label
+from experiments.report.paired import at_sparsity, of_seeds, percent_cell
+from experiments.report.table import KEPT, Results, label, layer_name
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -17,10 +19,16 @@ def accuracies(results: Results, methods: Sequence[str]) -> list[str]:
     """Final test accuracies in percent, a line a sparsity, a column a method."""
     found = {method: results.accuracy(method) for method in methods}
     rows = [
-        [f"{sparsity:g}", *(percent_cell(at_sparsity(found[m], sparsity)) for m in methods)]
+        [f"{sparsity:g}", *(cell(at_sparsity(found[m], sparsity), results) for m in methods)]
         for sparsity in results.sparsities
     ]
     return table(["sparsity", *map(label, methods)], rows)
+
+
+def cell(accuracies: np.ndarray, results: Results) -> str:
+    """Accuracies over seeds in percent, and how many seeds there are where not all were asked for it."""
+    few = of_seeds(len(accuracies), results.seeds) if len(accuracies) else ""
+    return percent_cell(accuracies) + few
 
 
 def diverged(results: Results) -> list[str]:
@@ -39,8 +47,10 @@ def emptied_layers(results: Results) -> list[str]:
             empty = sorted(rows.loc[rows[layer] == 0, "sparsity_target"].dropna().unique())
             if empty:
                 at = ", ".join(f"{sparsity:g}" for sparsity in empty)
-                name = layer.removeprefix(KEPT)
-                lines.append(f"- {method} ({variant}, step {step}): {name} is empty at sparsity {at}")
+                who = label(method) if variant == "none" else f"{label(method)}, {variant}"
+                when = f", pruned at step {step}" if step else ""
+                name = layer_name(layer.removeprefix(KEPT))
+                lines.append(f"- {who}{when}: {name} is empty at sparsity {at}")
     return lines
 
 

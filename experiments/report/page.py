@@ -3,7 +3,8 @@
 The page is a single HTML file with all scripts in it, so it opens without a network.
 """
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,12 +58,13 @@ COLUMNS = {
 }
 
 
-def page(results: Results, summary: Sequence[str]) -> str:
+def page(results: Results, summary: Sequence[str], figures: Mapping[str, bytes]) -> str:
     """The page as HTML.
 
     Args:
         results: The table of a run.
         summary: The lines of its summary, in Markdown; the first is the heading that the page has too.
+        figures: The run's own figures as PNG, by the name of their files.
     """
     plot, table = _plot(results), final_table(results)
     shown = _data_table(table)
@@ -80,6 +82,7 @@ def page(results: Results, summary: Sequence[str]) -> str:
             "hint": plot.hint,
             "rows": len(table),
             "summary": _html(summary[1:]),
+            "figures": {name: b64encode(image).decode() for name, image in figures.items()},
         },
         suppress_callback_warning=True,
     )

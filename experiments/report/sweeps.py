@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import draw, error_axis, titled
+from experiments.report.accuracy import DENSE_COLOUR, draw, error_axis, titled
 from experiments.report.markdown import table
 from experiments.report.paired import at_sparsity, finite_deviation, finite_mean, percent_cell
 from experiments.report.table import Results, label
@@ -52,7 +52,10 @@ def sweep_figure(parts: list[tuple[str, Results]]) -> Figure:
         1, count, figsize=(4.2 * count + 0.5, 4.6), layout="constrained", sharey=True, squeeze=False
     )
     places = range(len(parts))
+    dense = [1 - finite_mean(np.array(part.dense())) for _, part in parts]
     for axes, sparsity in zip(panels.flat, results.sparsities, strict=True):
+        if np.isfinite(dense).any():
+            axes.plot(places, dense, color=DENSE_COLOUR, linewidth=1, linestyle="-.", label="Dense")
         for method in results.methods:
             seeds = [at_sparsity(part.accuracy(method), sparsity) for _, part in parts]
             if any(len(of_part) for of_part in seeds):

@@ -3,6 +3,7 @@
 ``docs/results/README.md`` says what each column is.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from experiments.methods.spelling import row_of_today
 from experiments.methods.study import Study
 from experiments.options.knobs import knobs_of
 from experiments.options.training import Grid
-from experiments.report.config import Settings, read_config
+from experiments.report.config import Settings, read_config, unequal
 from experiments.report.paired import Pairs
 from experiments.report.stored_rows import Row, read_results
 from train.recipes import recipe_from
@@ -41,9 +42,14 @@ def load(folder: Path) -> Table:
         The table; its ``attrs`` have the run's ``settings`` and ``facts``.
 
     Raises:
-        ValueError: If there is no such run, or its files are damaged.
+        ValueError: If there is no such run, it is not finished, or its files are damaged.
     """
     path = folder / "results.parquet"
+    if (folder / "parts").is_dir() and not path.exists():
+        raise ValueError(
+            f"the run in {folder} is not finished: the command that began it goes on, and then writes "
+            "its results"
+        )
     try:
         rows, run = read_results(path)
     except ValueError as error:
@@ -96,7 +102,9 @@ def merged(tables: Iterable[Table]) -> Table:
             if name not in _MERGED:
                 raise ValueError(
                     "expected runs of one experiment that differ in methods, seeds or grid alone, got "
-                    f"{name} {here!r} and {there!r}"
+                    + "; ".join(
+                        f"{n} {a!r} and {b!r}" for n, a, b in unequal({name: here}, {name: there})
+                    )
                 )
             settings[name] = _united(here, there)
     found: dict[tuple[str, int], Row] = {}
@@ -242,6 +250,11 @@ def counted(count: int, what: str) -> str:
 def label(method: str) -> str:
     """What a method is called in tables and legends."""
     return find_method(method).look.label
+
+
+def layer_name(path: str) -> str:
+    """A kernel's path as a reader knows the layer: "stage1/block1/conv1"."""
+    return "/".join(re.findall(r"\['(.+?)'\]", path)).removesuffix("/kernel") or path
 
 
 def _facts_of(settings: Settings) -> dict[str, Any]:

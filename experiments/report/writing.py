@@ -78,8 +78,9 @@ def write_report(
 
     parts, lines = list(by_sweep(results)), []
     for name, part in parts:
-        heading = [f"# With {name}", ""] if name else []
-        lines += [*heading, *experiment.summary(part, reference), ""]
+        own = experiment.summary(part, reference)
+        # Of a sweep, all of a part's headings stand below the part's.
+        lines += [f"## With {name}", "", *_lower(own[2:]), ""] if name else [*own, ""]
     if len(parts) > 1:
         lines = [f"# A sweep: {results.title}", "", *sweep_table(parts), "", *lines]
         save_figures(write, {"sweep": sweep_figure(parts)})
@@ -88,6 +89,11 @@ def write_report(
         save_figures(write, {f"{figure}{suffix(name)}": f for figure, f in drawn.items()})
     write("summary.md", "\n".join(lines).rstrip() + "\n")
     return lines
+
+
+def _lower(lines: list[str]) -> list[str]:
+    """Lines of Markdown, the headings a level lower."""
+    return [f"#{line}" if line.startswith("#") else line for line in lines]
 
 
 def save_figures(write: Write, figures: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from experiments.methods.scored import ABLATIONS
 from experiments.missing_the_mark import EXPERIMENT, MissingTheMark, of_the_first_system, of_the_paper
 from experiments.options.knobs import ScheduleKnobs
 from experiments.options.options import RecipeFields
-from experiments.report.findings import findings_table
+from experiments.report.findings import findings_table, other_methods
 from experiments.report.table import load
 from tests.experiments.made_up import results, several
 
@@ -42,6 +42,17 @@ def cells(rows, statement):
 def test_a_difference_holds_or_does_not_or_is_undecided(snip, verdict):
     below, there = cells(RANDOM + several("snip", snip), "SNIP beats Random")
     assert (below, there.endswith(verdict)) == ("not run", True)
+
+
+def test_methods_of_which_the_paper_says_nothing_are_set_beside_random_pruning_too():
+    rows = RANDOM + several("force", [0.9, 0.91, 0.89]) + several("force", [0.7] * 3, variant="shuffle")
+    found = results(rows, ablations=list(ABLATIONS), sparsities=[0.9])
+    table = findings_table(other_methods(found, ["force"]), found)
+    assert [line.split(" |")[0] for line in table[2:]] == [
+        "| FORCE beats Random",
+        "| shuffle hurts FORCE",
+    ]
+    assert "+10.00 ± 0.00, **holds**" in table[2]
 
 
 def test_differences_are_paired_by_seed_and_averaged_over_a_bands_sparsities():

@@ -1,6 +1,5 @@
 """Masks of untrained networks: what is kept of each layer, and what of a mask is connected."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from experiments.report.interactive.parts import (
     variant_label,
 )
 from experiments.report.layers import at_power, densities, layers_of, powers
-from experiments.report.table import KEPT, SIZE, Results, counted, label
+from experiments.report.table import KEPT, SIZE, Results, counted, label, layer_name
 
 _SLIDING = "kept", "cross", "emptied"
 _SLIDE = """
@@ -87,7 +86,7 @@ def compression_plot(results: Results) -> Plot:
 
 def layers_plot(results: Results) -> Plot:
     """The kept fraction of each layer, mean over seeds, a line a method; a slider compresses."""
-    grid, layers = powers(results), [_short(path) for path in layers_of(results.table)]
+    grid, layers = powers(results), [layer_name(path) for path in layers_of(results.table)]
     fractions = {
         method: [densities(at_power(results, method, power)) for power in grid]
         for method in results.methods
@@ -136,7 +135,7 @@ def _layer_source(
     paths = layers_of(results.table)
     sizes = results.of(method)[[SIZE + path for path in paths]]
     data: dict[str, Any] = {
-        "layer": [_short(path) for path in paths],
+        "layer": [layer_name(path) for path in paths],
         "size": sizes.iloc[0].to_numpy(float),
         "method": [label(method)] * len(paths),
         "variant": [variant_label("none")] * len(paths),
@@ -163,8 +162,3 @@ def _slider(grid: list[float], first: int, sources: list[ColumnDataSource]) -> S
     args = {"sources": sources, "names": _SLIDING, "slider": slider}
     slider.js_on_change("value", CustomJS(args=args, code=_SLIDE))
     return slider
-
-
-def _short(path: str) -> str:
-    """A kernel's path as an axis has room for it: "stage1/block1/conv1"."""
-    return "/".join(re.findall(r"\['(.+?)'\]", path)).removesuffix("/kernel") or path

@@ -120,7 +120,11 @@ def test_help_shows_the_options_of_the_experiment_first(name, capsys):
     said = capsys.readouterr().out
     places = [said.index(option) for option in ("--methods", "--dataset", "--chunk-size")]
     assert places == sorted(places)
-    assert "--recipe.batch-size" in said
+    assert "A training run" not in said
+    assert re.search(r"--recipe.optimizer .*\n.* sgd, adam, adamw\.", said)
+    # What no method here reads is not offered.
+    offered = {"ticket_search": ["--rounds"], "layer_collapse": [], "effective_sparsity": []}
+    assert [o for o in ("--k ", "--rounds") if o in said] == offered.get(name, ["--k "])
 
 
 def test_gates_that_cannot_open_are_warned_of():
@@ -150,7 +154,7 @@ def test_settings_say_all_that_knobs_do():
     options = parsed("ticket_search", "--rounds 3 --starts -0.01 0.02 --by-layer --penalty 1e-6")
     settings = options.settings()
     stored = settings | {"starts": [-0.01, 0.02], "prune_epochs": None, "gate_learning_rate": None}
-    assert knobs_of(stored) == options.knobs
+    assert knobs_of(stored).settings() == options.knobs.settings()
     assert (settings["rounds"], settings["prune_epochs"]) == (3, 10)
     assert settings["gate_learning_rate"] == options.resolved_recipe().learning_rate
     assert knobs_of({}) == Knobs() == default_of(Compare.__dataclass_fields__["knobs"])

@@ -90,7 +90,7 @@ def test_runs_of_more_seeds_and_sparsities_become_one(tmp_path, undrawn):
     assert table.attrs["settings"]["sparsities"] == [0.5, 0.9]
     summary = (tmp_path / "both" / "summary.md").read_text()
     assert "| 0.5 | 85.00 ± 7.07 |" in summary
-    assert "| 0.9 | 50.00 |" in summary
+    assert "| 0.9 | 50.00 (1 of 2 seeds) |" in summary
 
 
 def test_a_setting_that_one_run_leaves_to_its_default_is_that_of_the_other(tmp_path):
@@ -121,6 +121,11 @@ def no_run(path):
     return Report(
         runs=(path,)
     ), "results.parquet cannot be read .*: expected the folder of a finished run"
+
+
+def unfinished(path):
+    (path / "parts").mkdir(parents=True)
+    return Report(runs=(path,)), "the run in .* is not finished: the command that began it goes on"
 
 
 def damaged(path):
@@ -165,7 +170,7 @@ def of_two_models(path):
 
 def of_two_recipes(path):
     runs = stored_runs.pruning_methods(path / "a"), stored_runs.pruning_methods(path / "b", epochs=3)
-    return Report(runs=runs, out_dir=path / "c"), "got recipe"
+    return Report(runs=runs, out_dir=path / "c"), "got recipe.drop_epochs|got recipe.epochs 2 and 3$"
 
 
 def into_another_run(path):
@@ -202,6 +207,7 @@ def no_published_numbers(path):
     "case",
     [
         no_run,
+        unfinished,
         damaged,
         somebody_elses_table,
         of_no_experiment,

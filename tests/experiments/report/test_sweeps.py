@@ -46,6 +46,12 @@ def test_the_summary_begins_with_all_of_them(tmp_path):
     write_report(missing_the_mark.EXPERIMENT, swept(tmp_path), None, written.__setitem__)
     assert "| SNIP | 0.5 | 70.00 | 60.00 |" in written["summary.md"]
     assert "| Dense | 0 | 90.00 | 80.00 |" in written["summary.md"]
+    headings = [line for line in written["summary.md"].splitlines() if line.startswith("#")]
+    assert headings[:3] == [
+        "# A sweep: lenet-300-100 on digits, 1 seed, 20 epochs",
+        "## With learning rate 0.1",
+        "### The paper's findings, in this run",
+    ]
     assert {"sweep.png", "accuracy-learning-rate-0.1.png", "accuracy-learning-rate-0.3.svg"} <= set(
         written
     )

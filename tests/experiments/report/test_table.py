@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.methods.point import Point
-from experiments.report.markdown import emptied_layers
+from experiments.report.markdown import accuracies, emptied_layers
 from experiments.report.stored_rows import parquet
 from experiments.report.table import Results, as_rows, load, merged
 from tests.experiments.made_up import EPOCHS, results, row, several
@@ -69,10 +69,17 @@ def test_results_that_are_none_are_refused(tmp_path):
 
 def test_emptied_layers_are_named():
     rows = [
-        {**one, "kept['a']": 0.0, "kept['b']": 5.0}
+        {**one, "kept['a']['kernel']": 0.0, "kept['b']['kernel']": 5.0}
         for sparsity in (0.9, 0.5)
         for one in several("snip", [0.1], variant="invert", sparsity=sparsity)
     ]
-    assert emptied_layers(results(rows)) == [
-        "- snip (invert, step 0): ['a'] is empty at sparsity 0.5, 0.9"
-    ]
+    assert emptied_layers(results(rows)) == ["- SNIP, invert: a is empty at sparsity 0.5, 0.9"]
+    late = several("snip", [0.1], step=9, **{"kept['a']['kernel']": 0.0})
+    assert emptied_layers(results(late)) == ["- SNIP, pruned at step 9: a is empty at sparsity 0.9"]
+
+
+def test_an_accuracy_says_how_many_seeds_it_is_of_where_some_are_missing():
+    rows = several("snip", [0.6, 0.7]) + several("random", [0.5])
+    assert accuracies(results(rows), ["random", "snip"])[-1] == (
+        "| 0.9 | 50.00 (1 of 2 seeds) | 65.00 ± 7.07 |"
+    )
