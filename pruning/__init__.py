@@ -43,11 +43,22 @@ from pruning.masks.tree import (
     layer_report,
     sparsity,
 )
+from pruning.scores.layer_adaptive import layer_adaptive_magnitude_scores
 from pruning.scores.magnitude import magnitude_scores
 from pruning.scores.movement import displacement_scores, magnitude_increase_scores, movement_scores
+from pruning.scores.ntk_sap import NtkSapDraw, ntk_sap_draws, ntk_sap_scores
+from pruning.scores.path_exclusion import path_exclusion_scores
+from pruning.scores.prospr import prospr_first_order_scores, prospr_scores
 from pruning.scores.random import random_masks, random_scores
+from pruning.scores.second_order import (
+    curvature_scores,
+    fisher_diagonal,
+    hutchinson_diagonal,
+    taylor_scores,
+)
 from pruning.scores.sensitivity import force_scores, grasp_absolute_scores, grasp_scores, snip_scores
 from pruning.scores.synflow import synflow_scores
+from pruning.scores.synflow_l2 import synflow_l2_scores
 from pruning.search.elimination import successive_elimination
 from pruning.search.evolution import crossover_masks, evolve_masks, mutate_masks
 from pruning.search.fitness import add_standardised, combined_fitness, gradient_fitness, weight_fitness
@@ -80,6 +91,7 @@ __all__ = [
     "KStarts",
     "LayerRow",
     "NetworkRow",
+    "NtkSapDraw",
     "SoftMasked",
     "accumulate_gradients",
     "accumulate_signed_gradients",
@@ -95,6 +107,7 @@ __all__ = [
     "count_prunable",
     "crossover_masks",
     "cubic_sparsities",
+    "curvature_scores",
     "dead_units",
     "displacement_scores",
     "dissipate",
@@ -106,6 +119,7 @@ __all__ = [
     "erdos_renyi_kernel",
     "evolve_masks",
     "exponential_sparsities",
+    "fisher_diagonal",
     "fittest",
     "fittest_candidate",
     "flax_layout",
@@ -120,12 +134,14 @@ __all__ = [
     "grasp_scores",
     "hold_masks",
     "hold_outside",
+    "hutchinson_diagonal",
     "ideal_gas_quotas",
     "initial_gates",
     "intersect_masks",
     "invert_scores",
     "iterative_masks",
     "k_starts",
+    "layer_adaptive_magnitude_scores",
     "layer_report",
     "layer_sparsities",
     "layerwise_masks",
@@ -138,6 +154,11 @@ __all__ = [
     "network_report",
     "next_round",
     "next_round_as_released",
+    "ntk_sap_draws",
+    "ntk_sap_scores",
+    "path_exclusion_scores",
+    "prospr_first_order_scores",
+    "prospr_scores",
     "prunable",
     "prunable_by_shape",
     "prunable_except",
@@ -160,7 +181,9 @@ __all__ = [
     "sparsity",
     "stacked_layout",
     "successive_elimination",
+    "synflow_l2_scores",
     "synflow_scores",
+    "taylor_scores",
     "temperature_schedule",
     "ticket_masks",
     "train_candidates",

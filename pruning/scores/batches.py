@@ -24,7 +24,7 @@ def mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[Any
         ValueError: If this is no sequence of batches (but a batch, or an iterator), or a batch has no
             examples.
     """
-    _check_sequence(batches)
+    check_batches(batches)
     if len(batches) == 1:
         if 0 in _leading_sizes(batches[0]):
             raise ValueError("expected batches of one or more examples, got one batch without any")
@@ -38,8 +38,15 @@ def mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[Any
     return total
 
 
-def _check_sequence(batches: Any) -> None:
-    """A batch itself is none: (x, y) is one batch in most code, and would pass for two."""
+def check_batches(batches: Any) -> None:
+    """Checks that batches are a sequence: (x, y) is one batch in most code, and would pass for two.
+
+    Args:
+        batches: What a caller gives.
+
+    Raises:
+        ValueError: If it is a batch, an iterator, or empty.
+    """
     name = type(batches).__name__
     if isinstance(batches, tuple) and (hasattr(batches, "_fields") or any(map(_is_array, batches))):
         raise ValueError(

@@ -17,9 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import checkify
 
-from pruning.masks.rankable import zero_leaves
 from pruning.scores.batches import mean_over_batches
 from pruning.scores.binary_scaling import (
     exponent,
@@ -29,7 +27,8 @@ from pruning.scores.binary_scaling import (
     widened,
     within_range,
 )
-from pruning.trees.leaves import Prunable, PyTree, is_traced, prunable, prunable_pair, split_prunable
+from pruning.scores.checking import check_scalar, check_scores
+from pruning.trees.leaves import Prunable, PyTree, prunable, prunable_pair, split_prunable
 
 LossFn = Callable[[PyTree, Any], jax.Array]
 
@@ -113,7 +112,7 @@ def force_scores(
     _, merge = split_prunable(masked_params, prunable)
     gradients, shift = _mean_gradient(loss_fn, merge, at, batches)
     products = jax.tree.map(lambda w, g: jnp.abs(_times(w, g)), weights, gradients)
-    return _check(_in_score_dtype(products, at, shift), at, "the loss or its gradient")
+    return check_scores(_in_score_dtype(products, at, shift), at, "the loss or its gradient")
 
 
 def grasp_scores(
@@ -157,7 +156,7 @@ def grasp_scores(
 
     products = jax.tree.map(_times, at, mean_over_batches(product, batches))
     scores = _in_score_dtype(products, at, None if shift is None else jnp.int32(0))
-    return _check(scores, at, "the loss or its derivatives")
+    return check_scores(scores, at, "the loss or its derivatives")
 
 
 def grasp_absolute_scores(
@@ -185,39 +184,6 @@ def grasp_absolute_scores(
     return jax.tree.map(jnp.abs, grasp_scores(loss_fn, params, batches, prunable=prunable))
 
 
-def _check(scores: PyTree, weights: PyTree, what: str) -> PyTree:
-    """Refuses scores that are not finite, or all 0 of an unpruned network, if they can be read."""
-    leaves = jax.tree_util.tree_leaves_with_path(scores)
-    if any(is_traced(leaf) for _, leaf in leaves):
-        for path, leaf in leaves:
-            finite = jnp.all(jnp.isfinite(leaf))
-            checkify.debug_check(finite, f"expected finite scores at {jax.tree_util.keystr(path)}")
-        return scores
-    for path, leaf in leaves:
-        if not bool(jnp.all(jnp.isfinite(leaf))):
-            raise ValueError(
-                f"expected finite scores, got NaN or infinity at {jax.tree_util.keystr(path)}: {what} "
-                f"is not finite in {leaf.dtype}; look for NaN in the params and the data, or compute "
-                "in float64 (float64 params under jax.enable_x64(True))"
-            )
-    if not any(jnp.any(leaf) for _, leaf in leaves):
-        _refuse_zeros(weights)
-    return scores
-
-
-def _refuse_zeros(weights: PyTree) -> None:
-    zeros = zero_leaves(weights)
-    if zeros is None:
-        return  # Pruned, and cut.
-    why = (
-        f"{zeros[0]} is zero everywhere; give it small random values and score those"
-        if zeros
-        else "the loss does not depend on the params, or its derivatives underflow: compute in float64 "
-        "(float64 params under jax.enable_x64(True))"
-    )
-    raise ValueError(f"expected scores that rank the weights, got 0 for all of them: {why}")
-
-
 def _mean_gradient(
     loss_fn: LossFn, merge: Callable[[PyTree], PyTree], at: PyTree, batches: Sequence[Any]
 ) -> tuple[PyTree, Any]:
@@ -240,13 +206,7 @@ def _gradient(
     loss_fn: LossFn, merge: Callable[[PyTree], PyTree], batch: Any, shift: Any
 ) -> Callable[[PyTree], PyTree]:
     def loss(weights: PyTree) -> jax.Array:
-        value = loss_fn(merge(weights), batch)
-        dtype, shape = getattr(value, "dtype", type(value).__name__), getattr(value, "shape", None)
-        if shape != () or not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(
-                "expected loss_fn(params, batch) to return a float scalar, the mean loss of the batch, "
-                f"got {dtype}" + ("" if shape is None else f" of shape {shape}")
-            )
+        value = check_scalar(loss_fn(merge(weights), batch))
         if shift is None:
             return value
         value = widened(value)

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from pruning.connectivity.homogeneity import homogeneous
 from pruning.masks.rankable import zero_leaves
 from pruning.scores.binary_scaling import power_of_two, score_dtype, widened
 from pruning.scores.layer_gains import balance
-from pruning.trees.leaves import Prunable, PyTree, is_traced, prunable, split_prunable
+from pruning.trees.leaves import Prunable, PyTree, is_float, is_traced, prunable, split_prunable
 
 
 def synflow_scores(
@@ -59,11 +58,13 @@ def synflow_scores(
     {'w': Array([[3.],
            [2.]], dtype=float32)}
     """
-    weights, merge = split_prunable(jax.tree.map(_magnitude, params), prunable)
+    weights, merge = split_prunable(
+        jax.tree.map(lambda leaf: jnp.abs(leaf) if is_float(leaf) else leaf, params), prunable
+    )
     leaves, structure = jax.tree.flatten(weights)
 
     def flow(leaves: list[jax.Array]) -> jax.Array:
-        return _sum_of_floats(output_fn(merge(structure.unflatten(leaves))))
+        return sum_of_floats(output_fn(merge(structure.unflatten(leaves))))
 
     program = jax.make_jaxpr(flow)(leaves)
     same = homogeneous(program, len(leaves))
@@ -82,7 +83,18 @@ def synflow_scores(
     return structure.unflatten(scores)
 
 
-def _sum_of_floats(outputs: PyTree) -> jax.Array:
+def sum_of_floats(outputs: PyTree) -> jax.Array:
+    """The sum of a network's outputs, in float32 at least.
+
+    Args:
+        outputs: What ``output_fn(params)`` returned; arrays that are no floats do not count.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: If there are no floats.
+    """
     arrays = [jnp.asarray(output) for output in jax.tree.leaves(outputs)]
     floats = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.floating)]
     if not floats:
@@ -162,10 +174,3 @@ def _check_scores(scores: PyTree, weights: PyTree, flow: Callable[[list[jax.Arra
                 f"expected scores that rank the weights, got 0 for all of "
                 f"{jax.tree_util.keystr(path)}: its flow underflows in {score.dtype}; {_MEND}"
             )
-
-
-def _magnitude(leaf: Any) -> Any:
-    """Of floats; counters, keys and functions are left alone."""
-    dtype = getattr(leaf, "dtype", type(leaf))
-    floats = isinstance(leaf, float) or (hasattr(leaf, "dtype") and jnp.issubdtype(dtype, jnp.floating))
-    return jnp.abs(leaf) if floats else leaf

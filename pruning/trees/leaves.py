@@ -21,6 +21,13 @@ def is_none(leaf: Any) -> bool:
     return leaf is None
 
 
+def is_float(leaf: Any) -> bool:
+    """Whether a leaf is a float or an array of floats; counters, keys and functions are not."""
+    if hasattr(leaf, "dtype"):
+        return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+    return isinstance(leaf, float)
+
+
 LIMIT = 2**31
 """Weights that are counted together are fewer: counts are int32, as JAX has them by default."""
 

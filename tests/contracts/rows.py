@@ -115,14 +115,23 @@ def prunable_paths(params):
 
 
 def network(params):
-    """Ones through A, the bias and a ReLU; the five units are a row of pixels that meets B."""
+    return network_of(params, None, jax.nn.relu)
+
+
+def network_of(params, inputs, activation):
+    """Inputs (n, 4) through A, the bias and a ReLU; the five units are a row of pixels that meets B."""
     leaves = {leaf.shape: leaf for leaf in jax.tree.leaves(params)}
     dense, bias, conv = leaves[4, 5], leaves[5,], leaves[2, 2, 1, 3]
-    hidden = jax.nn.relu(jnp.ones((1, 4), dense.dtype) @ dense + bias[None])
+    inputs = jnp.ones((1, 4)) if inputs is None else inputs
+    hidden = activation(inputs.astype(dense.dtype) @ dense + bias[None])
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
         hidden[:, None, :, None], conv, (1, 1), "SAME", dimension_numbers=numbers
     )
+
+
+def linear_output(params, inputs):
+    return network_of(params, inputs, jax.nn.relu)
 
 
 def gates(params):
@@ -300,6 +309,46 @@ ROWS = {
     "grasp_absolute_scores": Row(
         lambda _, p: pruning.grasp_absolute_scores(loss, p, BATCHES), checks.scores(None)
     ),
+    "prospr_scores": Row(
+        lambda _, p: pruning.prospr_scores(loss, p, BATCHES, learning_rate=2**-7), checks.scores(None)
+    ),
+    "prospr_first_order_scores": Row(
+        lambda _, p: pruning.prospr_first_order_scores(loss, p, BATCHES, learning_rate=2**-7),
+        checks.scores(None),
+    ),
+    "ntk_sap_scores": Row(
+        lambda key, p: pruning.ntk_sap_scores(
+            key, lambda _: p, linear_output, jnp.ones((2, 4)), every_other(p), draws=2, noise=0.5
+        ),
+        checks.scores("wide"),
+        keyed=True,
+    ),
+    "ntk_sap_draws": Row(
+        lambda _, p: pruning.ntk_sap_draws(
+            linear_output, [(p, jnp.ones((2, 4)), scores(p))], every_other(p), 0.5
+        ),
+        checks.scores("wide"),
+    ),
+    "path_exclusion_scores": Row(
+        lambda _, p: pruning.path_exclusion_scores(network_of, p, [jnp.ones((2, 4))]),
+        checks.scores(None),
+    ),
+    "synflow_l2_scores": Row(lambda _, p: pruning.synflow_l2_scores(output, p), checks.scores(None)),
+    "layer_adaptive_magnitude_scores": Row(
+        lambda _, p: pruning.layer_adaptive_magnitude_scores(p), checks.scores(None)
+    ),
+    "fisher_diagonal": Row(
+        lambda _, p: pruning.fisher_diagonal(loss, p, jnp.ones((3,))), checks.scores("wide")
+    ),
+    "hutchinson_diagonal": Row(
+        lambda key, p: pruning.hutchinson_diagonal(key, loss, p, jnp.ones((3,)), probes=2),
+        checks.scores("wide"),
+        keyed=True,
+    ),
+    "curvature_scores": Row(lambda _, p: pruning.curvature_scores(p, scores(p)), checks.scores(None)),
+    "taylor_scores": Row(
+        lambda _, p: pruning.taylor_scores(p, scores(p), scores(p)), checks.scores(None)
+    ),
     "synflow_scores": Row(lambda _, p: pruning.synflow_scores(output, p), checks.scores(None)),
     "iterative_masks": Row(
         lambda _, p: pruning.iterative_masks(
@@ -461,6 +510,10 @@ ROWS = {
         checks.record("count initial masks"),
     ),
     "HoldMasksState": Row(lambda _, p: pruning.HoldMasksState(every_other(p)), checks.record("masks")),
+    "NtkSapDraw": Row(
+        lambda _, p: pruning.NtkSapDraw(p, jnp.ones(3), scores(p)),
+        checks.record("params inputs perturbation"),
+    ),
     "KStarts": Row(
         lambda _, p: pruning.KStarts(every_other(p), p, jnp.int32(0), jnp.zeros(3)),
         checks.record("masks params winner fitness"),

@@ -43,21 +43,57 @@ def expected_masks(case, method, density):
         return {n.removeprefix(head): file[n] != 0 for n in file.files if n.startswith(head)}
 
 
-def mlp(params, x):
-    x = jax.nn.relu(_linear(params, "0", x))
-    x = jax.nn.relu(_linear(params, "2", x))
+def mlp(params, x, activation=jax.nn.relu):
+    x = activation(_linear(params, "0", x))
+    x = activation(_linear(params, "2", x))
     return _linear(params, "4", x)
 
 
-def conv(params, x):
-    x = jax.nn.relu(_conv(params, "0", x))
-    x = jax.nn.relu(_conv(params, "2", x))
-    n, channels, height, width = x.shape
-    x = x.reshape(n, channels, height // 2, 2, width // 2, 2).max((3, 5))
-    return _linear(params, "6", x.reshape(n, -1))
+def conv(params, x, activation=jax.nn.relu):
+    x = activation(_conv(params, "0", x))
+    x = activation(_conv(params, "2", x))
+    # Of equal values in a window the first takes the gradient, as in PyTorch.
+    window = (1, 1, 2, 2)
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+    return _linear(params, "6", x.reshape(len(x), -1))
 
 
 NETWORKS = {"mlp": mlp, "conv": conv}
+
+
+class Arrays:
+    """What further references gave: scores (for mlp at some indices) and masks, by variant."""
+
+    def __init__(self, case, method):
+        with np.load(FOLDER / f"{case}_{method}.npz") as file:
+            self.arrays = {name: file[name] for name in file.files}
+
+    def __getitem__(self, name):
+        return self.arrays[name]
+
+    def under(self, head):
+        """The arrays whose names go on after a head and a slash, by what they go on with."""
+        found = {name: array for name, array in self.arrays.items() if name.startswith(f"{head}/")}
+        return {name[len(head) + 1 :]: array for name, array in found.items()}
+
+    def check_scores(self, variant, scores, tolerance=1e-9):
+        """To a relative tolerance of each layer's largest score."""
+        whole, samples = (self.under(f"{head}/{variant}") for head in ("score64", "sample_score64"))
+        assert whole or samples
+        for name, expected in (whole or samples).items():
+            found = np.asarray(scores[name])
+            if not whole:
+                found = found.ravel()[self[f"sample_index/{name}"]]
+            largest = np.abs(expected).max()
+            np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * largest, err_msg=name)
+
+    def check_masks(self, variant, masks):
+        """Bit for bit."""
+        expected = self.under(f"maskbits64/{variant}")
+        assert expected
+        for name, bits in expected.items():
+            mask = np.asarray(masks[name])
+            np.testing.assert_array_equal(np.packbits(mask), bits, err_msg=f"{variant}/{name}")
 
 
 def cross_entropy(logits, labels):
@@ -65,9 +101,10 @@ def cross_entropy(logits, labels):
 
 
 def _linear(params, layer, x):
-    return x @ params[f"{layer}.weight"].T + params[f"{layer}.bias"][None]
+    x = x @ params[f"{layer}.weight"].T
+    return x + params[f"{layer}.bias"][None] if f"{layer}.bias" in params else x
 
 
 def _conv(params, layer, x):
     y = jax.lax.conv_general_dilated(x, params[f"{layer}.weight"], (1, 1), ((1, 1), (1, 1)))
-    return y + params[f"{layer}.bias"][None, :, None, None]
+    return y + params[f"{layer}.bias"][None, :, None, None] if f"{layer}.bias" in params else y

@@ -1,0 +1,46 @@
+"""LAMP: magnitudes that can be ranked over all layers."""
+
+import jax
+import jax.numpy as jnp
+
+from pruning.scores.binary_scaling import score_dtype, widened
+from pruning.trees.leaves import Prunable, PyTree, prunable, prunable_params
+
+
+def layer_adaptive_magnitude_scores(params: PyTree, *, prunable: Prunable = prunable) -> PyTree:
+    r"""Layer-adaptive magnitude (LAMP): :math:`z_i = w_i^2 / \sum_{j \ge i} w_j^2`.
+
+    The sum is over the weights of the same layer that are at least as large, so that the largest of each
+    layer scores 1 and no layer is emptied before its turn. Within a layer the order is that of
+    magnitudes; between layers it is what remains of the layer that counts. Of equal weights the one with
+    the lower index scores higher.
+
+    Args:
+        params: Any pytree of arrays, at initialization or after training.
+        prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
+
+    Returns:
+        A tree of scores in the dtype of the params (float32 where that has 8 bits), from 0 to 1.
+
+    Raises:
+        ValueError: If no leaf is prunable.
+
+    Source: Lee et al. 2021 (arXiv 2010.07611), equation 3.
+
+    >>> layer_adaptive_magnitude_scores({"w": jnp.array([[1.0, -2.0, 2.0]])})
+    {'w': Array([[0.11111111, 1.        , 0.5       ]], dtype=float32)}
+    """
+    return jax.tree.map(_of_layer, prunable_params(params, prunable))
+
+
+def _of_layer(weights: jax.Array) -> jax.Array:
+    magnitudes = jnp.abs(widened(weights)).ravel()
+    # Divided by the largest, so that no square leaves the dtype's range.
+    largest = jnp.max(magnitudes)
+    squares = jnp.square(magnitudes / jnp.where(largest > 0, largest, 1))
+    order = jnp.argsort(squares, descending=True, stable=True)
+    falling = squares[order]
+    sums = jnp.cumsum(falling)
+    shares = jnp.where(falling > 0, falling / jnp.where(sums > 0, sums, 1), 0)
+    scores = jnp.zeros_like(squares).at[order].set(shares)
+    return scores.reshape(weights.shape).astype(score_dtype(weights.dtype))

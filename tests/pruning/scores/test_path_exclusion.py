@@ -1,0 +1,59 @@
+"""PX and SynFlow-L2: what is conserved without biases, and networks that cannot be read."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pruning
+
+PARAMS = {
+    name: jax.random.normal(jax.random.key(n), shape)
+    for n, (name, shape) in enumerate({"a": (3, 4), "b": (4, 5), "c": (5, 2)}.items())
+}
+X = jax.random.normal(jax.random.key(9), (6, 3))
+
+
+def network(params, x, activation):
+    x = activation(x @ params["a"])
+    return activation(x @ params["b"]) @ params["c"]
+
+
+def test_without_biases_the_scores_of_every_layer_add_up_to_the_sum_over_paths():
+    found = pruning.path_exclusion_scores(network, PARAMS, [X])
+    # By enumeration: a path counts its squared weights times the squared inputs of open examples.
+    hidden = jax.nn.relu(X @ PARAMS["a"])
+    gates = [np.asarray(hidden > 0), np.asarray(hidden @ PARAMS["b"] > 0)]
+    through = np.einsum("ni,nj,nk,io->nko", X**2, *gates, np.ones((3, 2)))
+    a, b, c = (np.square(PARAMS[name]) for name in "abc")
+    total = np.einsum("nko,ij,jk,ko->", through.sum(1, keepdims=True) + 0 * through, a, b, c)
+    for name in "abc":
+        np.testing.assert_allclose(found[name].sum(), found["a"].sum(), rtol=1e-5)
+    assert total > 0
+
+
+def test_weights_that_are_pruned_score_nothing_and_carry_no_path():
+    masked = PARAMS | {"b": PARAMS["b"].at[:, 1:].set(0)}
+    found = pruning.path_exclusion_scores(network, masked, [X])
+    np.testing.assert_array_equal(found["b"][:, 1:], 0)
+    np.testing.assert_array_equal(found["c"][1:], 0)
+
+
+def test_a_network_that_calls_its_activation_otherwise_is_refused():
+    calls = []
+
+    def erratic(params, x, activation):
+        calls.append(x)
+        return activation(x @ params["a"]) if len(calls) == 1 else activation(activation(x @ params["a"]))
+
+    with pytest.raises(ValueError, match="as often in every pass, got 1 calls and then 2"):
+        pruning.path_exclusion_scores(erratic, {"a": PARAMS["a"]}, [X])
+
+
+def test_times_the_magnitude_synflow_l2_is_conserved_too():
+    output = lambda params: network(params, jnp.ones((1, 3)), lambda x: x)  # noqa: E731
+    scores = pruning.synflow_l2_scores(output, PARAMS)
+    squares = jax.tree.map(jnp.square, PARAMS)
+    for name, leaf in scores.items():
+        total = jnp.sum(leaf * jnp.abs(PARAMS[name]))
+        np.testing.assert_allclose(total, output(squares).sum(), rtol=1e-5)
