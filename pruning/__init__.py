@@ -76,9 +76,11 @@ from pruning.transforms.accumulate import (
     accumulate_signed_gradients,
 )
 from pruning.transforms.dissipate import DissipateState, dissipate, dissipate_settled, dissipate_to
+from pruning.transforms.dynamic import DynamicSparseState
 from pruning.transforms.gradual import GradualMagnitudeState, gradual_magnitude
 from pruning.transforms.hold import HoldMasksState, hold_masks
 from pruning.transforms.hold_outside import hold_outside
+from pruning.transforms.rigl import cosine_drop_fraction, rigl, sparse_evolutionary
 from pruning.trees.layout import Axes, equinox_layout, flax_layout, stacked_layout
 from pruning.trees.leaves import prunable, prunable_by_shape, prunable_except, prunable_under
 
@@ -86,6 +88,7 @@ __all__ = [
     "AccumulateGradientsState",
     "Axes",
     "DissipateState",
+    "DynamicSparseState",
     "GradualMagnitudeState",
     "HoldMasksState",
     "KStarts",
@@ -103,6 +106,7 @@ __all__ = [
     "check_rankable",
     "collapsed_layers",
     "combined_fitness",
+    "cosine_drop_fraction",
     "count_kept",
     "count_prunable",
     "crossover_masks",
@@ -170,6 +174,7 @@ __all__ = [
     "random_scores",
     "reinitialise",
     "rescaled_masks",
+    "rigl",
     "sampled_masks",
     "save_masks",
     "set_masks",
@@ -178,6 +183,7 @@ __all__ = [
     "snip_scores",
     "soft_masked_optimizer",
     "soft_masks",
+    "sparse_evolutionary",
     "sparsity",
     "stacked_layout",
     "successive_elimination",

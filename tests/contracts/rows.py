@@ -60,6 +60,23 @@ def pruned_by(make):
     return run
 
 
+def dynamically(make):
+    """A row's `run` for a wrapper of an optimizer that moves masks: two checks in five steps."""
+
+    def run(key, params):
+        params = pruning.apply_masks(params, every_other(params))
+        knobs = {"check_every": 2, "stop_after": 4, "drop_fraction": 0.5}
+        tx = make(key, optax.sgd(0.25, momentum=0.5), every_other(params), **knobs)
+        state = tx.init(params)
+        for place in range(5):
+            gradients = jax.tree.map(lambda p, n=place: jnp.ones_like(p) * (1 + n), params)
+            updates, state = tx.update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+        return params, pruning.get_masks(state)
+
+    return run
+
+
 def sums_of(make):
     def run(key, params):
         tx, total = make(), jax.tree.map(lambda p: -p, params)
@@ -461,6 +478,19 @@ ROWS = {
         checks.trained_to(0.5),
     ),
     "hold_masks": Row(pruned_by(lambda p: pruning.hold_masks(every_other(p))), checks.trained_to(0.5)),
+    "rigl": Row(
+        dynamically(lambda *given, **knobs: pruning.rigl(*given[1:], **knobs)), checks.trained_to(0.5)
+    ),
+    "sparse_evolutionary": Row(
+        dynamically(pruning.sparse_evolutionary), checks.trained_to(0.5), keyed=True
+    ),
+    "cosine_drop_fraction": Row(
+        lambda _, p: jnp.float32(pruning.cosine_drop_fraction(0.5, 4)(2)), checks.equal(0.25)
+    ),
+    "DynamicSparseState": Row(
+        lambda _, p: pruning.rigl(optax.sgd(0.1), every_other(p), check_every=1, stop_after=1).init(p),
+        checks.record("count masks explored blind inner"),
+    ),
     "hold_outside": Row(
         pruned_by(
             lambda p: pruning.hold_outside(

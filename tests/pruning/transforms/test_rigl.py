@@ -1,0 +1,283 @@
+"""RigL and SET: the reference's updates, exact counts for ever, and slots of 0 under any optimizer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import serialization
+
+import pruning
+from pruning.transforms.regrowth import drop_and_grow
+from tests.pruning.oracles import FOLDER, needs_oracles
+
+CASES = ("dense", "dense_half", "conv", "tiny_fraction", "ties", "all_drop")
+KEY = jax.random.key(0)
+PARAMS = {
+    "a": {"kernel": jax.random.normal(KEY, (7, 5)), "bias": jnp.ones(5)},
+    "b": {"kernel": jax.random.normal(jax.random.key(1), (5, 9))},
+}
+MASKS = pruning.random_masks(jax.random.key(2), PARAMS, 0.6)
+HELD = pruning.apply_masks(PARAMS, MASKS)
+
+
+# --- against the reference ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    with np.load(FOLDER / "rigl_set_update.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+@needs_oracles
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("method", "growth"), [("rigl", "gradient"), ("set", "random")])
+def test_one_update_is_the_references(arrays, case, method, growth):
+    one = {name: jnp.asarray(arrays[f"{case}/{name}"]) for name in ("weights", "mask", growth)}
+    mask = one["mask"].astype(bool)
+    found = drop_and_grow(
+        {"w": mask},
+        {"w": one["weights"]},
+        {"w": jnp.abs(one[growth])},
+        float(arrays[f"{case}/drop_fraction"]),
+    )
+    new = arrays[f"{case}/{method}/new_mask"].astype(bool)
+    np.testing.assert_array_equal(found.masks["w"], new)
+    np.testing.assert_array_equal(found.new["w"], new & ~np.asarray(mask))
+
+
+@needs_oracles
+@pytest.mark.parametrize("case", CASES)
+def test_weights_and_momentum_are_the_references(arrays, case):
+    mask = arrays[f"{case}/mask"].astype(bool)
+    params = {"w": jnp.where(mask, arrays[f"{case}/weights"], 0)}
+    tx = pruning.rigl(
+        optax.sgd(0.1, momentum=0.9),
+        {"w": jnp.asarray(mask)},
+        check_every=1,
+        stop_after=1,
+        drop_fraction=float(arrays[f"{case}/drop_fraction"]),
+    )
+    state = tx.init(params)
+    inside = jax.tree.map(lambda _: jnp.asarray(arrays[f"{case}/momentum"]), state.inner)
+    gradient = {"w": jnp.asarray(arrays[f"{case}/gradient"])}
+    updates, state = tx.update(gradient, state._replace(inner=inside), params)
+    kept = arrays[f"{case}/rigl/new_mask"].astype(bool)
+    weights = np.where(kept, arrays[f"{case}/rigl/new_weights"], 0)
+    np.testing.assert_array_equal(optax.apply_updates(params, updates)["w"], weights)
+    (momentum,) = jax.tree.leaves(state.inner)
+    np.testing.assert_array_equal(momentum[kept], arrays[f"{case}/rigl/new_momentum"][kept])
+
+
+@needs_oracles
+def test_the_cosine_schedule_is_the_references(arrays):
+    fraction = pruning.cosine_drop_fraction(0.3, 25_000)
+    found = [float(fraction(step)) for step in arrays["schedule/steps"]]
+    np.testing.assert_allclose(found, arrays["schedule/cosine64"], atol=1e-7)
+
+
+# --- for ever, under any optimizer ----------------------------------------------------------------
+
+OPTIMIZERS = {
+    "sgd": lambda: optax.sgd(0.1),
+    "momentum": lambda: optax.sgd(0.1, momentum=0.9, nesterov=True),
+    "adam": lambda: optax.adam(0.05),
+    "adamw": lambda: optax.adamw(optax.cosine_decay_schedule(0.05, 100), weight_decay=0.1),
+    "lion": lambda: optax.lion(0.01),
+    "muon": lambda: optax.contrib.muon(0.02),
+    "rmsprop": lambda: optax.rmsprop(0.01, momentum=0.5),
+    "injected": lambda: optax.inject_hyperparams(optax.adam)(learning_rate=0.05),
+    "partition": lambda: optax.partition(
+        {"first": optax.adam(0.05), "other": optax.sgd(0.1, momentum=0.9)},
+        {"a": {"kernel": "first", "bias": "other"}, "b": {"kernel": "other"}},
+    ),
+    "clipped": lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.05)),
+}
+METHODS = {
+    "rigl": pruning.rigl,
+    "set": lambda *given, **knobs: pruning.sparse_evolutionary(jax.random.key(3), *given, **knobs),
+}
+
+
+def loss(params, target):
+    hidden = jnp.tanh(target["x"] @ params["a"]["kernel"] + params["a"]["bias"][None])
+    return jnp.mean((hidden @ params["b"]["kernel"] - target["y"]) ** 2)
+
+
+def target(seed):
+    x, y = jax.random.split(jax.random.key(seed))
+    return {"x": jax.random.normal(x, (16, 7)), "y": jax.random.normal(y, (16, 9))}
+
+
+def stepping(tx):
+    def step(carry, number):
+        params, state = carry
+        updates, state = tx.update(jax.grad(loss)(params, target(number)), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    return step
+
+
+def of_weights(state, shape):
+    """All floats that the optimizer keeps for a kernel: those of its shape, which only it has."""
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return [leaf for leaf in floats if leaf.shape == shape]
+
+
+def check_for_ever(method, optimizer, steps):
+    """Counts, zeros and slots at every step of a scan."""
+    tx = METHODS[method](optimizer, MASKS, check_every=3, stop_after=steps - 5, drop_fraction=0.4)
+
+    def watched(carry, number):
+        (params, state), _ = stepping(tx)(carry, number)
+        wrong, moved = [], []
+        for layer in ("a", "b"):
+            before, after = (s.masks[layer]["kernel"] for s in (carry[1], state))
+            weights, new = params[layer]["kernel"], after & ~before
+            wrong += [after.sum() != MASKS[layer]["kernel"].sum(), jnp.any(weights[...] * ~after != 0)]
+            wrong += [jnp.any(jnp.where(new, weights, 0) != 0)]
+            wrong += [jnp.any(jnp.where(new, s, 0) != 0) for s in of_weights(state.inner, weights.shape)]
+            moved.append(jnp.any(new))
+        return (params, state), (jnp.stack(wrong), jnp.stack(moved))
+
+    start = (HELD, tx.init(HELD))
+    (_, state), (wrong, moved) = jax.jit(lambda c: jax.lax.scan(watched, c, jnp.arange(steps)))(start)
+    assert not wrong.any()
+    np.testing.assert_array_equal(
+        moved.any(1), [(s + 1) % 3 == 0 and s < steps - 5 for s in range(steps)]
+    )
+    assert state.blind == 0
+    explored = pruning.count_kept(state.explored)
+    assert pruning.count_kept(MASKS) < explored <= pruning.count_prunable(MASKS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["momentum", "adamw"])
+def test_counts_zeros_and_slots_hold_for_ever(method, name):
+    check_for_ever(method, OPTIMIZERS[name](), 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_they_hold_for_a_thousand_steps_of_every_optimizer(method, name):
+    check_for_ever(method, OPTIMIZERS[name](), 1000)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_every_optimizer_keeps_of_a_new_weight_is_0(name):
+    """One check, at which all that is kept of a kernel was 1."""
+    tx = pruning.rigl(OPTIMIZERS[name](), MASKS, check_every=1, stop_after=1, drop_fraction=0.5)
+    state = tx.init(HELD)
+    number = lambda leaf: jnp.ones_like(leaf) if leaf.ndim == 2 else leaf  # noqa: E731
+    inner = jax.tree.map(number, state.inner)
+    _, after = tx.update(jax.grad(loss)(HELD, target(0)), state._replace(inner=inner), HELD)
+    found = 0
+    for layer in ("a", "b"):
+        new = after.masks[layer]["kernel"] & ~MASKS[layer]["kernel"]
+        assert new.any()
+        for slots in of_weights(after.inner, new.shape):
+            np.testing.assert_array_equal(slots, ~new)
+            found += 1
+    assert found == sum(len(of_weights(state.inner, leaf.shape)) for leaf in jax.tree.leaves(MASKS))
+
+
+def test_it_is_the_same_under_vmap_and_goes_on_from_a_checkpoint():
+    def run(masks, carry=None, steps=(0, 12)):
+        tx = pruning.rigl(optax.adam(0.05), masks, check_every=4, stop_after=10)
+        held = pruning.apply_masks(PARAMS, masks)
+        carry = (held, tx.init(held)) if carry is None else carry
+        return jax.lax.scan(stepping(tx), carry, jnp.arange(*steps))[0]
+
+    masks = [pruning.random_masks(jax.random.key(seed), PARAMS, 0.6) for seed in range(3)]
+    alone = [jax.jit(run)(one) for one in masks]
+    together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *masks))
+    for place, expected in enumerate(alone):
+        jax.tree.map(
+            lambda a, b, i=place: np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6),
+            together,
+            expected,
+        )
+        found = jax.tree.map(lambda leaf, i=place: leaf[i], pruning.get_masks(together[1]))
+        jax.tree.map(np.testing.assert_array_equal, found, pruning.get_masks(expected[1]))
+    half = jax.jit(lambda m: run(m, steps=(0, 7)))(masks[0])
+    stored = serialization.from_bytes(half, serialization.to_bytes(half))
+    ended = jax.jit(lambda m, c: run(m, c, steps=(7, 12)))(masks[0], stored)
+    jax.tree.map(np.testing.assert_array_equal, ended, alone[0])
+
+
+def test_around_it_accumulated_gradients_decide():
+    """Two batches; the second alone would grow another weight."""
+    params, masks = {"w": jnp.array([[1.0, 0.0, 0.0]])}, {"w": jnp.array([[True, False, False]])}
+    tx = optax.MultiSteps(
+        pruning.rigl(optax.sgd(0.1), masks, check_every=1, stop_after=1, drop_fraction=1.0), 2
+    )
+    state = tx.init(params)
+    for gradient in ([[0.0, 9.0, 0.0]], [[0.0, 0.0, 5.0]]):
+        _, state = tx.update({"w": jnp.array(gradient)}, state, params)
+    np.testing.assert_array_equal(pruning.get_masks(state)["w"], [[False, True, False]])
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_gradients_through_masks_are_reported_and_move_nothing():
+    tx = pruning.rigl(optax.sgd(0.1), MASKS, check_every=1, stop_after=9)
+    gradients = jax.grad(lambda p: loss(pruning.apply_masks(p, MASKS), target(0)))(HELD)
+    with pytest.raises(ValueError, match="rigl: expected gradients of the dense network, got 0"):
+        tx.update(gradients, tx.init(HELD), HELD)
+    _, state = jax.jit(tx.update)(gradients, tx.init(HELD), HELD)
+    assert state.blind == 1
+    jax.tree.map(np.testing.assert_array_equal, state.masks, MASKS)
+    tx = METHODS["set"](optax.sgd(0.1), MASKS, check_every=1, stop_after=9)
+    _, state = tx.update(gradients, tx.init(HELD), HELD)  # It asks nothing of gradients.
+    assert state.blind == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "says"),
+    [
+        (optax.adafactor(0.1, min_dim_size_to_factor=2), r"v_row\['a'\]\['kernel'\]"),
+        (optax.sm3(0.1), r"\['a'\]\['kernel'\]"),
+        (optax.lbfgs(0.1), r"\['a'\]\['kernel'\]"),
+        (optax.flatten(optax.adam(0.1)), "an array of shape"),
+        (optax.MultiSteps(optax.adam(0.1), 2), r"write optax.MultiSteps\(rigl\(optimizer, ...\), k\)"),
+    ],
+)
+def test_optimizers_that_keep_something_else_are_refused_by_name(optimizer, says):
+    tx = pruning.rigl(optimizer, MASKS, check_every=1, stop_after=1)
+    with pytest.raises(ValueError, match=says):
+        tx.init(HELD)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "says"),
+    [
+        ({"drop_fraction": 1.5}, r"drop_fraction in \[0, 1\], got 1.5"),
+        ({"drop_fraction": float("nan")}, "drop_fraction"),
+        ({"check_every": 0}, "check_every"),
+        ({"stop_after": -1}, "stop_after"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(knobs, says):
+    for method in METHODS.values():
+        with pytest.raises(ValueError, match=says):
+            method(optax.sgd(0.1), MASKS, **{"check_every": 1, "stop_after": 1} | knobs)
+    with pytest.raises(ValueError, match="initial drop fraction"):
+        pruning.cosine_drop_fraction(-0.1, 10)
+    with pytest.raises(ValueError, match="steps >= 1"):
+        pruning.cosine_drop_fraction(0.1, 0)
+
+
+def test_a_param_is_not_taken_for_another_whose_path_its_own_ends_with():
+    """The head's kernel is not pruned; what the optimizer keeps of it stays."""
+    params = {"w": jnp.array([[1.0, 0.0]]), "head": {"w": jnp.ones((1, 2))}}
+    masks = {"w": jnp.array([[True, False]]), "head": {"w": None}}
+    tx = pruning.rigl(optax.sgd(0.1, momentum=0.9), masks, check_every=1, stop_after=1, drop_fraction=1.0)
+    state = tx.init(params)
+    state = state._replace(inner=jax.tree.map(jnp.ones_like, state.inner))
+    _, state = tx.update({"w": jnp.array([[0.0, 1.0]]), "head": {"w": jnp.ones((1, 2))}}, state, params)
+    trace = state.inner[0].trace
+    np.testing.assert_array_equal(trace["head"]["w"], [[1, 1]])
+    np.testing.assert_array_equal(trace["w"], [[1, 0]])
