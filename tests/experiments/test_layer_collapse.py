@@ -93,6 +93,7 @@ def test_published_fractions_that_do_not_fit_are_refused(tmp_path, layers, repea
         read_published(write_csv(tmp_path / "published.csv", layers, repeats), layers=3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason=f"no published fractions at {PUBLISHED}")
 @pytest.mark.parametrize(("method", "name"), [("random", "rand"), ("magnitude", "mag")])
 def test_fractions_of_vgg16_are_the_published_ones(method, name):

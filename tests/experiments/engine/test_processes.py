@@ -77,9 +77,8 @@ def test_the_other_experiments_get_what_one_process_gets(name, tmp_path):
     assert results(tmp_path / "run") == run_alone(tmp_path / "alone", name)
 
 
-@pytest.mark.parametrize(
-    ("how", "exit_code"), [("killed", 9), pytest.param("failed", 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "exit_code"), [("killed", 9), ("failed", 1)])
 def test_a_process_that_ends_early_stops_the_others_and_the_run_goes_on(how, exit_code, alone, tmp_path):
     (code, _, error), (other_code, _, other_error) = start(tmp_path / "run", 2, dying=how)
     assert (code, other_code) == (1, exit_code)

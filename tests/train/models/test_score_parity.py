@@ -67,7 +67,7 @@ def scores_in_float64(method):
         return jax.jit(score)(params)
 
 
-@pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
+@pytest.mark.parametrize("method", ["snip", "synflow", pytest.param("grasp", marks=pytest.mark.slow)])
 def test_scores_in_float64(method, oracle):
     scores = by_torch_name(scores_in_float64(method))
     assert set(scores) == set(oracle["prunable_names"])
@@ -118,7 +118,10 @@ def compare(scores, expected, dtype, tolerance):
         np.testing.assert_allclose(found, expected[name], rtol=tolerance, atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize("method", ["snip", "grasp", "synflow", "magnitude"])
+@pytest.mark.parametrize(
+    "method",
+    ["snip", "magnitude", *(pytest.param(m, marks=pytest.mark.slow) for m in ("grasp", "synflow"))],
+)
 def test_masks_bit_for_bit(method, oracle):
     """95 % sparsity in float64: one round for all but SynFlow, which takes 100."""
     with jax.enable_x64(True):
