@@ -32,6 +32,12 @@ from pruning.masks.rankable import check_rankable
 from pruning.masks.reading import get_masks, set_masks
 from pruning.masks.saving import load_masks, load_metadata, save_masks
 from pruning.masks.selection import global_masks, layerwise_masks
+from pruning.masks.structures import (
+    block_masks,
+    channel_masks,
+    constant_fan_in_masks,
+    n_m_masks,
+)
 from pruning.masks.tree import (
     LayerRow,
     apply_masks,
@@ -101,11 +107,14 @@ __all__ = [
     "add_standardised",
     "apply_masks",
     "apply_soft_masks",
+    "block_masks",
     "candidate_masks",
+    "channel_masks",
     "check_masks",
     "check_rankable",
     "collapsed_layers",
     "combined_fitness",
+    "constant_fan_in_masks",
     "cosine_drop_fraction",
     "count_kept",
     "count_prunable",
@@ -155,6 +164,7 @@ __all__ = [
     "magnitude_scores",
     "movement_scores",
     "mutate_masks",
+    "n_m_masks",
     "network_report",
     "next_round",
     "next_round_as_released",

@@ -393,6 +393,14 @@ ROWS = {
     "layerwise_masks": Row(
         lambda _, p: pruning.layerwise_masks(scores(p), pruning.uniform(p, 0.7)), checks.masks(0.7, None)
     ),
+    "n_m_masks": Row(lambda _, p: pruning.n_m_masks(scores(p), 1, 1), checks.masks(0, 0)),
+    "constant_fan_in_masks": Row(
+        lambda _, p: pruning.constant_fan_in_masks(scores(p), 0.5), checks.masks(0.5, 0.5)
+    ),
+    "channel_masks": Row(lambda _, p: pruning.channel_masks(scores(p), 0.0), checks.masks(0, 0)),
+    "block_masks": Row(
+        lambda _, p: pruning.block_masks(scores(p), 0.5, block=(1, 1)), checks.masks(0.5, None)
+    ),
     # K-starts
     "add_standardised": Row(
         lambda _, p: pruning.add_standardised(jnp.array([0.0, 1, 2]), jnp.array([4.0, 5, 6])),
