@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from experiments.methods import (
     after_training,
     dissipating,
+    dynamic,
     gated,
     gated_tickets,
     gradual,
@@ -31,6 +32,7 @@ METHODS: dict[str, Method] = {
         searched,
         dissipating,
         gradual,
+        dynamic,
         gated,
         after_training,
         iterative,

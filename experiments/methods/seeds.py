@@ -20,6 +20,7 @@ class SeedKeys(NamedTuple):
         shuffle: Of the ablation that permutes masks within layers.
         candidates: Draws the masks of a search.
         other_order: Of another order of the data.
+        growth: Of weights that grow at random while a network trains.
     """
 
     init: jax.Array
@@ -30,6 +31,7 @@ class SeedKeys(NamedTuple):
     shuffle: jax.Array
     candidates: jax.Array
     other_order: jax.Array
+    growth: jax.Array
 
 
 def seed_keys(seed: int) -> SeedKeys:

@@ -20,6 +20,7 @@ from experiments.options.checks import (
 from pruning.gates.continuous import LOWEST_INITIAL, closing_factor
 from pruning.masks.counting import check_sparsity
 
+MOST_STEPS = 10_000_000
 DEAD = 1e-12
 """Gates that do not move close by more than this: from -0.14 down, at temperature 200."""
 
@@ -57,6 +58,23 @@ class ScheduleKnobs:
         check_different("--fractions", self.fractions)
         if any(not fraction >= 0 for fraction in self.fractions):
             raise ValueError(f"expected --fractions >= 0, got {self.fractions}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicKnobs:
+    """Settings of dynamic sparse training, in the first three quarters of the steps."""
+
+    check_steps: int | None = None
+    """steps between checks, at which weights are dropped and grown; by default 100, or an epoch where
+    that is shorter"""
+    drop_fraction: float = 0.3
+    """of a layer's kept weights, dropped at the first checks; it falls to 0 as a cosine does"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        check_counts(self, "check_steps", most=MOST_STEPS)
+        if not 0 <= self.drop_fraction <= 1:
+            raise ValueError(f"expected --drop-fraction in [0, 1], got {self.drop_fraction}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +142,9 @@ class Knobs:
         default_factory=SearchKnobs
     )
     schedule: Annotated[ScheduleKnobs, arg(prefix_name=False)] = field(default_factory=ScheduleKnobs)
+    dynamic: Annotated[DynamicKnobs, arg(name="dynamic sparse training", prefix_name=False)] = field(
+        default_factory=DynamicKnobs
+    )
     gates: Annotated[GateKnobs, arg(prefix_name=False)] = field(default_factory=GateKnobs)
     rounds: Annotated[RoundKnobs, arg(prefix_name=False)] = field(default_factory=RoundKnobs)
 
@@ -145,6 +166,7 @@ class TicketKnobs(Knobs):
     """As command lines offer them that ask methods of rounds alone."""
 
     search: Suppress[SearchKnobs] = field(default_factory=SearchKnobs)
+    dynamic: Suppress[DynamicKnobs] = field(default_factory=DynamicKnobs)
 
 
 def knobs_of(settings: Mapping[str, Any]) -> Knobs:

@@ -48,7 +48,8 @@ def get_masks(opt_state: Any) -> PyTree:
 def set_masks(opt_state: Any, masks: PyTree) -> Any:
     """Gives an optimizer's state other masks, for instance to prune a network in the middle of training.
 
-    All else in the state stays: momentum, moments, counts. Where several transformations hold masks, each
+    All else in the state stays: momentum, moments, counts. (What dynamic sparse training has explored
+    begins anew with these masks.) Where several transformations hold masks, each
     gets those of its part of the params. The params are the caller's to mask (``apply_masks``).
 
     Args:
@@ -89,9 +90,9 @@ def set_masks(opt_state: Any, masks: PyTree) -> Any:
             return node
         fitted = fit_masks(masks, node.masks)
         try:
-            return node._replace(
-                masks=jax.tree_util.tree_map_with_path(other, node.masks, fitted, is_leaf=is_none)
-            )
+            found = jax.tree_util.tree_map_with_path(other, node.masks, fitted, is_leaf=is_none)
+            explored = {"explored": jax.tree.map(jnp.copy, found)} if "explored" in node._fields else {}
+            return node._replace(masks=found, **explored)
         except (TypeError, KeyError) as error:
             raise ValueError(f"expected masks like those of the optimizer's state: {error}") from error
 

@@ -281,3 +281,9 @@ def test_a_param_is_not_taken_for_another_whose_path_its_own_ends_with():
     trace = state.inner[0].trace
     np.testing.assert_array_equal(trace["head"]["w"], [[1, 1]])
     np.testing.assert_array_equal(trace["w"], [[1, 0]])
+
+
+def test_other_masks_begin_what_is_explored_anew():
+    tx = pruning.rigl(optax.sgd(0.1), pruning.full_masks(HELD), check_every=1, stop_after=1)
+    state = pruning.set_masks(tx.init(HELD), MASKS)
+    jax.tree.map(np.testing.assert_array_equal, state.explored, MASKS)
