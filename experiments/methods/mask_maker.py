@@ -46,10 +46,20 @@ class Seen(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What a score may differentiate, for one network's statistics and examples."""
+    """What a score may differentiate, for one network's statistics and examples.
+
+    Attributes:
+        loss: ``loss(params, batch)`` in the mode that the recipe names.
+        cooled_loss: The same with GraSP's temperature.
+        loss_by_example: In inference mode, so that it may be taken of one example.
+        cooled_loss_by_example: The same with GraSP's temperature.
+        output: ``output(params)`` of an input of ones, in inference mode.
+    """
 
     loss: Callable[[PyTree, Any], jax.Array]
     cooled_loss: Callable[[PyTree, Any], jax.Array]
+    loss_by_example: Callable[[PyTree, Any], jax.Array]
+    cooled_loss_by_example: Callable[[PyTree, Any], jax.Array]
     output: Callable[[PyTree], jax.Array]
 
 
@@ -143,8 +153,9 @@ class MaskMaker:
         return self._last[2]
 
     def _losses(self, seen: Seen) -> Losses:
-        def logits(params: PyTree, images: jax.Array) -> jax.Array:
-            train = self.recipe.score_in_train_mode
+        in_training = self.recipe.score_in_train_mode
+
+        def logits(params: PyTree, images: jax.Array, *, train: bool) -> jax.Array:
             return apply_model(self.model, params, seen.batch_stats, images, train=train)[0]
 
         def output(params: PyTree) -> jax.Array:
@@ -152,17 +163,23 @@ class MaskMaker:
             ones = jnp.ones((1, *seen.images.shape[1:]), jax.tree.leaves(params)[0].dtype)
             return apply_model(self.model, params, positive, ones, train=False)[0]
 
-        def loss(params: PyTree, batch: Any, temperature: float = 1) -> jax.Array:
-            def mean(part: Any) -> jax.Array:
-                images, labels = part
-                found = logits(params, preprocess(images, self.dataset, self.recipe))
-                return cross_entropy(found / temperature, labels).mean()
+        def loss(temperature: float, *, train: bool) -> Callable[[PyTree, Any], jax.Array]:
+            def of_batch(params: PyTree, batch: Any) -> jax.Array:
+                def mean(part: Any) -> jax.Array:
+                    images, labels = part
+                    images = preprocess(images, self.dataset, self.recipe)
+                    found = logits(params, images, train=train) / temperature
+                    return cross_entropy(found, labels).mean()
 
-            return mean_in_parts(mean, batch, self.recipe.score_batch_size)
+                return mean_in_parts(mean, batch, self.recipe.score_batch_size)
+
+            return of_batch
 
         return Losses(
-            loss=loss,
-            cooled_loss=lambda params, batch: loss(params, batch, GRASP_TEMPERATURE),
+            loss=loss(1, train=in_training),
+            cooled_loss=loss(GRASP_TEMPERATURE, train=in_training),
+            loss_by_example=loss(1, train=False),
+            cooled_loss_by_example=loss(GRASP_TEMPERATURE, train=False),
             output=output,
         )
 

@@ -1,5 +1,7 @@
 """The methods that rank weights: each is a score, a number of rounds, or an allocation to layers."""
 
+import jax
+
 import pruning
 from experiments.methods.mask_maker import Losses, PyTree, Ranking, Seen
 from experiments.methods.method import Look, When
@@ -16,6 +18,18 @@ def _batches(seen: Seen) -> list[tuple]:
 
 def _snip(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
     return pruning.snip_scores(losses.loss, params, _batches(seen))
+
+
+def _fisher_taylor(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
+    batch, loss = (seen.images, seen.labels), losses.loss_by_example
+    diagonal = pruning.fisher_diagonal(loss, params, batch)
+    return pruning.taylor_scores(params, jax.grad(loss)(params, batch), diagonal)
+
+
+def _hutchinson_taylor(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
+    batch, loss = (seen.images, seen.labels), losses.cooled_loss_by_example
+    diagonal = pruning.hutchinson_diagonal(seen.key, loss, params, batch)
+    return pruning.taylor_scores(params, jax.grad(loss)(params, batch), diagonal)
 
 
 METHODS = (
@@ -121,6 +135,49 @@ METHODS = (
             scores=lambda losses, seen, params: pruning.synflow_scores(losses.output, params),
             rounds=100,
             in_float64=True,
+        ),
+    ),
+    # The reference's choices: the same batch in three inner steps and in the loss after them.
+    Scored(
+        name="prospr",
+        look=Look("ProsPr", "#EE3377", "<"),
+        when=When.BEFORE,
+        functions=("prospr_scores", "global_masks"),
+        source="Alizadeh et al. 2022 (arXiv 2202.08132)",
+        ablations=ABLATIONS,
+        ranking=Ranking(
+            scores=lambda losses, seen, params: pruning.prospr_scores(
+                losses.loss, params, 4 * _batches(seen), learning_rate=0.1
+            )
+        ),
+    ),
+    Scored(
+        name="fisher-taylor",
+        look=Look("Fisher-Taylor", "#009988", "p"),
+        when=When.BEFORE,
+        functions=("fisher_diagonal", "taylor_scores", "global_masks"),
+        source="CPAL 2026 (arXiv 2502.11450)",
+        ablations=ABLATIONS,
+        ranking=Ranking(scores=_fisher_taylor),
+    ),
+    Scored(
+        name="hutchinson-taylor",
+        look=Look("Hutchinson-Taylor", "#33BBEE", "h"),
+        when=When.BEFORE,
+        functions=("hutchinson_diagonal", "taylor_scores", "global_masks"),
+        source="CPAL 2026 (arXiv 2502.11450)",
+        ablations=ABLATIONS,
+        ranking=Ranking(scores=_hutchinson_taylor),
+    ),
+    Scored(
+        name="lamp",
+        look=Look("LAMP", "#CCBB44", "X"),
+        when=When.BEFORE,
+        functions=("layer_adaptive_magnitude_scores", "global_masks"),
+        source="Lee et al. 2021 (arXiv 2010.07611)",
+        ablations=ABLATIONS,
+        ranking=Ranking(
+            scores=lambda losses, seen, params: pruning.layer_adaptive_magnitude_scores(params)
         ),
     ),
     Scored(
