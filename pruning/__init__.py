@@ -22,6 +22,7 @@ from pruning.gates.continuous import (
     soft_masks,
     ticket_masks,
 )
+from pruning.gates.straight_through import edge_popup, rounded_gates, straight_through
 from pruning.gates.supermask import rescaled_masks, sampled_masks
 from pruning.gates.training import SoftMasked, soft_masked_optimizer, temperature_schedule
 from pruning.masks.ablation import invert_scores, reinitialise, shuffle_masks
@@ -81,6 +82,7 @@ from pruning.transforms.accumulate import (
     accumulate_gradients,
     accumulate_signed_gradients,
 )
+from pruning.transforms.decay_pruned import decay_pruned
 from pruning.transforms.dissipate import DissipateState, dissipate, dissipate_settled, dissipate_to
 from pruning.transforms.dynamic import DynamicSparseState
 from pruning.transforms.gradual import GradualMagnitudeState, gradual_magnitude
@@ -122,10 +124,12 @@ __all__ = [
     "cubic_sparsities",
     "curvature_scores",
     "dead_units",
+    "decay_pruned",
     "displacement_scores",
     "dissipate",
     "dissipate_settled",
     "dissipate_to",
+    "edge_popup",
     "effective_masks",
     "equinox_layout",
     "erdos_renyi",
@@ -185,6 +189,7 @@ __all__ = [
     "reinitialise",
     "rescaled_masks",
     "rigl",
+    "rounded_gates",
     "sampled_masks",
     "save_masks",
     "set_masks",
@@ -196,6 +201,7 @@ __all__ = [
     "sparse_evolutionary",
     "sparsity",
     "stacked_layout",
+    "straight_through",
     "successive_elimination",
     "synflow_l2_scores",
     "synflow_scores",

@@ -284,6 +284,25 @@ ROWS = {
         checks.all_prunable(1),
         promotes=True,
     ),
+    # Straight through
+    "straight_through": Row(
+        lambda _, p: pruning.straight_through(p, every_other(p)), checks.applied, grads=True
+    ),
+    "edge_popup": Row(
+        lambda _, p: (
+            pruning.edge_popup(p, scores(p), 0.5),
+            pruning.layerwise_masks(scores(p), pruning.uniform(p, 0.5)),
+        ),
+        checks.trained_to(0.5),
+    ),
+    "rounded_gates": Row(
+        lambda _, p: pruning.rounded_gates(p, jax.tree.map(jnp.ones_like, gates(p)), every_other(p)),
+        checks.applied,
+    ),
+    "decay_pruned": Row(
+        lambda _, p: pruning.decay_pruned(0.5, every_other).update(p, optax.EmptyState(), p)[0],
+        lambda result, p: checks.like(result, p),
+    ),
     # Lottery tickets and gradual pruning
     "prune_remaining": Row(
         lambda _, p: pruning.prune_remaining(scores(p), every_other(p), 0.5), checks.masks(None, 0.75)
