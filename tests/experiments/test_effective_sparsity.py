@@ -13,6 +13,7 @@ from experiments.report.table import load
 SMALL = {"seeds": 2, "sparsities": (0.5, 0.98, 0.999), "methods": ("random", "synflow")}
 
 
+@pytest.mark.slow
 def test_effective_sparsity_is_never_below_the_direct_one(tmp_path, capsys):
     table = load(run(EXPERIMENT, EffectiveSparsity(out_dir=tmp_path, **SMALL)))
     assert len(table) == 12

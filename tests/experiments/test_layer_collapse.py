@@ -48,6 +48,7 @@ def test_the_critical_compression_is_the_last_before_a_layer_is_empty():
     np.testing.assert_allclose(densities(as_table(rows[:2])), [0.55, 0.55])
 
 
+@pytest.mark.slow
 def test_synflow_reaches_the_maximal_compression_and_magnitude_does_not(finished):
     """At N / L three weights are left for three layers, one each. Counts are exact at every one."""
     table = load(finished)

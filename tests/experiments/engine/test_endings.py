@@ -119,6 +119,7 @@ def started(out_dir, *, python=(), stdout=subprocess.PIPE, **environment):
     return subprocess.Popen(command, cwd=ROOT, env=settings, stdout=stdout, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_commands_in_surroundings_that_are_poor(finished, tmp_path):
     """Nobody reads what is printed; a full output; an ASCII terminal or machine; no such device."""
     (finished / "summary.md").write_text("95.2 ± 0.1 %, naïve\n" * 5000, encoding="utf-8")

@@ -79,7 +79,7 @@ def test_networks_of_a_seed_share_init_and_order_and_no_others(networks):
         order = keys.other_order if point.variant == "retrained" else keys.order
         assert member.init_key == keys.init
         assert member.order_key == order
-    assert len({tuple(jax.random.key_data(k).tolist()) for s in range(3) for k in seed_keys(s)}) == 24
+    assert len({tuple(jax.random.key_data(k).tolist()) for s in range(3) for k in seed_keys(s)}) == 27
     assert SeedKeys._fields[:2] == ("init", "order")
 
 

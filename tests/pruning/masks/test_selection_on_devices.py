@@ -7,6 +7,7 @@ import pytest
 from tests.forced_devices import run_module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "first", "last"),
     [

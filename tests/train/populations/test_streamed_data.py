@@ -125,6 +125,7 @@ def test_what_is_read_is_read_once_for_all_with_the_same_order(both, monkeypatch
     assert (2 * STEPS, RECIPE.batch_size) in read_rows
 
 
+@pytest.mark.slow
 def test_members_that_do_not_count_change_nothing(both):
     pop = population(both[1])
     members = members_of(pop)
