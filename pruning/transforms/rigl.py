@@ -62,7 +62,12 @@ def rigl(
     >>> optax.apply_updates(params, updates)["w"], state.masks["w"]
     (Array([[3., 0., 0.]], dtype=float32), Array([[ True, False,  True]], dtype=bool))
     """
-    growth = Growth("rigl", lambda gradients, count: jax.tree.map(jnp.abs, gradients), False)
+
+    def scores(gradients: PyTree, count: jax.Array) -> PyTree:
+        del count
+        return jax.tree.map(jnp.abs, gradients)
+
+    growth = Growth("rigl", scores, steps_at_checks=False)
     return dynamic_sparse(
         optimizer,
         masks,
@@ -121,7 +126,7 @@ def sparse_evolutionary(
     return dynamic_sparse(
         optimizer,
         masks,
-        Growth("sparse_evolutionary", scores, True),
+        Growth("sparse_evolutionary", scores, steps_at_checks=True),
         check_every=check_every,
         stop_after=stop_after,
         drop_fraction=drop_fraction,

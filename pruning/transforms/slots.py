@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pruning.trees.leaves import PyTree, is_none
+from pruning.trees.leaves import PyTree, is_float, is_none
 
 Path = tuple[str, ...]
 
@@ -21,8 +21,8 @@ class _Param(NamedTuple):
     """A param, as its slots are known by.
 
     Attributes:
-        shape: Of the param.
-        place: Of its mask among the leaves of the masks; None where it has none.
+        shape: The param's shape.
+        place: Where its mask stands among the leaves of the masks; None where it has none.
     """
 
     shape: tuple[int, ...]
@@ -33,7 +33,7 @@ def check_slots(state: Any, masks: PyTree, params: PyTree, name: str) -> None:
     """Checks that all that an optimizer keeps can be told apart by weight.
 
     Args:
-        state: Of the optimizer.
+        state: The optimizer's state.
         masks: A tree of masks.
         params: The params.
         name: What wraps the optimizer, for the error.
@@ -51,7 +51,7 @@ def check_slots(state: Any, masks: PyTree, params: PyTree, name: str) -> None:
     known = _params(masks, params)
     total = sum(math.prod(param.shape) for param in known.values())
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if not _is_numbers(leaf):
+        if not is_float(leaf) or leaf.size <= 1:  # A count, a rate, a key, a mask, a placeholder.
             continue
         found = _param_at(path, known) or _param_above(path, known)
         is_flat = found is None and leaf.size == total and len(known) > 1
@@ -68,7 +68,7 @@ def zero_slots(state: Any, chosen: PyTree, params: PyTree) -> Any:
     """Puts to 0 what an optimizer keeps of some weights.
 
     Args:
-        state: Of the optimizer.
+        state: The optimizer's state.
         chosen: A tree like masks: True for these weights.
         params: The params.
 
@@ -78,7 +78,7 @@ def zero_slots(state: Any, chosen: PyTree, params: PyTree) -> Any:
     known, leaves = _params(chosen, params), jax.tree.leaves(chosen)
 
     def zeroed(path: Any, leaf: Any) -> Any:
-        found = _param_at(path, known) if _is_numbers(leaf) else None
+        found = _param_at(path, known) if is_float(leaf) else None
         if found is None or found.place is None or jnp.shape(leaf) != found.shape:
             return leaf
         return jnp.where(leaves[found.place], jnp.zeros_like(leaf), leaf)
@@ -118,9 +118,3 @@ def _words(path: Any) -> Path:
         path = path[:-1]
     words = (getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in path)
     return tuple(str(word) for word in words)
-
-
-def _is_numbers(leaf: Any) -> bool:
-    """Whether a leaf is an array of floats, more than one: not a count, a rate, a key or a mask."""
-    dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and leaf.size > 1

@@ -230,6 +230,13 @@ def test_verdicts():
         assert line in text, line
 
 
+def test_methods_that_the_paper_does_not_have_are_set_beside_random_pruning_too():
+    rows = [row(Point(m, sparsity_target=0.9, seed=s), a) for m, a in
+            (("random-uniform", 0.5), ("snip", 0.7)) for s in range(3)]  # fmt: skip
+    (line,) = claims(results(rows, sparsities=[0.9], prune_epochs=2, methods=["random-uniform", "snip"]))
+    assert line.startswith("- SNIP beats random pruning: **yes**; difference +0.2000")
+
+
 def test_failed_networks_are_left_out_and_a_constant_fitness_predicts_nothing():
     rows = [one | {"fitness_weight": 1.0} if one["candidate"] is not None else one for one in made_up()]
     rows[0]["failed"] = True

@@ -9,6 +9,7 @@ from flax import serialization
 
 import pruning
 from pruning.transforms.regrowth import drop_and_grow
+from pruning.transforms.slots import zero_slots
 from tests.pruning.oracles import FOLDER, needs_oracles
 
 CASES = ("dense", "dense_half", "conv", "tiny_fraction", "ties", "all_drop")
@@ -287,3 +288,12 @@ def test_other_masks_begin_what_is_explored_anew():
     tx = pruning.rigl(optax.sgd(0.1), pruning.full_masks(HELD), check_every=1, stop_after=1)
     state = pruning.set_masks(tx.init(HELD), MASKS)
     jax.tree.map(np.testing.assert_array_equal, state.explored, MASKS)
+
+
+def test_what_is_kept_of_a_layer_of_one_weight_is_put_to_0_too():
+    params, chosen = {"a": jnp.ones((1, 1)), "b": jnp.ones((1, 2))}, {"a": [[True]], "b": [[False, True]]}
+    state = optax.trace(0.9).init(params)._replace(trace=jax.tree.map(jnp.ones_like, params))
+    chosen = {name: jnp.array(mask) for name, mask in chosen.items()}
+    found = zero_slots(state, chosen, params).trace
+    np.testing.assert_array_equal(found["a"], [[0]])
+    np.testing.assert_array_equal(found["b"], [[1, 0]])
