@@ -106,7 +106,9 @@ def train(row, method, steps=8):
 
 
 @pytest.mark.parametrize("row", OTHERS)
-@pytest.mark.parametrize("method", HELD)
+@pytest.mark.parametrize(
+    "method", ["hold_masks", "dissipate_to", pytest.param("gradual_magnitude", marks=pytest.mark.slow)]
+)
 @pytest.mark.usefixtures("quick_compilation")
 def test_every_row_of_the_table_of_optimizers(row, method):
     networks, masks, losses = train(row, method)

@@ -67,7 +67,9 @@ def scores_in_float64(method):
         return jax.jit(score)(params)
 
 
-@pytest.mark.parametrize("method", ["snip", "synflow", pytest.param("grasp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "method", ["snip", *(pytest.param(method, marks=pytest.mark.slow) for method in ("grasp", "synflow"))]
+)
 def test_scores_in_float64(method, oracle):
     scores = by_torch_name(scores_in_float64(method))
     assert set(scores) == set(oracle["prunable_names"])

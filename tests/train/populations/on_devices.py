@@ -42,12 +42,10 @@ MODELS = {"dense": make_model("lenet-300-100", num_classes=3), "convolutional": 
 
 POPULATIONS = (  # model, execution, devices, of them for each member, members, numbers that count
     ("dense", in_turn, 1, 1, 5, (5,)),
-    ("dense", in_turn, 2, 1, 5, (5,)),
     ("dense", in_turn, 4, 1, 8, (8,)),
     ("dense", in_turn, 8, 1, 5, (5, 3)),
     ("dense", side_by_side, 4, 1, 5, (5,)),
     ("convolutional", in_turn, 1, 1, 3, (3,)),
-    ("convolutional", in_turn, 2, 2, 3, (3,)),
     ("convolutional", side_by_side, 8, 4, 3, (3, 1)),
     ("convolutional", in_turn, 4, 2, 3, (3,)),
 )

@@ -24,12 +24,10 @@ def runs(found):
 @pytest.mark.parametrize(
     "run",
     [
-        "dense, in_turn, 2 devices, 1 each, 5 of 5",
         "dense, in_turn, 4 devices, 1 each, 8 of 8",
         "dense, in_turn, 8 devices, 1 each, 5 of 5",
         "dense, in_turn, 8 devices, 1 each, 3 of 5",
         "dense, side_by_side, 4 devices, 1 each, 5 of 5",
-        "convolutional, in_turn, 2 devices, 2 each, 3 of 3",
         "convolutional, side_by_side, 8 devices, 4 each, 3 of 3",
         "convolutional, side_by_side, 8 devices, 4 each, 1 of 3",
         "convolutional, in_turn, 4 devices, 2 each, 3 of 3",
