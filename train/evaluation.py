@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from train.data.datasets import Split
+from train.models.layers import MOMENTUM
 
 PyTree = Any
 EVALUATION_BATCH = 1000
@@ -35,6 +36,21 @@ def apply_model(
     logits, updated = model.apply(variables, images, train=train, mutable=["batch_stats"])
     logits = jnp.asarray(logits)
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), updated.get("batch_stats", {})
+
+
+def batch_statistics(model: nn.Module, params: PyTree, batch_stats: PyTree, images: jax.Array) -> PyTree:
+    """The statistics of one batch, which running ones approach.
+
+    Args:
+        batch_stats: Of the model; only their shapes matter.
+        images: Normalised, shape (B, H, W, C).
+
+    Returns:
+        A tree like ``batch_stats``.
+    """
+    none_yet = jax.tree.map(jnp.zeros_like, batch_stats)
+    _, moved = apply_model(model, params, none_yet, images, train=True)
+    return jax.tree.map(lambda leaf: leaf / (1 - MOMENTUM), moved)
 
 
 class Totals(NamedTuple):

@@ -23,8 +23,9 @@ from pruning.masks.iterative import Rounds, prune_in_rounds, pruned_counts
 from train.data.datasets import Dataset, Split
 from train.data.examples import balanced_examples
 from train.data.preprocessing import preprocess
-from train.evaluation import apply_model, cross_entropy
+from train.evaluation import apply_model, batch_statistics, cross_entropy
 from train.models import layers_in_order
+from train.models.layers import Activation
 from train.recipes import Recipe
 
 PyTree = Any
@@ -54,6 +55,12 @@ class Losses(NamedTuple):
         loss_by_example: In inference mode, so that it may be taken of one example.
         cooled_loss_by_example: The same with GraSP's temperature.
         output: ``output(params)`` of an input of ones, in inference mode.
+        inputs: The examples as the network is given them.
+        network: ``network(params, inputs, activation)`` in inference mode, with batch normalisation's
+            statistics at 0 and 1, and any activation in place of the network's own.
+        draw: ``draw(key)`` gives other initial params.
+        logits: ``logits(params, inputs, statistics)``, normalised with these statistics.
+        statistics: ``statistics(params, inputs)`` of the batch.
     """
 
     loss: Callable[[PyTree, Any], jax.Array]
@@ -61,6 +68,11 @@ class Losses(NamedTuple):
     loss_by_example: Callable[[PyTree, Any], jax.Array]
     cooled_loss_by_example: Callable[[PyTree, Any], jax.Array]
     output: Callable[[PyTree], jax.Array]
+    inputs: jax.Array
+    network: Callable[[PyTree, jax.Array, Activation], jax.Array]
+    draw: Callable[[jax.Array], PyTree]
+    logits: Callable[[PyTree, jax.Array, PyTree], jax.Array]
+    statistics: Callable[[PyTree, jax.Array], PyTree]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +138,10 @@ class MaskMaker:
         with jax.enable_x64(ranking.in_float64), jax.default_matmul_precision("highest"):
             if ranking.rounds == 1:
                 scores = self._one_rounds_scores(name, ranking, seen)
+                scores = pruning.invert_scores(scores) if invert else scores
                 if ranking.allocation is not None:
                     sparsities = ranking.allocation(seen.params, sparsity, self.layers)
                     return pruning.layerwise_masks(scores, sparsities)
-                scores = pruning.invert_scores(scores) if invert else scores
                 return pruning.global_masks(scores, sparsity)
             size = pruning.count_prunable(pruning.full_masks(seen.params))
             counts = pruned_counts(sparsity, ranking.rounds, size)
@@ -158,6 +170,18 @@ class MaskMaker:
         def logits(params: PyTree, images: jax.Array, *, train: bool) -> jax.Array:
             return apply_model(self.model, params, seen.batch_stats, images, train=train)[0]
 
+        def variables(key: jax.Array) -> PyTree:
+            return self.model.init(key, jnp.zeros((1, *seen.images.shape[1:])))
+
+        def network(params: PyTree, inputs: jax.Array, activation: Activation) -> jax.Array:
+            if not hasattr(self.model, "activation"):
+                raise ValueError(
+                    f"expected a model with a field `activation`, which this method replaces, got "
+                    f"{type(self.model).__name__} without one"
+                )
+            model, fresh = self.model.clone(activation=activation), variables(seen.key)
+            return apply_model(model, params, fresh.get("batch_stats", {}), inputs, train=False)[0]
+
         def output(params: PyTree) -> jax.Array:
             positive = jax.tree.map(jnp.abs, seen.batch_stats)
             ones = jnp.ones((1, *seen.images.shape[1:]), jax.tree.leaves(params)[0].dtype)
@@ -181,6 +205,15 @@ class MaskMaker:
             loss_by_example=loss(1, train=False),
             cooled_loss_by_example=loss(GRASP_TEMPERATURE, train=False),
             output=output,
+            inputs=preprocess(seen.images, self.dataset, self.recipe),
+            network=network,
+            draw=lambda key: variables(key)["params"],
+            logits=lambda params, inputs, statistics: apply_model(
+                self.model, params, statistics, inputs, train=False
+            )[0],
+            statistics=lambda params, inputs: batch_statistics(
+                self.model, params, seen.batch_stats, inputs
+            ),
         )
 
     def _compile_scores(self, ranking: Ranking) -> Callable[[Seen], PyTree]:

@@ -1,6 +1,7 @@
 """The methods that rank weights: each is a score, a number of rounds, or an allocation to layers."""
 
 import jax
+import jax.numpy as jnp
 
 import pruning
 from experiments.methods.mask_maker import Losses, PyTree, Ranking, Seen
@@ -12,12 +13,20 @@ def _random(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
     return pruning.random_scores(seen.key, params)
 
 
+def _erk(params: PyTree, sparsity: float, layers: list[str]) -> PyTree:
+    return pruning.erdos_renyi_kernel(params, sparsity)
+
+
 def _batches(seen: Seen) -> list[tuple]:
     return [(seen.images, seen.labels)]
 
 
 def _snip(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
     return pruning.snip_scores(losses.loss, params, _batches(seen))
+
+
+def _grasp(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
+    return pruning.grasp_scores(losses.cooled_loss, params, _batches(seen))
 
 
 def _fisher_taylor(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
@@ -30,6 +39,31 @@ def _hutchinson_taylor(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
     batch, loss = (seen.images, seen.labels), losses.cooled_loss_by_example
     diagonal = pruning.hutchinson_diagonal(seen.key, loss, params, batch)
     return pruning.taylor_scores(params, jax.grad(loss)(params, batch), diagonal)
+
+
+def _ntk_sap(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
+    kept = jax.tree.map(lambda mask, leaf: mask & (leaf != 0), *_prunable(params))
+    count = sum(jnp.sum(mask, dtype=jnp.int32) for mask in jax.tree.leaves(kept))
+    return pruning.ntk_sap_scores(
+        jax.random.fold_in(seen.key, count),
+        losses.draw,
+        losses.logits,
+        losses.inputs,
+        kept,
+        draws=5,
+        statistics_fn=losses.statistics,
+    )
+
+
+def _prunable(params: PyTree) -> tuple[PyTree, PyTree]:
+    """Full masks, and a tree like them of what they mask."""
+    masks = pruning.full_masks(params)
+    return masks, jax.tree.map(
+        lambda mask, leaf: None if mask is None else leaf,
+        masks,
+        params,
+        is_leaf=lambda leaf: leaf is None,
+    )
 
 
 METHODS = (
@@ -74,6 +108,16 @@ METHODS = (
             )
         ),
     ),
+    # RigL's reference prunes by SNIP so, each layer by itself.
+    Scored(
+        name="snip-erk",
+        look=Look("SNIP, ERK", "#77AADD", "^"),
+        when=When.BEFORE,
+        functions=("snip_scores", "erdos_renyi_kernel", "layerwise_masks"),
+        source="Evci et al. 2020 (arXiv 1911.11134)",
+        ablations=ABLATIONS,
+        ranking=Ranking(scores=_snip, allocation=_erk),
+    ),
     Scored(
         name="snip-iterative",
         look=Look("Iterative SNIP", "#004488", ">"),
@@ -105,11 +149,16 @@ METHODS = (
         functions=("grasp_scores", "global_masks"),
         source="Wang et al. 2020 (arXiv 2002.07376)",
         ablations=ABLATIONS,
-        ranking=Ranking(
-            scores=lambda losses, seen, params: pruning.grasp_scores(
-                losses.cooled_loss, params, _batches(seen)
-            )
-        ),
+        ranking=Ranking(scores=_grasp),
+    ),
+    Scored(
+        name="grasp-iterative",
+        look=Look("Iterative GraSP", "#DD77BB", "v"),
+        when=When.BEFORE,
+        functions=("grasp_scores", "iterative_masks"),
+        source="Wang et al. 2020 (arXiv 2002.07376); rounds: de Jorge et al. 2021 (arXiv 2006.09081)",
+        ablations=ABLATIONS,
+        ranking=Ranking(scores=_grasp, rounds=10),
     ),
     Scored(
         name="grasp-absolute",
@@ -136,6 +185,44 @@ METHODS = (
             rounds=100,
             in_float64=True,
         ),
+    ),
+    Scored(
+        name="synflow-l2",
+        look=Look("SynFlow-L2", "#66CCAA", "D"),
+        when=When.BEFORE,
+        functions=("synflow_l2_scores", "iterative_masks"),
+        source="Patil and Dovrolis 2021 (arXiv 2010.11354)",
+        ablations=ABLATIONS,
+        ranking=Ranking(
+            scores=lambda losses, seen, params: pruning.synflow_l2_scores(losses.output, params),
+            rounds=100,
+            in_float64=True,
+        ),
+    ),
+    Scored(
+        name="px",
+        look=Look("PX", "#6699CC", "P"),
+        when=When.BEFORE,
+        functions=("path_exclusion_scores", "iterative_masks"),
+        source="Iurada et al. 2024 (arXiv 2406.01820)",
+        ablations=ABLATIONS,
+        ranking=Ranking(
+            scores=lambda losses, seen, params: pruning.path_exclusion_scores(
+                losses.network, params, [losses.inputs]
+            ),
+            rounds=100,
+            in_float64=True,
+        ),
+    ),
+    # The released script's choices for CIFAR: 5 draws in each of 20 rounds, every round with others.
+    Scored(
+        name="ntk-sap",
+        look=Look("NTK-SAP", "#DDCC77", "*"),
+        when=When.BEFORE,
+        functions=("ntk_sap_scores", "iterative_masks"),
+        source="Wang et al. 2023 (arXiv 2304.02840)",
+        ablations=ABLATIONS,
+        ranking=Ranking(scores=_ntk_sap, rounds=20),
     ),
     # The reference's choices: the same batch in three inner steps and in the loss after them.
     Scored(
@@ -202,9 +289,7 @@ METHODS = (
         when=When.BEFORE,
         functions=("random_scores", "erdos_renyi_kernel", "layerwise_masks"),
         source="Evci et al. 2020 (arXiv 1911.11134)",
-        ranking=Ranking(
-            scores=_random, allocation=lambda params, s, _: pruning.erdos_renyi_kernel(params, s)
-        ),
+        ranking=Ranking(scores=_random, allocation=_erk),
     ),
     Scored(
         name="random-igq",

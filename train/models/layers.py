@@ -31,6 +31,11 @@ MakeConv = Callable[..., nn.Module]
 MakeNorm = Callable[..., nn.Module]
 """`norm(name)`."""
 
+Activation = Callable[[jax.Array], jax.Array]
+
+MOMENTUM = 0.9
+"""How much of the running statistics is left after a batch."""
+
 
 def make_conv(kernel_init: Initializer, dtype: Any, *, use_bias: bool = False) -> MakeConv:
     """Bind the options that all convolutions of a model share.
@@ -73,7 +78,7 @@ def make_norm(scale_init: Initializer, dtype: Any, *, train: bool) -> MakeNorm:
     def norm(name: str) -> nn.Module:
         return BatchNorm(
             use_running_average=not train,
-            momentum=0.9,
+            momentum=MOMENTUM,
             epsilon=1e-5,
             scale_init=scale_init,
             dtype=dtype,

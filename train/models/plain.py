@@ -23,6 +23,7 @@ from jax.nn.initializers import Initializer
 from train.layers.convolution import conv_general_dilated
 from train.layers.pooling import max_pool_2x2
 from train.models.initializers import KAIMING_NORMAL
+from train.models.layers import Activation
 
 _LENET5_SIDE = 16
 
@@ -34,11 +35,13 @@ class LeNet300100(nn.Module):
         num_classes: Number of logits.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation; None for that of images and parameters.
+        activation: What every hidden layer ends with.
     """
 
     num_classes: int
     kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -46,8 +49,8 @@ class LeNet300100(nn.Module):
         del train
         dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         x = _flatten(images)
-        x = nn.relu(dense(300, name="dense1")(x))
-        x = nn.relu(dense(100, name="dense2")(x))
+        x = self.activation(dense(300, name="dense1")(x))
+        x = self.activation(dense(100, name="dense2")(x))
         return dense(self.num_classes, name="dense3")(x)
 
 
@@ -61,11 +64,13 @@ class LeNet5(nn.Module):
         num_classes: Number of logits.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation; None for that of images and parameters.
+        activation: What every hidden layer ends with.
     """
 
     num_classes: int
     kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -81,9 +86,9 @@ class LeNet5(nn.Module):
         )
         dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         x = _pad_to(images, _LENET5_SIDE)
-        x = max_pool_2x2(nn.relu(conv(20, name="conv1")(x)))
-        x = max_pool_2x2(nn.relu(conv(50, name="conv2")(x)))
-        x = nn.relu(dense(500, name="dense1")(_flatten(x)))
+        x = max_pool_2x2(self.activation(conv(20, name="conv1")(x)))
+        x = max_pool_2x2(self.activation(conv(50, name="conv2")(x)))
+        x = self.activation(dense(500, name="dense1")(_flatten(x)))
         return dense(self.num_classes, name="dense2")(x)
 
 
@@ -96,12 +101,14 @@ class ConvNet(nn.Module):
             (64, 128) Conv-4, (64, 128, 256) Conv-6.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation; None for that of images and parameters.
+        activation: What every hidden layer ends with.
     """
 
     num_classes: int
     widths: tuple[int, ...] = (64,)
     kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -118,11 +125,11 @@ class ConvNet(nn.Module):
         dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         x = images
         for block, width in enumerate(self.widths):
-            x = nn.relu(conv(width, name=f"conv{2 * block + 1}")(x))
-            x = nn.relu(conv(width, name=f"conv{2 * block + 2}")(x))
+            x = self.activation(conv(width, name=f"conv{2 * block + 1}")(x))
+            x = self.activation(conv(width, name=f"conv{2 * block + 2}")(x))
             x = max_pool_2x2(x)
-        x = nn.relu(dense(256, name="dense1")(_flatten(x)))
-        x = nn.relu(dense(256, name="dense2")(x))
+        x = self.activation(dense(256, name="dense1")(_flatten(x)))
+        x = self.activation(dense(256, name="dense2")(x))
         return dense(self.num_classes, name="dense3")(x)
 
 

@@ -19,6 +19,7 @@ from jax.nn.initializers import Initializer
 
 from train.models.initializers import KAIMING_NORMAL, ONES
 from train.models.layers import (
+    Activation,
     MakeConv,
     MakeNorm,
     global_average_pool,
@@ -36,20 +37,22 @@ class BasicBlock(nn.Module):
         stride: Of the first convolution and the shortcut.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
+        activation: As of the network.
     """
 
     channels: int
     stride: int
     conv: MakeConv
     norm: MakeNorm
+    activation: Activation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (batch, H, W, C) to (batch, H / stride, W / stride, channels)."""
         y = self.conv(self.channels, 3, self.stride, name="conv1")(x)
-        y = nn.relu(self.norm("bn1")(y))
+        y = self.activation(self.norm("bn1")(y))
         y = self.norm("bn2")(self.conv(self.channels, 3, name="conv2")(y))
-        return nn.relu(y + _shortcut(x, self.channels, self.stride, self.conv, self.norm))
+        return self.activation(y + _shortcut(x, self.channels, self.stride, self.conv, self.norm))
 
 
 class Bottleneck(nn.Module):
@@ -60,33 +63,36 @@ class Bottleneck(nn.Module):
         stride: Of the 3x3 convolution and the shortcut.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
+        activation: As of the network.
     """
 
     channels: int
     stride: int
     conv: MakeConv
     norm: MakeNorm
+    activation: Activation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (batch, H, W, C) to (batch, H / stride, W / stride, 4 * channels)."""
-        y = nn.relu(self.norm("bn1")(self.conv(self.channels, 1, name="conv1")(x)))
+        y = self.activation(self.norm("bn1")(self.conv(self.channels, 1, name="conv1")(x)))
         y = self.conv(self.channels, 3, self.stride, name="conv2")(y)
-        y = nn.relu(self.norm("bn2")(y))
+        y = self.activation(self.norm("bn2")(y))
         y = self.norm("bn3")(self.conv(4 * self.channels, 1, name="conv3")(y))
-        return nn.relu(y + _shortcut(x, 4 * self.channels, self.stride, self.conv, self.norm))
+        return self.activation(y + _shortcut(x, 4 * self.channels, self.stride, self.conv, self.norm))
 
 
 class Stage(nn.Module):
     """Blocks of one width, in a row; the first takes the stride.
 
     Attributes:
-        block: A block's class: its fields are channels, stride, conv and norm.
+        block: A block's class: its fields are channels, stride, conv, norm and activation.
         blocks: How many.
         channels: Of each block.
         stride: Of the first block.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
+        activation: As of the network.
     """
 
     block: Callable[..., nn.Module]
@@ -95,24 +101,31 @@ class Stage(nn.Module):
     stride: int
     conv: MakeConv
     norm: MakeNorm
+    activation: Activation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (batch, H, W, C) to what the last block gives."""
         for index in range(self.blocks):
             stride = self.stride if index == 0 else 1
-            x = self.block(self.channels, stride, self.conv, self.norm, name=f"block{index + 1}")(x)
+            x = self.block(
+                self.channels, stride, self.conv, self.norm, self.activation, name=f"block{index + 1}"
+            )(x)
         return x
 
 
-def small_stem(x: jax.Array, channels: int, conv: MakeConv, norm: MakeNorm) -> jax.Array:
-    """A 3x3 convolution, BatchNorm and ReLU, for images of 32 to 64 pixels."""
-    return nn.relu(norm("bn1")(conv(channels, 3, name="conv1")(x)))
+def small_stem(
+    x: jax.Array, channels: int, conv: MakeConv, norm: MakeNorm, activation: Activation
+) -> jax.Array:
+    """A 3x3 convolution, BatchNorm and activation, for images of 32 to 64 pixels."""
+    return activation(norm("bn1")(conv(channels, 3, name="conv1")(x)))
 
 
-def large_stem(x: jax.Array, channels: int, conv: MakeConv, norm: MakeNorm) -> jax.Array:
-    """A 7x7 convolution at stride 2, BatchNorm, ReLU and a 3x3 max pool at stride 2, for ImageNet."""
-    return max_pool_3x3(nn.relu(norm("bn1")(conv(channels, 7, 2, name="conv1")(x))))
+def large_stem(
+    x: jax.Array, channels: int, conv: MakeConv, norm: MakeNorm, activation: Activation
+) -> jax.Array:
+    """A 7x7 convolution and a 3x3 max pool, both at stride 2, for ImageNet; between them as the other."""
+    return max_pool_3x3(activation(norm("bn1")(conv(channels, 7, 2, name="conv1")(x))))
 
 
 class ResNet(nn.Module):
@@ -130,6 +143,7 @@ class ResNet(nn.Module):
         kernel_init: Initializer of the kernels.
         scale_init: Initializer of BatchNorm's scales.
         dtype: Dtype of the computation; None for that of images and parameters.
+        activation: What every hidden layer ends with.
     """
 
     num_classes: int
@@ -140,16 +154,18 @@ class ResNet(nn.Module):
     kernel_init: Initializer = KAIMING_NORMAL
     scale_init: Initializer = ONES
     dtype: Any = None
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
         conv = make_conv(self.kernel_init, self.dtype)
         norm = make_norm(self.scale_init, self.dtype, train=train)
-        x = self.stem(images, self.channels[0], conv, norm)
+        x = self.stem(images, self.channels[0], conv, norm, self.activation)
         for index, (blocks, channels) in enumerate(zip(self.blocks, self.channels, strict=True)):
             stride = 1 if index == 0 else 2
-            stage = Stage(self.block, blocks, channels, stride, conv, norm, name=f"stage{index + 1}")
+            shared = conv, norm, self.activation
+            stage = Stage(self.block, blocks, channels, stride, *shared, name=f"stage{index + 1}")
             x = stage(x)
         x = global_average_pool(x)
         return nn.Dense(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="dense")(x)

@@ -15,7 +15,7 @@ from jax.nn.initializers import Initializer
 
 from train.layers.pooling import max_pool_2x2
 from train.models.initializers import KAIMING_NORMAL, ONES
-from train.models.layers import global_average_pool, make_conv, make_norm
+from train.models.layers import Activation, global_average_pool, make_conv, make_norm
 
 VGG_11 = ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2)
 VGG_13 = ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2)
@@ -34,6 +34,7 @@ class VGG(nn.Module):
         kernel_init: Initializer of the kernels.
         scale_init: Initializer of BatchNorm's scales.
         dtype: Dtype of the computation; None for that of images and parameters.
+        activation: What every hidden layer ends with.
     """
 
     num_classes: int
@@ -41,6 +42,7 @@ class VGG(nn.Module):
     kernel_init: Initializer = KAIMING_NORMAL
     scale_init: Initializer = ONES
     dtype: Any = None
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -52,6 +54,6 @@ class VGG(nn.Module):
             x = x if block == 0 else max_pool_2x2(x)
             for width in widths:
                 layer += 1
-                x = nn.relu(norm(f"bn{layer}")(conv(width, 3, name=f"conv{layer}")(x)))
+                x = self.activation(norm(f"bn{layer}")(conv(width, 3, name=f"conv{layer}")(x)))
         x = global_average_pool(x)
         return nn.Dense(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="dense")(x)

@@ -14,7 +14,7 @@ import jax
 from jax.nn.initializers import Initializer
 
 from train.models.initializers import KAIMING_NORMAL, ONES
-from train.models.layers import MakeConv, MakeNorm, global_average_pool, make_conv, make_norm
+from train.models.layers import Activation, MakeConv, MakeNorm, global_average_pool, make_conv, make_norm
 from train.models.resnet import Stage
 
 
@@ -26,19 +26,21 @@ class WideBlock(nn.Module):
         stride: Of the first convolution and the shortcut.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
+        activation: As of the network.
     """
 
     channels: int
     stride: int
     conv: MakeConv
     norm: MakeNorm
+    activation: Activation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (batch, H, W, C) to (batch, H / stride, W / stride, channels)."""
-        active = nn.relu(self.norm("bn1")(x))
+        active = self.activation(self.norm("bn1")(x))
         y = self.conv(self.channels, 3, self.stride, name="conv1")(active)
-        y = self.conv(self.channels, 3, name="conv2")(nn.relu(self.norm("bn2")(y)))
+        y = self.conv(self.channels, 3, name="conv2")(self.activation(self.norm("bn2")(y)))
         if self.stride != 1 or x.shape[-1] != self.channels:
             x = self.conv(self.channels, 1, self.stride, name="shortcut_conv")(active)
         return y + x
@@ -56,6 +58,7 @@ class WideResNet(nn.Module):
         kernel_init: Initializer of the kernels.
         scale_init: Initializer of BatchNorm's scales.
         dtype: Dtype of the computation; None for that of images and parameters.
+        activation: What every hidden layer ends with.
     """
 
     num_classes: int
@@ -64,6 +67,7 @@ class WideResNet(nn.Module):
     kernel_init: Initializer = KAIMING_NORMAL
     scale_init: Initializer = ONES
     dtype: Any = None
+    activation: Activation = nn.relu
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -75,8 +79,9 @@ class WideResNet(nn.Module):
         x = conv(16, 3, name="conv1")(images)
         for index in range(3):
             channels, stride = 16 * 2**index * self.width, 1 if index == 0 else 2
-            x = Stage(WideBlock, blocks, channels, stride, conv, norm, name=f"stage{index + 1}")(x)
-        x = global_average_pool(nn.relu(norm("bn")(x)))
+            shared = conv, norm, self.activation
+            x = Stage(WideBlock, blocks, channels, stride, *shared, name=f"stage{index + 1}")(x)
+        x = global_average_pool(self.activation(norm("bn")(x)))
         return nn.Dense(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="dense")(x)
 
 

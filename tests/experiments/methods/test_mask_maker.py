@@ -137,6 +137,35 @@ def test_synflow_is_the_librarys_in_float64(network, masks, seen):
     assert agreement(masks("synflow", 0.9), expected) == 1
 
 
+def test_path_exclusion_is_the_librarys(masks, seen, written_out):
+    """On a network written out, with its activation as an argument."""
+    ((images, _),) = written_out[2]
+
+    def by_hand(params, inputs, activation):
+        x = inputs.reshape(len(inputs), -1)
+        for name in ("dense1", "dense2"):
+            x = activation(x @ params[name]["kernel"] + params[name]["bias"][None])
+        return x @ params["dense3"]["kernel"] + params["dense3"]["bias"][None]
+
+    with jax.enable_x64(True):
+        params, inputs = (
+            jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), t) for t in (seen.params, images)
+        )
+        score = lambda masked: pruning.path_exclusion_scores(by_hand, masked, [inputs])  # noqa: E731
+        expected = pruning.iterative_masks(score, params, 0.9, rounds=100)
+    assert agreement(masks("px", 0.9), expected) > 0.9995
+
+
+def test_ntk_sap_looks_at_no_weights(network, masks, seen):
+    """Its key alone decides; each round has other draws, so that rounds of one draw would differ."""
+    found = masks("ntk-sap", 0.9)
+    others = seen._replace(params=seen.other_params)
+    ranking = RANKINGS["ntk-sap"]
+    chex.assert_trees_all_equal(network.maker.masks("ntk-sap", ranking, others, 0.9), found)
+    other_key = network.maker.masks("ntk-sap", ranking, seen._replace(key=jax.random.key(7)), 0.9)
+    assert 0.8 < agreement(found, other_key) < 1
+
+
 def test_iterative_snip_and_force_are_the_librarys(masks, seen, written_out):
     """100 rounds; FORCE takes the gradient of the pruned network and the weights of the dense one."""
     loss, _, batches = written_out
