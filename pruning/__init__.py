@@ -67,7 +67,7 @@ from pruning.scores.sensitivity import force_scores, grasp_absolute_scores, gras
 from pruning.scores.synflow import synflow_scores
 from pruning.scores.synflow_l2 import synflow_l2_scores
 from pruning.search.elimination import successive_elimination
-from pruning.search.evolution import crossover_masks, evolve_masks, mutate_masks
+from pruning.search.evolution import breed_masks, crossover_masks, evolve_masks, mutate_masks
 from pruning.search.fitness import add_standardised, combined_fitness, gradient_fitness, weight_fitness
 from pruning.search.kstarts import (
     KStarts,
@@ -110,6 +110,7 @@ __all__ = [
     "apply_masks",
     "apply_soft_masks",
     "block_masks",
+    "breed_masks",
     "candidate_masks",
     "channel_masks",
     "check_masks",

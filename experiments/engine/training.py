@@ -79,8 +79,10 @@ def _useful(
     useful, reasons = [], []
     for point in group.points:
         needs = networks.schedule.needs[point]
-        ended = any(networks.rows(need.point)[-1].get("untrained_because") for need in needs)
-        reason = "the rounds before have ended without a useful ticket" if ended else None
+        # Where only rows count, the method looks at them.
+        states = [need for need in needs if need.step is not None]
+        ended = any(networks.rows(need.point)[-1].get("untrained_because") for need in states)
+        reason = "a network that it goes on from was not trained" if ended else None
         reason = reason or networks.method(point).why_useless(point, networks)
         if reason is None:
             useful.append(point)

@@ -10,6 +10,8 @@ from experiments.methods import (
     after_training,
     dissipating,
     dynamic,
+    elimination,
+    evolving,
     gated,
     gated_tickets,
     gradual,
@@ -30,6 +32,8 @@ METHODS: dict[str, Method] = {
     for family in (
         scored_methods,
         searched,
+        elimination,
+        evolving,
         dissipating,
         gradual,
         dynamic,

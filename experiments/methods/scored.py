@@ -53,16 +53,15 @@ class Scored(Method):
 
     def start(self, point: Point, given: Given) -> MemberState:
         """The network that was scored, or another, under the mask."""
-        scored = Need(dense(point), point.pruned_at_step)
-
-        def masks() -> PyTree:
-            seen, sparsity = given.seen(scored), point.sparsity_target or 0.0
-            invert = point.variant == "invert"
-            return given.maker.masks(self.name, self.ranking, seen, sparsity, invert=invert)
-
-        state = given.state(scored)
+        state = given.state(Need(dense(point), point.pruned_at_step))
         other = given.initial(point.seed, "other_init") if point.variant == "reinit" else state
-        return started(point, given, state.params, other, masks)
+        return started(point, given, state.params, other, lambda: self.masks(point, given))
+
+    def masks(self, point: Point, given: Given) -> PyTree:
+        """The mask of a point, before an ablation permutes it."""
+        seen = given.seen(Need(dense(point), point.pruned_at_step))
+        sparsity, invert = point.sparsity_target or 0.0, point.variant == "invert"
+        return given.maker.masks(self.name, self.ranking, seen, sparsity, invert=invert)
 
 
 def started(point: Point, given: Given, scored: PyTree, network: MemberState, masks: Any) -> MemberState:

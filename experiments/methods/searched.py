@@ -4,7 +4,7 @@ Whoever searches, and at which sparsity, its candidates are networks of the run.
 at the end of the search, and it alone chooses.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy as np
 import optax
 
 import pruning
+from experiments.methods import scored_methods
 from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Need, Point, point_of
 from experiments.methods.programs import SEARCHED, Observed, Program
+from experiments.methods.scored import Scored
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
@@ -64,18 +66,21 @@ class Searching(Method):
     def start(self, point: Point, given: Given) -> MemberState:
         """A candidate under its own mask, the method's network under the winner's."""
         network = given.initial(point.seed)
-        masks = self.masks(point, network.params, given)
-        return given.begin(point, network.params, network.batch_stats, masks)
+        return given.begin(point, network.params, network.batch_stats, self.masks(point, given))
 
-    def masks(self, point: Point, params: PyTree, given: Given) -> PyTree:
+    def masks(self, point: Point, given: Given) -> PyTree:
         """The mask of a candidate, or of the winner, as ``pruning.candidate_masks`` draws it."""
         candidate, k = point.candidate, given.study.knobs.search.k
         if candidate is None:
             rows = [given.rows(one) for one in candidates_of(point, given.study)]
             search_epochs = given.study.knobs.search.search_epochs
             candidate = Candidates(rows, search_epochs).fittest("combined")
-        key = jax.random.split(seed_keys(point.seed).candidates, k)[candidate]
-        return draw_masks(key, params, jnp.float32(self.search_sparsity(point.sparsity_target or 0.0)))
+        return self.draw(jax.random.split(seed_keys(point.seed).candidates, k)[candidate], point, given)
+
+    def draw(self, key: jax.Array, point: Point, given: Given) -> PyTree:
+        """The mask of one candidate: at random, every layer at the sparsity."""
+        sparsity = jnp.float32(self.search_sparsity(point.sparsity_target or 0.0))
+        return draw_masks(key, given.initial(point.seed).params, sparsity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,31 @@ class KStarts(Searching):
     def order(self, point: Point) -> str:
         """See the class."""
         return "other_order" if point.variant == "retrained" else "order"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KStartsAllocated(KStarts):
+    """Candidates are random masks with the layer sparsities of an allocation."""
+
+    allocation: Callable[..., PyTree]
+
+    def draw(self, key: jax.Array, point: Point, given: Given) -> PyTree:
+        """See the class."""
+        params, sparsity = given.initial(point.seed).params, point.sparsity_target or 0.0
+        return pruning.random_masks(key, params, sparsity, allocation=self.allocation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KStartsLike(KStarts):
+    """Candidates are the masks of a scored method, permuted within layers."""
+
+    like: Scored
+
+    def draw(self, key: jax.Array, point: Point, given: Given) -> PyTree:
+        """See the class."""
+        permuted = point.of_same_seed(self.like.name, sparsity_target=point.sparsity_target)
+        masks = given.kept_masks(permuted, lambda: self.like.masks(permuted, given))
+        return pruning.shuffle_masks(key, masks)
 
 
 def candidates_of(point: Point, study: Study) -> list[Point]:
@@ -157,5 +187,32 @@ METHODS = (
         functions=("k_starts", "combined_fitness"),
         source="Haroon 2022 (arXiv 2209.02201)",
         ablations=("retrained",),
+    ),
+    KStartsAllocated(
+        name="k-starts-erk",
+        look=Look("K-starts, ERK", "#A06020", "P"),
+        when=When.BEFORE,
+        functions=("k_starts", "combined_fitness", "erdos_renyi_kernel"),
+        source="Haroon 2022 (arXiv 2209.02201), with layers as Evci et al. 2020 (arXiv 1911.11134)",
+        ablations=("retrained",),
+        allocation=pruning.erdos_renyi_kernel,
+    ),
+    KStartsAllocated(
+        name="k-starts-igq",
+        look=Look("K-starts, IGQ", "#C09050", "P"),
+        when=When.BEFORE,
+        functions=("k_starts", "combined_fitness", "ideal_gas_quotas"),
+        source="Haroon 2022 (arXiv 2209.02201), with layers as Vysogorets et al. 2021 (arXiv 2107.02306)",
+        ablations=("retrained",),
+        allocation=pruning.ideal_gas_quotas,
+    ),
+    KStartsLike(
+        name="k-starts-synflow",
+        look=Look("K-starts, SynFlow's layers", "#406010", "P"),
+        when=When.BEFORE,
+        functions=("synflow_scores", "iterative_masks", "shuffle_masks", "combined_fitness"),
+        source="Haroon 2022 (arXiv 2209.02201), with layers as Tanaka et al. 2020 (arXiv 2006.05467)",
+        ablations=("retrained",),
+        like=next(method for method in scored_methods.METHODS if method.name == "synflow"),
     ),
 )

@@ -27,16 +27,22 @@ DEAD = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class SearchKnobs:
-    """Settings of K-starts."""
+    """Settings of K-starts and its relatives."""
 
     k: int = 8
     """candidates of each search"""
     search_epochs: int = 2
     """epochs after which the fittest candidate is chosen"""
+    generations: int = 3
+    """of the evolutionary search, each of k candidates"""
+    mutation: float = 0.1
+    """of a child's kept weights, moved in the evolutionary search"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
-        check_counts(self, "k", "search_epochs")
+        check_counts(self, "k", "search_epochs", "generations")
+        if not 0 <= self.mutation <= 1:
+            raise ValueError(f"expected --mutation in [0, 1], got {self.mutation}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,7 +141,8 @@ def evolve_masks(
         return fittest(trained, masks, fitness(trained, sums, masks))
 
     def breed(masks: PyTree, key: jax.Array) -> tuple[PyTree, None]:
-        return _next_generation(key, masks, generation(masks).fitness, mutation, layout), None
+        fitness = generation(masks).fitness
+        return breed_masks(key, masks, fitness, mutation=mutation, layout=layout), None
 
     keys = jax.random.split(key, generations - 1) if generations > 1 else None
     if keys is not None:
@@ -149,11 +150,40 @@ def evolve_masks(
     return generation(masks)
 
 
-def _next_generation(
-    key: jax.Array, masks: PyTree, fitness: jax.Array, mutation: float, layout: Layout
+def breed_masks(
+    key: jax.Array,
+    masks: PyTree,
+    fitness: jax.Array,
+    *,
+    mutation: float = 0.1,
+    layout: Layout = flax_layout,
 ) -> PyTree:
-    """Survivors first, then their children; as many as before."""
-    k = len(fitness)
+    """The next generation of ``evolve_masks``, for masks whose fitness is known.
+
+    The fitter half (rounded up) survives; each child crosses two survivors drawn at random and mutates.
+
+    Args:
+        key: A typed PRNG key.
+        masks: Masks with a leading axis of length K.
+        fitness: Shape (K,); what is not finite is the least fit.
+        mutation: Fraction of a child's kept weights that move, in [0, 1].
+        layout: Says which axes are layers (``pruning.trees.layout``), of one mask.
+
+    Returns:
+        Masks like those given: the survivors, the fittest first, then their children.
+
+    Raises:
+        ValueError: If fitness does not have the shape (K,), or mutation is out of range.
+
+    >>> masks = {"w": jnp.array([[[True, False]], [[False, True]]])}
+    >>> breed_masks(jax.random.key(0), masks, jnp.array([1.0, 2.0]), mutation=0.0)["w"][:, 0]
+    Array([[False,  True],
+           [False,  True]], dtype=bool)
+    """
+    _check_fraction(mutation)
+    k = len(jax.tree.leaves(masks)[0])
+    if jnp.shape(fitness) != (k,):
+        raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
     survivors = math.ceil(k / 2)
     children = k - survivors
     order = jnp.argsort(jnp.where(jnp.isfinite(fitness), -fitness, jnp.inf), stable=True)

@@ -168,6 +168,12 @@ def updates_together(key, params):
     return updates
 
 
+def last_bred(key, params):
+    """The child of two masks without a common weight."""
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(every_other(params, i) for i in (0, 1)))
+    return jax.tree.map(lambda leaf: leaf[-1], pruning.breed_masks(key, both, jnp.arange(2.0)))
+
+
 def without_first_units(params):
     return jax.tree.map(lambda mask: mask.at[..., 0].set(False), pruning.full_masks(params))
 
@@ -478,6 +484,7 @@ ROWS = {
         checks.masks(0.5, 0.5),
         keyed=True,
     ),
+    "breed_masks": Row(last_bred, checks.masks(0.5, 0.5), keyed=True),
     # Connectivity
     "effective_masks": Row(
         lambda _, p: pruning.effective_masks(network, p, every_other(p)), checks.effective

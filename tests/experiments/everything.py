@@ -13,7 +13,7 @@ from experiments.options.training import Grid, GridOptions
 from experiments.report.stored_rows import read_rows
 
 KNOBS = Knobs(
-    search=SearchKnobs(k=2, search_epochs=1),
+    search=SearchKnobs(k=2, search_epochs=1, generations=2),
     schedule=ScheduleKnobs(prune_epochs=2, fractions=(0.3,), rewind_step=3),
     gates=GateKnobs(starts=(-0.01, 0.02), stochastic_starts=(-1.0, 1.0)),
     rounds=RoundKnobs(rounds=2, sequential_rounds=2),

@@ -41,7 +41,7 @@ def test_a_search_that_empties_the_network_ends_and_says_so(tmp_path):
         search.name: emptied,
         parallel.name: emptied,
         sequential[0].name: emptied,
-        sequential[1].name: "the rounds before have ended without a useful ticket",
+        sequential[1].name: "a network that it goes on from was not trained",
     }
     trained = {row["setting"] for row in rows if row["method"] == "cs-parallel" and row["epoch"] == 2}
     assert trained == {0.02}
