@@ -68,10 +68,21 @@ def of_methods(options: Any, study: Study) -> list[Point]:
     ]
 
 
+def no_facts(networks: Networks) -> Facts:
+    """Nothing."""
+    return {}
+
+
 def training(
     points: Callable[[Any, Study], Sequence[Point]] = of_methods,
+    facts: Callable[[Networks], Facts] = no_facts,
 ) -> Callable[[TrainingOptions], Fill]:
-    """``Experiment.prepare`` of one that trains; ``points(options, study)`` says which networks."""
+    """``Experiment.prepare`` of one that trains.
+
+    Args:
+        points: ``points(options, study)`` says which networks.
+        facts: What the networks tell besides their rows, once they are trained.
+    """
 
     def prepare(options: TrainingOptions) -> Fill:
         dataset = options.load()
@@ -81,7 +92,7 @@ def training(
 
         def fill(folder: RunFolder) -> Facts:
             train_all(networks, folder, chunk_size=options.plumbing.chunk_size)
-            return {"steps_per_epoch": networks.study.steps_per_epoch}
+            return {"steps_per_epoch": networks.study.steps_per_epoch, **facts(networks)}
 
         return fill
 

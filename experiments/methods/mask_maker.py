@@ -84,6 +84,10 @@ class Ranking:
         rounds: In how many rounds it prunes.
         may_return: Whether a pruned weight may return in a later round.
         in_float64: Whether it is computed in float64.
+        passes: Forward-backward passes of one round over the examples, or over one input where
+            ``sees_data`` is False: 1 for a gradient, a third for the outputs alone, 2 for a product with
+            the Hessian.
+        sees_data: Whether it looks at the examples.
         allocation: ``allocation(params, sparsity, layers)`` gives each layer its sparsity, ``layers``
             being their paths from input to output; None for one ranking of all weights.
     """
@@ -92,6 +96,8 @@ class Ranking:
     rounds: int = 1
     may_return: bool = False
     in_float64: bool = False
+    passes: float = 0
+    sees_data: bool = True
     allocation: Allocation | None = None
 
 

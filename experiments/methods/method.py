@@ -141,6 +141,14 @@ class Method:
         """Its state at the first step; None for that in which its program begins."""
         return None
 
+    def passes(self, examples: int) -> float:
+        """What its masks cost: examples that are passed forward and backward, the training left out.
+
+        Args:
+            examples: How many a score sees.
+        """
+        return 0
+
     def why_useless(self, point: Point, given: Given) -> str | None:
         """Why there is no use in training a network, once what it needs is there; None if there is."""
         return None

@@ -51,6 +51,11 @@ class Scored(Method):
         """Where it is pruned."""
         return point.pruned_at_step
 
+    def passes(self, examples: int) -> float:
+        """Of all rounds."""
+        ranking = self.ranking
+        return ranking.rounds * ranking.passes * (examples if ranking.sees_data else 1)
+
     def start(self, point: Point, given: Given) -> MemberState:
         """The network that was scored, or another, under the mask."""
         state = given.state(Need(dense(point), point.pruned_at_step))

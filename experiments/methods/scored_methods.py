@@ -91,7 +91,7 @@ METHODS = (
         functions=("snip_scores", "global_masks"),
         source="Lee et al. 2019 (arXiv 1810.02340)",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_snip),
+        ranking=Ranking(scores=_snip, passes=1),
     ),
     # Lee et al. score one draw of weights and train another.
     Scored(
@@ -103,9 +103,10 @@ METHODS = (
         ablations=ABLATIONS,
         at_init_only=True,
         ranking=Ranking(
+            passes=1,
             scores=lambda losses, seen, params: pruning.snip_scores(
                 losses.loss, seen.other_params, _batches(seen)
-            )
+            ),
         ),
     ),
     # RigL's reference prunes by SNIP so, each layer by itself.
@@ -116,7 +117,7 @@ METHODS = (
         functions=("snip_scores", "erdos_renyi_kernel", "layerwise_masks"),
         source="Evci et al. 2020 (arXiv 1911.11134)",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_snip, allocation=_erk),
+        ranking=Ranking(scores=_snip, allocation=_erk, passes=1),
     ),
     Scored(
         name="snip-iterative",
@@ -125,7 +126,7 @@ METHODS = (
         functions=("snip_scores", "iterative_masks"),
         source="de Jorge et al. 2021 (arXiv 2006.09081)",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_snip, rounds=100),
+        ranking=Ranking(scores=_snip, rounds=100, passes=1),
     ),
     Scored(
         name="force",
@@ -135,6 +136,7 @@ METHODS = (
         source="de Jorge et al. 2021 (arXiv 2006.09081)",
         ablations=ABLATIONS,
         ranking=Ranking(
+            passes=1,
             scores=lambda losses, seen, params: pruning.force_scores(
                 losses.loss, seen.params, params, _batches(seen)
             ),
@@ -149,7 +151,7 @@ METHODS = (
         functions=("grasp_scores", "global_masks"),
         source="Wang et al. 2020 (arXiv 2002.07376)",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_grasp),
+        ranking=Ranking(scores=_grasp, passes=3),
     ),
     Scored(
         name="grasp-iterative",
@@ -158,7 +160,7 @@ METHODS = (
         functions=("grasp_scores", "iterative_masks"),
         source="Wang et al. 2020 (arXiv 2002.07376); rounds: de Jorge et al. 2021 (arXiv 2006.09081)",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_grasp, rounds=10),
+        ranking=Ranking(scores=_grasp, rounds=10, passes=3),
     ),
     Scored(
         name="grasp-absolute",
@@ -168,9 +170,10 @@ METHODS = (
         source="Frankle et al. 2021 (arXiv 2009.08576)",
         ablations=ABLATIONS,
         ranking=Ranking(
+            passes=3,
             scores=lambda losses, seen, params: pruning.grasp_absolute_scores(
                 losses.cooled_loss, params, _batches(seen)
-            )
+            ),
         ),
     ),
     Scored(
@@ -181,6 +184,8 @@ METHODS = (
         source="Tanaka et al. 2020 (arXiv 2006.05467)",
         ablations=ABLATIONS,
         ranking=Ranking(
+            passes=1,
+            sees_data=False,
             scores=lambda losses, seen, params: pruning.synflow_scores(losses.output, params),
             rounds=100,
             in_float64=True,
@@ -194,6 +199,8 @@ METHODS = (
         source="Patil and Dovrolis 2021 (arXiv 2010.11354)",
         ablations=ABLATIONS,
         ranking=Ranking(
+            passes=1,
+            sees_data=False,
             scores=lambda losses, seen, params: pruning.synflow_l2_scores(losses.output, params),
             rounds=100,
             in_float64=True,
@@ -207,6 +214,7 @@ METHODS = (
         source="Iurada et al. 2024 (arXiv 2406.01820)",
         ablations=ABLATIONS,
         ranking=Ranking(
+            passes=5 / 3,
             scores=lambda losses, seen, params: pruning.path_exclusion_scores(
                 losses.network, params, [losses.inputs]
             ),
@@ -222,7 +230,7 @@ METHODS = (
         functions=("ntk_sap_scores", "iterative_masks"),
         source="Wang et al. 2023 (arXiv 2304.02840)",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_ntk_sap, rounds=20),
+        ranking=Ranking(scores=_ntk_sap, rounds=20, passes=5 * 7 / 3),
     ),
     # The reference's choices: the same batch in three inner steps and in the loss after them.
     Scored(
@@ -233,9 +241,10 @@ METHODS = (
         source="Alizadeh et al. 2022 (arXiv 2202.08132)",
         ablations=ABLATIONS,
         ranking=Ranking(
+            passes=4 + 3 * 2,
             scores=lambda losses, seen, params: pruning.prospr_scores(
                 losses.loss, params, 4 * _batches(seen), learning_rate=0.1
-            )
+            ),
         ),
     ),
     Scored(
@@ -245,7 +254,7 @@ METHODS = (
         functions=("fisher_diagonal", "taylor_scores", "global_masks"),
         source="CPAL 2026 (arXiv 2502.11450)",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_fisher_taylor),
+        ranking=Ranking(scores=_fisher_taylor, passes=2),
     ),
     Scored(
         name="hutchinson-taylor",
@@ -254,7 +263,7 @@ METHODS = (
         functions=("hutchinson_diagonal", "taylor_scores", "global_masks"),
         source="CPAL 2026 (arXiv 2502.11450)",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_hutchinson_taylor),
+        ranking=Ranking(scores=_hutchinson_taylor, passes=10 * 2 + 1),
     ),
     Scored(
         name="lamp",

@@ -113,6 +113,10 @@ class KStartsLike(KStarts):
 
     like: Scored
 
+    def passes(self, examples: int) -> float:
+        """Those of the mask that is permuted."""
+        return self.like.passes(examples)
+
     def draw(self, key: jax.Array, point: Point, given: Given) -> PyTree:
         """See the class."""
         permuted = point.of_same_seed(self.like.name, sparsity_target=point.sparsity_target)

@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from experiments.methods.registry import find_method
 from experiments.report.accuracy import DENSE_COLOUR, draw, error_axis, titled
 from experiments.report.markdown import table
-from experiments.report.paired import at_sparsity, finite_deviation, finite_mean, percent_cell
+from experiments.report.paired import (
+    at_sparsity,
+    differences,
+    estimate,
+    finite_deviation,
+    finite_mean,
+    percent_cell,
+)
 from experiments.report.table import Results, label
 
 AXES = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
@@ -42,6 +49,46 @@ def sweep_table(parts: list[tuple[str, Results]]) -> list[str]:
             rows.append([label(method), f"{sparsity:g}", *cells])
     dense = [percent_cell(results.dense()) for _, results in parts]
     return table(["method", "sparsity", *(name for name, _ in parts)], [["Dense", "0", *dense], *rows])
+
+
+def chosen_table(parts: list[tuple[str, Results]]) -> list[str]:
+    """What validation accuracy would choose: a line a method and sparsity; none without validation.
+
+    The choice is that of the highest mean over seeds; its test accuracy stands beside that of the
+    recipe's own part of the sweep, where there is one.
+    """
+    if "validation_accuracy" not in parts[0][1].table:
+        return []
+    own = next((part for _, part in parts if _is_the_recipes(part)), None)
+    rows = []
+    for method in parts[0][1].methods:
+        for sparsity in parts[0][1].sparsities:
+            validated = [_mean_validation(part, method, sparsity) for _, part in parts]
+            if not np.isfinite(validated).any():
+                continue
+            name, chosen = parts[int(np.nanargmax(validated))]
+            accuracy = chosen.accuracy(method)
+            cells = [percent_cell(at_sparsity(accuracy, sparsity))]
+            if own is not None:
+                gaps = differences(accuracy, own.accuracy(method))
+                at_this = {key: gap for key, gap in gaps.items() if key[1] == sparsity}
+                cells.append("the same" if chosen is own else estimate(at_this).points)
+            rows.append([label(method), f"{sparsity:g}", name, *cells])
+    head = ["method", "sparsity", "chosen by validation", "test accuracy"]
+    return table([*head, "over the recipe's"] if own is not None else head, rows)
+
+
+def _is_the_recipes(part: Results) -> bool:
+    """Whether a part of a sweep is at the recipe's learning rate and weight decay."""
+    recipe = part.settings["recipe"]
+    swept = [axis for axis in AXES if part.table[axis].notna().any()]
+    return all((part.table[axis] == recipe[axis]).all() for axis in swept)
+
+
+def _mean_validation(part: Results, method: str, sparsity: float) -> float:
+    rows = part.of(method)
+    rows = rows[(rows["sparsity_target"] == sparsity) & ~rows["failed"].astype(bool)]
+    return finite_mean(rows["validation_accuracy"].to_numpy(float))
 
 
 def sweep_figure(parts: list[tuple[str, Results]]) -> Figure:

@@ -74,7 +74,7 @@ def write_report(
     Raises:
         ValueError: If the published numbers are no good; nothing is written then.
     """
-    from experiments.report.sweeps import by_sweep, suffix, sweep_figure, sweep_table
+    from experiments.report.sweeps import by_sweep, chosen_table, suffix, sweep_figure, sweep_table
 
     parts, lines = list(by_sweep(results)), []
     for name, part in parts:
@@ -82,7 +82,9 @@ def write_report(
         # Of a sweep, all of a part's headings stand below the part's.
         lines += [f"## With {name}", "", *_lower(own[2:]), ""] if name else [*own, ""]
     if len(parts) > 1:
-        lines = [f"# A sweep: {results.title}", "", *sweep_table(parts), "", *lines]
+        chosen = chosen_table(parts)
+        chosen = ["## What validation would choose", "", *chosen, ""] if chosen else []
+        lines = [f"# A sweep: {results.title}", "", *sweep_table(parts), "", *chosen, *lines]
         save_figures(write, {"sweep": sweep_figure(parts)})
     for name, part in parts:
         drawn = experiment.figures(part)

@@ -18,6 +18,7 @@ from experiments.methods.scored import ABLATIONS
 from experiments.methods.searched import Searching, searches_of
 from experiments.missing_the_mark import MissingTheMark
 from experiments.pruning_methods import PruningMethods
+from experiments.referee import NAMES, Referee
 from experiments.report.table import as_rows, load
 from experiments.ticket_search import TicketSearch
 from tests.experiments.everything import EPOCH, Everything, rows_of
@@ -93,6 +94,7 @@ def test_names_have_one_order_and_one_kind():
 EXPERIMENTS = {
     Compare: to_sparsities(),
     PruningMethods: to_sparsities(),
+    Referee: NAMES,
     MissingTheMark: to_sparsities(),
     TicketSearch: in_rounds(),
     LayerCollapse: scored(),

@@ -19,6 +19,7 @@ EXPERIMENTS = (
     "compare",
     "missing_the_mark",
     "pruning_methods",
+    "referee",
     "ticket_search",
     "layer_collapse",
     "effective_sparsity",

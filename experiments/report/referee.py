@@ -1,0 +1,236 @@
+"""Every method beside random pruning and beside the best one: the referee's table and figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.methods.method import When
+from experiments.methods.registry import find_method
+from experiments.report.accuracy import titled
+from experiments.report.costs import Cost, Costs
+from experiments.report.holm import holm_estimates
+from experiments.report.markdown import cell, table
+from experiments.report.paired import (
+    Estimate,
+    Pairs,
+    at_sparsity,
+    differences,
+    finite_mean,
+)
+from experiments.report.table import Results, label
+
+BASELINE = "random"
+Name = tuple[str, float]
+"""A method at a sparsity."""
+
+
+@dataclass(frozen=True)
+class Refereed:
+    """Who is how good, and how sure that is.
+
+    Attributes:
+        results: Of the run.
+        methods: Those that were compared.
+        accuracies: Of each of them.
+        costs: Of each of them.
+        best: At each sparsity the method of the highest mean accuracy.
+        over_random: Of each method but the baseline, at each sparsity: the difference to it.
+        under_best: Of each method but the best: the difference to the best.
+    """
+
+    results: Results
+    methods: list[str]
+    accuracies: dict[str, Pairs]
+    costs: dict[str, Cost]
+    best: dict[float, str]
+    over_random: dict[Name, Estimate]
+    under_best: dict[Name, Estimate]
+
+    def level_with_best(self, sparsity: float) -> list[str]:
+        """The best, and those that are not surely below it, the cheapest first."""
+        best = self.best[sparsity]
+        level = [best]
+        for method in self.methods:
+            gap = self.under_best.get((method, sparsity))
+            if gap is not None and gap.seeds > 1 and gap.sign == 0:
+                level.append(method)
+        return sorted(level, key=lambda method: (self.costs[method].epochs, self.methods.index(method)))
+
+    def ranked(self, sparsity: float) -> list[str]:
+        """The methods by mean accuracy, the best first; those without any come last."""
+        means = {m: finite_mean(at_sparsity(self.accuracies[m], sparsity)) for m in self.methods}
+        return sorted(self.methods, key=lambda m: -np.nan_to_num(means[m], nan=-1))
+
+
+def referee(results: Results) -> Refereed:
+    """Compares all methods of a run that prune to given sparsities."""
+    methods = [m for m in results.methods if find_method(m).at_sparsities]
+    accuracies = {method: results.accuracy(method) for method in methods}
+    costs = Costs(results)
+    best = {}
+    for sparsity in results.sparsities:
+        means = {m: finite_mean(at_sparsity(accuracies[m], sparsity)) for m in methods}
+        best[sparsity] = max(methods, key=lambda m: np.nan_to_num(means[m], nan=-1))
+
+    def gaps(method: str, other: str, sparsity: float) -> np.ndarray:
+        return at_sparsity(differences(accuracies[method], accuracies[other]), sparsity)
+
+    against_random = {
+        (method, sparsity): gaps(method, BASELINE, sparsity)
+        for method in methods
+        for sparsity in results.sparsities
+        if BASELINE in methods and method != BASELINE
+    }
+    against_best = {
+        (method, sparsity): gaps(method, best[sparsity], sparsity)
+        for method in methods
+        for sparsity in results.sparsities
+        if method != best[sparsity]
+    }
+    return Refereed(
+        results,
+        methods,
+        accuracies,
+        {method: costs.of(method) for method in methods},
+        best,
+        holm_estimates(against_random),
+        holm_estimates(against_best),
+    )
+
+
+def verdicts(found: Refereed) -> list[str]:
+    """Which method one would pick at each sparsity, and how sure that is: a line each."""
+    lines = []
+    for sparsity in found.results.sparsities:
+        level, best = found.level_with_best(sparsity), found.best[sparsity]
+        if found.results.seeds < 2:
+            lines.append(f"- At sparsity {sparsity:g}: {label(best)}, by one seed.")
+            continue
+        others = [label(method) for method in level if method != best]
+        tied = f"; not told apart from it: {', '.join(others)}" if others else "; surely above all others"
+        cheapest = f" The cheapest of these is {label(level[0])}." if len(level) > 1 else ""
+        lines.append(f"- At sparsity {sparsity:g}: **{label(best)}**{tied}.{cheapest}")
+    above, level, below = (
+        sorted(
+            {m for (m, _), gap in found.over_random.items() if gap.sign == sign}, key=found.methods.index
+        )
+        for sign in (1, 0, -1)
+    )
+    always = [m for m in above if m not in level and m not in below]
+    never = [m for m in found.methods if m != BASELINE and m not in above]
+    if found.over_random and found.results.seeds > 1:
+        lines += [
+            "",
+            f"Surely above random pruning at every sparsity: {_names(always)}. Nowhere: {_names(never)}. "
+            f"Surely below it somewhere: {_names(below)}.",
+        ]
+    return lines
+
+
+def referee_table(found: Refereed, sparsity: float) -> list[str]:
+    """The methods at one sparsity, the best first."""
+    rows = []
+    for method in found.ranked(sparsity):
+        cost = found.costs[method]
+        rows.append(
+            [
+                label(method),
+                cell(at_sparsity(found.accuracies[method], sparsity), found.results),
+                _gap(found.over_random.get((method, sparsity))),
+                _gap(found.under_best.get((method, sparsity))),
+                _number(cost.epochs),
+                _number(cost.seconds),
+            ]
+        )
+    head = ["method", "accuracy", "over random", "to the best", "own cost, epochs", "seconds"]
+    return table(head, rows)
+
+
+def referee_figure(found: Refereed) -> Figure:
+    """Each method's difference to random pruning with its interval, a panel a sparsity."""
+    results = found.results
+    methods = [m for m in found.methods if any(name == m for name, _ in found.over_random)]
+    mean = {
+        m: finite_mean(np.array([e.mean for (name, _), e in found.over_random.items() if name == m]))
+        for m in methods
+    }
+    methods = sorted(methods, key=lambda m: np.nan_to_num(mean[m], nan=-1))
+    count = max(1, len(results.sparsities))
+    figure, panels = plt.subplots(
+        1,
+        count,
+        figsize=(3.3 * count + 2.2, 0.27 * len(methods) + 1.7),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    # Intervals of few seeds reach far beyond what can be an accuracy.
+    widest = max(
+        (100 * abs(e.mean) for e in found.over_random.values() if np.isfinite(e.mean)), default=0
+    )
+    panels.flat[0].set_xlim(-2 * widest - 1, 2 * widest + 1)
+    for axes, sparsity in zip(panels.flat, results.sparsities, strict=True):
+        axes.axvline(0, color="#999999", linewidth=1)
+        for place, method in enumerate(methods):
+            estimate = found.over_random.get((method, sparsity))
+            if estimate is None or not np.isfinite(estimate.mean):
+                continue
+            look = find_method(method).look
+            sure = estimate.seeds > 1 and estimate.sign != 0
+            axes.errorbar(
+                100 * estimate.mean,
+                place,
+                xerr=100 * np.nan_to_num(estimate.half_width),
+                color=look.colour,
+                marker=look.marker or "o",
+                markersize=5,
+                markerfacecolor=look.colour if sure else "white",
+                elinewidth=0.9,
+                linestyle="none",
+            )
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_title(f"sparsity {sparsity:g}", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.set_xlabel("accuracy over random pruning\n(points; log axis beyond ±1)", fontsize=8)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}")
+        axes.tick_params(labelsize=8)
+    panels.flat[0].set_yticks(range(len(methods)), [label(method) for method in methods])
+    titled(
+        figure,
+        f"{results.title}: each method over random pruning, intervals that are right together with 95 % "
+        "(Holm); filled markers are surely not level with it",
+    )
+    return figure
+
+
+def when_lines(methods: Sequence[str]) -> list[str]:
+    """Which methods prune before, during and after training."""
+    return [
+        f"- {str(when).capitalize()}: {_names(m for m in methods if find_method(m).when is when)}."
+        for when in When
+        if any(find_method(m).when is when for m in methods)
+    ]
+
+
+def _names(methods) -> str:
+    return ", ".join(label(method) for method in methods) or "none"
+
+
+def _gap(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    if not estimate.seeds:
+        return "diverged"
+    return f"**{estimate.points}**" if estimate.seeds > 1 and estimate.sign else estimate.points
+
+
+def _number(value: float) -> str:
+    return "not measured" if np.isnan(value) else f"{value:.2g}"

@@ -1,0 +1,134 @@
+"""Many methods compared at once: Holm's intervals, what methods cost, and the verdicts."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.methods.point import Point
+from experiments.referee import EXPERIMENT, Referee, summary
+from experiments.report.costs import Costs
+from experiments.report.holm import holm_estimates
+from experiments.report.paired import estimate
+from experiments.report.referee import referee
+from tests.experiments.made_up import EPOCHS, STEPS, results, row, several
+
+WOBBLE = stats.zscore(np.random.default_rng(0).normal(size=8), ddof=1)
+
+
+def shifted(mean, spread=1.0):
+    """Eight values of this mean and standard deviation."""
+    return mean + spread * WOBBLE
+
+
+def p_value(values):
+    return stats.ttest_1samp(values, 0).pvalue
+
+
+def test_a_single_comparison_is_not_corrected():
+    values = shifted(1.0)
+    (found,) = holm_estimates({"one": values}).values()
+    expected = estimate({(seed, 0.9): value for seed, value in enumerate(values)})
+    assert (found.mean, found.half_width) == pytest.approx((expected.mean, expected.half_width))
+
+
+def test_intervals_leave_out_0_where_holm_rejects():
+    """p-values 0.0002, 0.017, 0.03 and 0.5: with thresholds 0.0125, 0.0167, ... the second ends it."""
+    means = {"a": 2.5, "b": 1.1, "c": 0.95, "d": 0.25}
+    values = {name: shifted(mean) for name, mean in means.items()}
+    ps = [p_value(values[name]) for name in "abcd"]
+    assert ps[0] < 0.05 / 4
+    assert 0.05 / 3 < ps[1] < ps[2] < 0.05
+    found = holm_estimates(values)
+    assert [found[name].sign for name in "abcd"] == [1, 0, 0, 0]
+    level = stats.t.ppf(1 - 0.05 / 3 / 2, 7) / np.sqrt(8)
+    assert [found[name].half_width for name in "bcd"] == pytest.approx([level] * 3)
+    assert found["a"].half_width == pytest.approx(stats.t.ppf(1 - 0.05 / 4 / 2, 7) / np.sqrt(8))
+
+
+def test_what_has_no_interval_does_not_count():
+    """A diverged seed is left out; of one seed there is a mean alone."""
+    values = {"a": np.append(shifted(1.0), np.nan), "one": np.array([3.0]), "none": np.array([np.nan])}
+    found = holm_estimates(values)
+    alone = holm_estimates({"a": shifted(1.0)})["a"]
+    assert found["a"] == alone
+    assert (found["one"].mean, found["one"].seeds, found["none"].seeds) == (3.0, 1, 0)
+    constant = holm_estimates({"same": np.zeros(3), "other": np.full(3, 0.5)})
+    assert (constant["same"].sign, constant["other"].sign) == (0, 1)
+
+
+def trained(point, seconds=1.0, epochs=range(1, EPOCHS + 1), **more):
+    return [row(point, epoch=epoch, seconds=seconds, **more) for epoch in epochs]
+
+
+def test_costs_are_what_comes_on_top_of_one_training():
+    search = Point("k-starts", sparsity_target=0.9)
+    after = Point("magnitude-after-training", sparsity_target=0.9)
+    snip = Point("snip", sparsity_target=0.9)
+    rows = [
+        *trained(Point("dense", sparsity_target=0.0), seconds=3.0),
+        *trained(search),
+        *trained(snip),
+        *trained(after),
+        *(r for i in range(8) for r in trained(search._replace(candidate=i), 0.5, range(1, 3))),
+    ]
+    found = results(rows)
+    found.table.attrs["facts"] |= {"scored_examples": 64, "mask_seconds": {"snip": 0.25}}
+    costs = Costs(found)
+    assert costs.of("k-starts") == pytest.approx((8 * 2, 8 * 2 * 0.5))
+    assert costs.of("magnitude-after-training") == pytest.approx((EPOCHS, EPOCHS * 3.0))
+    batch = found.settings["recipe"]["batch_size"]
+    assert costs.of("snip") == pytest.approx((64 / (STEPS * batch), 0.25))
+
+
+def test_the_first_epoch_s_compilation_is_no_cost():
+    search = Point("k-starts", sparsity_target=0.9)
+    rows = trained(search)
+    for i in range(8):
+        rows += trained(search._replace(candidate=i), 0.5, [1, 2])
+    rows[EPOCHS]["seconds"] = 0.5
+    assert Costs(results(rows)).of("k-starts").seconds == pytest.approx(8.0)
+
+
+@pytest.fixture
+def judged():
+    """SNIP is surely best; K-starts hardly differs from it and random is below; one has diverged."""
+    noise = 0.001 * WOBBLE
+    search = several("k-starts", list(0.9001 + noise[::-1]))
+    return results(
+        several("random", list(0.8 + noise))
+        + several("snip", list(0.9 + 2 * noise))
+        + several("magnitude", list(0.7 + noise))
+        + search
+        + several("grasp", [float("nan")] * 8, failed=True)
+    )
+
+
+def test_verdicts(judged):
+    found = referee(judged)
+    assert found.best == {0.9: "k-starts"}
+    # SNIP costs nothing that was measured here; both are level, and random is no longer.
+    assert set(found.level_with_best(0.9)) == {"k-starts", "snip"}
+    assert {m: g.sign for (m, _), g in found.over_random.items()} == {
+        "snip": 1,
+        "magnitude": -1,
+        "k-starts": 1,
+        "grasp": 0,
+    }
+    assert found.ranked(0.9) == ["k-starts", "snip", "random", "magnitude", "grasp"]
+
+
+def test_the_summary_says_whom_one_would_pick(judged):
+    text = "\n".join(summary(judged, None))
+    assert "- At sparsity 0.9: **K-starts**; not told apart from it: SNIP." in text
+    assert (
+        "Surely above random pruning at every sparsity: SNIP, K-starts. Nowhere: Magnitude, GraSP."
+        in text
+    )
+    assert "| GraSP | diverged |" in text
+    assert "corrected by Holm for 4 comparisons with random pruning and 4 with the best" in text
+    assert set(EXPERIMENT.figures(judged)) == {"accuracy", "referee"}
+
+
+def test_methods_that_find_their_own_sparsity_have_no_place_in_it():
+    with pytest.raises(ValueError, match="unknown method 'supermask'"):
+        Referee(methods=("random", "supermask"))
