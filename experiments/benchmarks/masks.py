@@ -21,13 +21,25 @@ from experiments.benchmarks.measuring import (
     tree_bytes,
     waiting,
 )
-from experiments.benchmarks.populations import RECIPE, make_network, training_flops
+from experiments.benchmarks.populations import RECIPE, Network, make_network, training_flops
 from experiments.benchmarks.sizes import MLP, Sizes
+from train.evaluation import batch_statistics
 
 SYNFLOW_SPARSITY = 0.99
 Other = tuple[Work, str]
 """Another way than a row's own, and what it is."""
-SENSITIVITIES = {"snip": (pruning.snip_scores, 1), "grasp": (pruning.grasp_scores, 3)}
+PROSPR_STEPS = 3
+SENSITIVITIES = {
+    "snip": (pruning.snip_scores, 1),
+    "grasp": (pruning.grasp_scores, 3),
+    # The same batch in every step, and in the loss after them.
+    "prospr": (
+        lambda loss, params, batches: pruning.prospr_scores(
+            loss, params, (PROSPR_STEPS + 1) * batches, learning_rate=0.1
+        ),
+        PROSPR_STEPS + 1 + 2 * PROSPR_STEPS,
+    ),
+}
 """Scores of one batch, and their products of a layer in forward and backward passes, which have three. A
 gradient is one pass; its own gradient has two products for each of its three, beside them."""
 IN_TORCH = {"snip": pytorch.snip_scores, "grasp": pytorch.grasp_scores}
@@ -53,6 +65,62 @@ def selection(sizes: Sizes) -> Row:
         bytes=5e6,  # a score is read, a byte of mask written
         facts={"temporaries / scores": temporary_bytes(select) / (4 * size)},
     )
+
+
+def n_m_selection(sizes: Sizes) -> Row:
+    """Selecting 2 of every 4 weights along the inputs, against as many of all."""
+    scores = {"w": jax.random.normal(jax.random.key(0), (1000, sizes.selected // 1000))}
+    select, _ = compile_anew(jax.jit(lambda scores: pruning.n_m_masks(scores, 2, 4)), scores)
+    global_masks = jax.jit(lambda scores: pruning.global_masks(scores, 0.5))
+    return Row(
+        alternating(waiting(select, scores), waiting(global_masks, scores)),
+        against="the selection of as many without groups",
+        unit="million scores",
+        amount=sizes.selected / 1e6,
+        bytes=5e6,
+        facts={"temporaries / scores": temporary_bytes(select) / (4 * sizes.selected)},
+    )
+
+
+def path_exclusion(sizes: Sizes, model_name: str) -> Row:
+    """A round of PX's scores of one batch, against one forward and backward pass of it."""
+    network = make_network(model_name, sizes.shapes[model_name], sizes.batch)
+
+    def score(params: Any) -> Any:
+        def of(params: Any, inputs: Any, activation: Any) -> jax.Array:
+            other = network._replace(model=network.model.clone(activation=activation))
+            return other.logits(params, inputs, train=False)
+
+        return pruning.path_exclusion_scores(of, params, [network.images])
+
+    return _against_one_pass(score, network)
+
+
+def ntk_sap(sizes: Sizes, model_name: str) -> Row:
+    """A draw of NTK-SAP with its batch statistics, against one forward and backward pass of a batch."""
+    network = make_network(model_name, sizes.shapes[model_name], sizes.batch)
+
+    def score(params: Any) -> Any:
+        return pruning.ntk_sap_scores(
+            jax.random.key(3),
+            lambda key: network.model.init(key, network.images[:1])["params"],
+            lambda params, inputs, stats: network._replace(stats=stats).logits(
+                params, inputs, train=False
+            ),
+            network.images,
+            pruning.full_masks(params),
+            statistics_fn=lambda p, inputs: batch_statistics(network.model, p, network.stats, inputs),
+        )
+
+    return _against_one_pass(score, network)
+
+
+def _against_one_pass(score: Callable[[Any], Any], network: Network) -> Row:
+    compiled, seconds = compile_anew(jax.jit(score), network.params)
+    one_pass = waiting(jax.jit(jax.value_and_grad(network.loss)), network.params, network.images)
+    ours = waiting(compiled, network.params)
+    facts = {"seconds to compile": seconds}
+    return Row(alternating(ours, one_pass), "one forward and backward pass", "batches", facts=facts)
 
 
 def sensitivity(sizes: Sizes, method: str, model_name: str, other: Other | None = None) -> Row:
