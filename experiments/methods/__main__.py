@@ -10,8 +10,10 @@ Every method of the experiments, by when it decides what is pruned. `--methods N
 experiment where it can act: those that prune to sparsities, or find their own, in `compare`,
 `missing_the_mark` and `pruning_methods`; those that rank weights in `layer_collapse` and
 `effective_sparsity` too; those that search in rounds in `ticket_search`. In your own code the functions
-of the third column do the same ([library.md](library.md)). This page is made from the registry:
-`python -m experiments.methods > docs/methods.md`."""
+of the third column do the same ([library.md](library.md)). Below each table stands what papers and
+released codes leave open or disagree about; of SNIP, GraSP and SynFlow
+[library.md](library.md#choices-in-snip-grasp-and-synflow) has a page. This page is made from the
+registry: `python -m experiments.methods > docs/methods.md`."""
 
 
 def methods_page() -> str:
@@ -29,6 +31,8 @@ def methods_page() -> str:
                 ablations = ", ".join(method.ablations)
                 cells = (f"`{method.name}`", method.look.label, functions, ablations, method.source)
                 lines.append(f"| {' | '.join(cells)} |")
+        chosen = [method for method in METHODS.values() if method.when is when and method.choices]
+        lines += ["", *(f"- `{method.name}`: {method.choices}" for method in chosen)] if chosen else []
     return "\n".join(lines) + "\n"
 
 

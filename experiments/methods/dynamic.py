@@ -89,6 +89,12 @@ METHODS = (
         when=When.DURING,
         functions=("random_masks", "erdos_renyi_kernel", "rigl"),
         source="Evci et al. 2020 (arXiv 1911.11134)",
+        choices=(
+            "A step with a check applies no gradient, as in the paper's algorithm; checks in the "
+            "first three quarters of the steps; drop fraction 0.3, falling as a cosine. The "
+            "reference adds a little noise to the magnitudes, none here. It keeps the first layer "
+            "dense on ImageNet; here none is."
+        ),
         program=RIGL,
     ),
     Dynamic(
@@ -97,6 +103,11 @@ METHODS = (
         when=When.DURING,
         functions=("random_masks", "erdos_renyi_kernel", "sparse_evolutionary"),
         source="Mocanu et al. 2018 (arXiv 1707.04780)",
+        choices=(
+            "Drops the smallest magnitudes, as RigL's reference does; the paper drops the "
+            "smallest positive and the largest negative weights, which a widely used code gets "
+            "wrong for the negative ones. The gradient is applied first."
+        ),
         program=SET,
         key="growth",
     ),

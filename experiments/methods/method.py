@@ -84,6 +84,7 @@ class Method:
         when: It decides what is pruned.
         functions: Of ``pruning`` that it is made of.
         source: The paper.
+        choices: What paper and code leave open or disagree about, and what is done here; plain sentences.
         program: What trains its networks.
         ablations: Variants that make sense.
         at_sparsities: Whether it prunes to given sparsities; otherwise it finds its own.
@@ -95,6 +96,7 @@ class Method:
     when: When
     functions: tuple[str, ...]
     source: str
+    choices: str = ""
     program: Program = STATIC
     ablations: tuple[str, ...] = ()
     at_sparsities: bool = True

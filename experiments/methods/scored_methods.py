@@ -116,6 +116,10 @@ METHODS = (
         when=When.BEFORE,
         functions=("snip_scores", "erdos_renyi_kernel", "layerwise_masks"),
         source="Evci et al. 2020 (arXiv 1911.11134)",
+        choices=(
+            "RigL's reference ranks each layer by itself at the layer sparsities of ERK or of a "
+            "uniform allocation, where Lee et al. rank all weights together; ERK is taken here."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(scores=_snip, allocation=_erk, passes=1),
     ),
@@ -125,6 +129,10 @@ METHODS = (
         when=When.BEFORE,
         functions=("snip_scores", "iterative_masks"),
         source="de Jorge et al. 2021 (arXiv 2006.09081)",
+        choices=(
+            "The released code of FORCE takes 10 rounds by default and keeps all weights that tie "
+            "with the last; here 100 rounds and exact counts."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(scores=_snip, rounds=100, passes=1),
     ),
@@ -134,6 +142,10 @@ METHODS = (
         when=When.BEFORE,
         functions=("force_scores", "iterative_masks"),
         source="de Jorge et al. 2021 (arXiv 2006.09081)",
+        choices=(
+            "The released code keeps `int(n d)` weights a round, one fewer than here wherever "
+            "that is not whole, which moves the counts of layers."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(
             passes=1,
@@ -159,6 +171,12 @@ METHODS = (
         when=When.BEFORE,
         functions=("grasp_scores", "iterative_masks"),
         source="Wang et al. 2020 (arXiv 2002.07376); rounds: de Jorge et al. 2021 (arXiv 2006.09081)",
+        choices=(
+            "10 rounds, as many as the iterated methods of naver/force take by default. What that "
+            "code calls GraSP-It ranks by the squared gradient; here it is `w * (H g)` of each "
+            "round. In the loop of SynFlow's lineage pruned weights, which score 0, outrank all "
+            "of negative score, so that these go at once; here a pruned weight does not return."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(scores=_grasp, rounds=10, passes=3),
     ),
@@ -197,6 +215,11 @@ METHODS = (
         when=When.BEFORE,
         functions=("synflow_l2_scores", "iterative_masks"),
         source="Patil and Dovrolis 2021 (arXiv 2010.11354)",
+        choices=(
+            "The factor is `|w|`, as in three released codes; with `w ** 2`, which the paper's "
+            "argument suggests, every layer's scores add up to the same number. Params are "
+            "squared, running statistics are made positive."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(
             passes=1,
@@ -212,6 +235,12 @@ METHODS = (
         when=When.BEFORE,
         functions=("path_exclusion_scores", "iterative_masks"),
         source="Iurada et al. 2024 (arXiv 2406.01820)",
+        choices=(
+            "Gradients are summed over batches before the absolute value, as in the newest commit "
+            "of the released code; an older one squares those of each batch. Batch normalisation "
+            "is made the identity, where that code runs it in training mode; its rule to leave a "
+            "classifier called `fc` alone is not followed."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(
             passes=5 / 3,
@@ -229,6 +258,12 @@ METHODS = (
         when=When.BEFORE,
         functions=("ntk_sap_scores", "iterative_masks"),
         source="Wang et al. 2023 (arXiv 2304.02840)",
+        choices=(
+            "5 draws in each of 20 rounds, the released script's for CIFAR; one batch of as many "
+            "random inputs as the other methods see examples. That code goes on to train the "
+            "weights of the last draw; here the network's own are trained. The statistics of "
+            "batch normalisation are those of each draw's batch."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(scores=_ntk_sap, rounds=20, passes=5 * 7 / 3),
     ),
@@ -239,6 +274,12 @@ METHODS = (
         when=When.BEFORE,
         functions=("prospr_scores", "global_masks"),
         source="Alizadeh et al. 2022 (arXiv 2202.08132)",
+        choices=(
+            "The released code's defaults: three inner steps of SGD at 0.1 without momentum, on "
+            "the batch of the outer loss. With momentum its first step lacks the second-order "
+            "term (its buffer is detached); `prospr_scores` differentiates it as the paper writes "
+            "it. The paper's rounds of new data are `batches` of the function."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(
             passes=4 + 3 * 2,
@@ -253,6 +294,11 @@ METHODS = (
         when=When.BEFORE,
         functions=("fisher_diagonal", "taylor_scores", "global_masks"),
         source="CPAL 2026 (arXiv 2502.11450)",
+        choices=(
+            "The released code scores batches of one example in inference mode and leaves biases, "
+            "normalisation and the classifier dense; here the classifier is pruned as everywhere, "
+            "and normalisation is not warmed up by a pass over the data."
+        ),
         ablations=ABLATIONS,
         ranking=Ranking(scores=_fisher_taylor, passes=2),
     ),
@@ -262,8 +308,9 @@ METHODS = (
         when=When.BEFORE,
         functions=("hutchinson_diagonal", "taylor_scores", "global_masks"),
         source="CPAL 2026 (arXiv 2502.11450)",
+        choices="As `fisher-taylor`; 10 Rademacher probes of each example, and a temperature of 200.",
         ablations=ABLATIONS,
-        ranking=Ranking(scores=_hutchinson_taylor, passes=10 * 2 + 1),
+        ranking=Ranking(scores=_hutchinson_taylor, passes=10 * 3 + 1),
     ),
     Scored(
         name="lamp",
@@ -271,6 +318,7 @@ METHODS = (
         when=When.BEFORE,
         functions=("layer_adaptive_magnitude_scores", "global_masks"),
         source="Lee et al. 2021 (arXiv 2010.07611)",
+        choices="At initialization and without rounds; the paper prunes trained networks.",
         ablations=ABLATIONS,
         ranking=Ranking(
             scores=lambda losses, seen, params: pruning.layer_adaptive_magnitude_scores(params)
@@ -316,6 +364,7 @@ METHODS = (
         when=When.BEFORE,
         functions=("random_scores", "smart_ratios", "layerwise_masks"),
         source="Su et al. 2020 (arXiv 2009.11094)",
+        choices=("Overflow of a layer above 1 passes to the layers after it; the classifier keeps 30 %."),
         ranking=Ranking(
             scores=_random,
             allocation=lambda params, s, layers: pruning.smart_ratios(params, s, layers=layers),

@@ -190,6 +190,10 @@ METHODS = (
         when=When.BEFORE,
         functions=("k_starts", "combined_fitness"),
         source="Haroon 2022 (arXiv 2209.02201)",
+        choices=(
+            "The paper gives neither the layers' sparsities (uniform here) nor whether candidates "
+            "share weights (they do)."
+        ),
         ablations=("retrained",),
     ),
     KStartsAllocated(
@@ -198,6 +202,7 @@ METHODS = (
         when=When.BEFORE,
         functions=("k_starts", "combined_fitness", "erdos_renyi_kernel"),
         source="Haroon 2022 (arXiv 2209.02201), with layers as Evci et al. 2020 (arXiv 1911.11134)",
+        choices="The paper's search among masks with other layer sparsities.",
         ablations=("retrained",),
         allocation=pruning.erdos_renyi_kernel,
     ),
@@ -216,6 +221,7 @@ METHODS = (
         when=When.BEFORE,
         functions=("synflow_scores", "iterative_masks", "shuffle_masks", "combined_fitness"),
         source="Haroon 2022 (arXiv 2209.02201), with layers as Tanaka et al. 2020 (arXiv 2006.05467)",
+        choices="Candidates are SynFlow's mask, permuted within layers.",
         ablations=("retrained",),
         like=next(method for method in scored_methods.METHODS if method.name == "synflow"),
     ),
