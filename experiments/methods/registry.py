@@ -18,6 +18,7 @@ from experiments.methods import (
     iterative,
     scored_methods,
     searched,
+    straight_through,
 )
 from experiments.methods.gated_tickets import SEARCH, GateSearch
 from experiments.methods.method import Dense, Look, Method, When
@@ -36,6 +37,7 @@ METHODS: dict[str, Method] = {
         evolving,
         dissipating,
         gradual,
+        straight_through,
         dynamic,
         gated,
         after_training,

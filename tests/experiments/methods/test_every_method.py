@@ -16,6 +16,7 @@ from experiments.methods.point import Point
 from experiments.methods.registry import METHODS, find_method, in_order, in_rounds, scored, to_sparsities
 from experiments.methods.scored import ABLATIONS
 from experiments.methods.searched import Searching, searches_of
+from experiments.methods.straight_through import EdgePopup
 from experiments.missing_the_mark import MissingTheMark
 from experiments.pruning_methods import PruningMethods
 from experiments.referee import NAMES, Referee
@@ -56,7 +57,7 @@ def layers(row):
 
 def by_layer(method):
     """Whether each layer is given its sparsity, and rounds down by itself."""
-    if isinstance(METHODS[method], Searching | Dynamic):
+    if isinstance(METHODS[method], Searching | Dynamic | EdgePopup):
         return method != "k-starts-synflow"
     return method in scored() and scored()[method].ranking.allocation is not None
 
