@@ -181,8 +181,8 @@ METHODS = (
         source="Lin et al. 2020 (arXiv 2006.07253)",
         choices=(
             "The paper makes masks anew every 16 steps; here in every one, as jaxpruner's "
-            "straight-through pruners do. The cubic schedule's steps are the ends of the first epochs, as "
-            "in `gradual-magnitude`."
+            "straight-through pruners do. The cubic schedule's steps are the ends of the first epochs, "
+            "as in `gradual-magnitude`."
         ),
     ),
     EdgePopup(
