@@ -82,12 +82,14 @@ from pruning.transforms.accumulate import (
     accumulate_gradients,
     accumulate_signed_gradients,
 )
+from pruning.transforms.constant_fan_in_rigl import ConstantFanInState, constant_fan_in_rigl
 from pruning.transforms.decay_pruned import decay_pruned
 from pruning.transforms.dissipate import DissipateState, dissipate, dissipate_settled, dissipate_to
 from pruning.transforms.dynamic import DynamicSparseState
 from pruning.transforms.gradual import GradualMagnitudeState, gradual_magnitude
 from pruning.transforms.hold import HoldMasksState, hold_masks
 from pruning.transforms.hold_outside import hold_outside
+from pruning.transforms.n_m_rigl import n_m_rigl
 from pruning.transforms.rigl import cosine_drop_fraction, rigl, sparse_evolutionary
 from pruning.trees.layout import Axes, equinox_layout, flax_layout, stacked_layout
 from pruning.trees.leaves import prunable, prunable_by_shape, prunable_except, prunable_under
@@ -95,6 +97,7 @@ from pruning.trees.leaves import prunable, prunable_by_shape, prunable_except, p
 __all__ = [
     "AccumulateGradientsState",
     "Axes",
+    "ConstantFanInState",
     "DissipateState",
     "DynamicSparseState",
     "GradualMagnitudeState",
@@ -117,6 +120,7 @@ __all__ = [
     "collapsed_layers",
     "combined_fitness",
     "constant_fan_in_masks",
+    "constant_fan_in_rigl",
     "cosine_drop_fraction",
     "count_kept",
     "count_prunable",
@@ -169,6 +173,7 @@ __all__ = [
     "movement_scores",
     "mutate_masks",
     "n_m_masks",
+    "n_m_rigl",
     "network_report",
     "next_round",
     "next_round_as_released",
