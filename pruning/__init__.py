@@ -9,6 +9,7 @@ knows a network. See https://arxiv.org/abs/2209.02201 for the first system.
 from pruning.allocations.erdos_renyi import erdos_renyi, erdos_renyi_kernel
 from pruning.allocations.ideal_gas_quotas import ideal_gas_quotas
 from pruning.allocations.layer_sparsities import layer_sparsities
+from pruning.allocations.rest import sparsity_of_rest
 from pruning.allocations.smart_ratios import smart_ratios
 from pruning.allocations.uniform import uniform
 from pruning.connectivity.effective import collapsed_layers, dead_units, effective_masks
@@ -205,6 +206,7 @@ __all__ = [
     "soft_masks",
     "sparse_evolutionary",
     "sparsity",
+    "sparsity_of_rest",
     "stacked_layout",
     "straight_through",
     "successive_elimination",

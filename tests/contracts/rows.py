@@ -239,6 +239,12 @@ ROWS = {
         checks.sparsities(0.5),
         traced=False,
     ),
+    "sparsity_of_rest": Row(
+        lambda _, p: jnp.float32(
+            pruning.sparsity_of_rest(p, 0.25, rest=lambda path, leaf: leaf.ndim == 2)
+        ),
+        checks.equal(0.4),  # 8 of the 20 of A, of 32
+    ),
     "layer_sparsities": Row(
         lambda _, p: pruning.layer_sparsities(every_other(p)), checks.sparsities(0.5)
     ),
