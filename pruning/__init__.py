@@ -26,7 +26,12 @@ from pruning.gates.continuous import (
 from pruning.gates.straight_through import edge_popup, rounded_gates, straight_through
 from pruning.gates.supermask import rescaled_masks, sampled_masks
 from pruning.gates.training import SoftMasked, soft_masked_optimizer, temperature_schedule
-from pruning.masks.ablation import invert_scores, reinitialise, shuffle_masks
+from pruning.masks.ablation import (
+    invert_scores,
+    reinitialise,
+    shuffle_masks,
+    sparse_kaiming_normal,
+)
 from pruning.masks.counting import cubic_sparsities, exponential_sparsities, pruned_count
 from pruning.masks.iterative import iterative_masks
 from pruning.masks.lottery import prune_remaining, prune_remaining_by_layer
@@ -205,6 +210,7 @@ __all__ = [
     "soft_masked_optimizer",
     "soft_masks",
     "sparse_evolutionary",
+    "sparse_kaiming_normal",
     "sparsity",
     "sparsity_of_rest",
     "stacked_layout",

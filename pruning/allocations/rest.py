@@ -48,7 +48,7 @@ def sparsity_of_rest(
     removed = pruned_count(sparsity, size)
     if removed >= left:
         raise ValueError(
-            f"expected a sparsity below {left / size:.4g}, got {sparsity}: it removes {removed} of {size} "
-            f"weights, {size - left} of which are kept dense; ask for less or keep fewer layers dense"
+            f"expected a sparsity below {left / size:.4g}, got {sparsity}: it removes {removed} of "
+            f"{size} weights, {size - left} of which are kept dense; ask for less or keep fewer dense"
         )
     return removed / left

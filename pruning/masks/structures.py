@@ -51,7 +51,7 @@ def n_m_masks(scores: PyTree, n: int, m: int, *, layout: Layout = flax_layout) -
         raise ValueError(f"expected n from 1 to m, got n = {n} and m = {m}")
 
     def of_leaf(where: str, leaf: jax.Array, axes: LayerAxes) -> jax.Array:
-        return over_rows(lambda groups: _ranks(groups) < n, group_rows(where, axes, m=m), leaf)
+        return over_rows(lambda groups: _ranks(groups) < n, group_rows(axes, m, where), leaf)
 
     return _map_leaves(of_leaf, scores, layout)
 
@@ -79,7 +79,8 @@ def constant_fan_in_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = 
     check_sparsity(sparsity)
 
     def of_leaf(where: str, leaf: jax.Array, axes: LayerAxes) -> jax.Array:
-        rows = unit_rows(where, axes)
+        del where
+        rows = unit_rows(axes)
         pruned = pruned_count(sparsity, rows.length)
         return over_rows(lambda units: _highest(units, pruned), rows, leaf)
 

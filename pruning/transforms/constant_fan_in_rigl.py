@@ -16,7 +16,7 @@ from pruning.transforms.rigl import magnitudes
 from pruning.transforms.structured_regrowth import Layer, Quota, check_rows, cut, regrow_rows
 from pruning.trees.layout import Layout, axes_of, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_traced, map_with_leaf_path
-from pruning.trees.rows import unit_rows
+from pruning.trees.rows import Rows, unit_rows
 
 
 class ConstantFanInState(NamedTuple):
@@ -105,8 +105,12 @@ def constant_fan_in_rigl(
     """
     if not is_traced(salient_fraction) and not 0 <= salient_fraction <= 1:
         raise ValueError(f"expected salient_fraction in [0, 1], got {salient_fraction}")
+
+    def units(masks: PyTree) -> list[Rows]:
+        return cut(lambda _, axes: unit_rows(axes), layout, masks)
+
     check_rows(
-        cut(unit_rows, layout, masks),
+        units(masks),
         masks,
         lambda counts: len(set(counts.ravel().tolist()) - {0}) > 1,
         "masks with one number of weights for all units of a layer that have any, as "
@@ -115,7 +119,7 @@ def constant_fan_in_rigl(
 
     def under(spare: Any) -> Any:
         def regrow(masks: PyTree, weights: PyTree, scores: PyTree, fraction: Scalar) -> Regrown:
-            rows = cut(unit_rows, layout, masks)
+            rows = units(masks)
             ends = np.cumsum([of_leaf.axes.layers for of_leaf in rows])[:-1]
             parts = [
                 part.reshape(of_leaf.axes.stacked)

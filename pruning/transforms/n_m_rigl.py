@@ -1,7 +1,5 @@
 """RigL whose masks keep n of every m weights at every step."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,7 +10,7 @@ from pruning.transforms.rigl import magnitudes
 from pruning.transforms.structured_regrowth import Layer, Quota, check_rows, cut, regrow_rows
 from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import PyTree, Scalar
-from pruning.trees.rows import group_rows
+from pruning.trees.rows import Rows, group_rows
 
 
 def n_m_rigl(
@@ -65,9 +63,12 @@ def n_m_rigl(
     """
     if not 1 <= n <= m:
         raise ValueError(f"expected n from 1 to m, got n = {n} and m = {m}")
-    groups = functools.partial(group_rows, m=m)
+
+    def groups(masks: PyTree) -> list[Rows]:
+        return cut(lambda where, axes: group_rows(axes, m, where), layout, masks)
+
     check_rows(
-        cut(groups, layout, masks),
+        groups(masks),
         masks,
         lambda counts: bool((counts != n).any()),
         f"masks that keep {n} of every {m} inputs, as n_m_masks(scores, {n}, {m}) makes them",
@@ -78,7 +79,7 @@ def n_m_rigl(
 
     def regrow(masks: PyTree, weights: PyTree, scores: PyTree, fraction: Scalar) -> Regrown:
         quotas = [quota] * len(jax.tree.leaves(masks))
-        return regrow_rows(cut(groups, layout, masks), quotas, masks, weights, scores, fraction)
+        return regrow_rows(groups(masks), quotas, masks, weights, scores, fraction)
 
     return dynamic_sparse(
         optimizer,

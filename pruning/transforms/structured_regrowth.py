@@ -15,10 +15,10 @@ import numpy as np
 
 from pruning.masks.selection import keep_highest
 from pruning.transforms.regrowth import Regrown, dropped
-from pruning.trees.layout import Layout, axes_of, over_layers
+from pruning.trees.layout import LayerAxes, Layout, axes_of, over_layers
 from pruning.trees.leaves import PyTree, Scalar, is_traced
 from pruning.trees.precision import at_least_float32
-from pruning.trees.rows import Rows, RowsOf
+from pruning.trees.rows import Rows
 
 
 class Layer(NamedTuple):
@@ -49,11 +49,11 @@ class Quota(NamedTuple):
     each: jax.Array
 
 
-def cut(rows_of: RowsOf, layout: Layout, masks: PyTree) -> list[Rows]:
+def cut(rows_of: Callable[[str, LayerAxes], Rows], layout: Layout, masks: PyTree) -> list[Rows]:
     """The rows of every leaf of a tree of masks.
 
     Args:
-        rows_of: ``rows_of(path, axes)``.
+        rows_of: ``rows_of(path, axes)`` of one leaf.
         layout: ``layout(path, leaf)``.
         masks: A tree of masks.
 

@@ -37,31 +37,26 @@ class Rows(NamedTuple):
         return jnp.transpose(moved, [self.order.index(axis) for axis in range(len(self.order))])
 
 
-RowsOf = Callable[[str, LayerAxes], Rows]
-
-
-def unit_rows(where: str, axes: LayerAxes) -> Rows:
+def unit_rows(axes: LayerAxes) -> Rows:
     """A row for each unit: all weights that lead into it.
 
     Args:
-        where: The leaf's path; it cannot fail.
         axes: The leaf's axes.
 
     Returns:
         The rows.
     """
-    del where
     along = sorted((*axes.spatial, *axes.inputs))
     return _rows(axes, tuple(along), math.prod(axes.shape[axis] for axis in along))
 
 
-def group_rows(where: str, axes: LayerAxes, *, m: int) -> Rows:
+def group_rows(axes: LayerAxes, m: int, where: str) -> Rows:
     """A row for every m consecutive inputs of a unit, in a convolution at each position.
 
     Args:
-        where: The leaf's path, for the error.
         axes: The leaf's axes.
         m: The size of a group.
+        where: The leaf's path, for the error.
 
     Returns:
         The rows.

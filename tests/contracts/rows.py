@@ -416,6 +416,11 @@ ROWS = {
         checks.trained_to(0.5),
         keyed=True,
     ),
+    "sparse_kaiming_normal": Row(
+        lambda key, p: (pruning.sparse_kaiming_normal(key, p, every_other(p)), every_other(p)),
+        checks.trained_to(0.5),
+        keyed=True,
+    ),
     "random_masks": Row(
         lambda key, p: pruning.random_masks(key, p, 0.3), checks.masks(0.3, 0.3), keyed=True
     ),
