@@ -9,6 +9,7 @@ knows a network. See https://arxiv.org/abs/2209.02201 for the first system.
 from pruning.allocations.erdos_renyi import erdos_renyi, erdos_renyi_kernel
 from pruning.allocations.ideal_gas_quotas import ideal_gas_quotas
 from pruning.allocations.layer_sparsities import layer_sparsities
+from pruning.allocations.rest import sparsity_of_rest
 from pruning.allocations.smart_ratios import smart_ratios
 from pruning.allocations.uniform import uniform
 from pruning.connectivity.effective import collapsed_layers, dead_units, effective_masks
@@ -25,7 +26,12 @@ from pruning.gates.continuous import (
 from pruning.gates.straight_through import edge_popup, rounded_gates, straight_through
 from pruning.gates.supermask import rescaled_masks, sampled_masks
 from pruning.gates.training import SoftMasked, soft_masked_optimizer, temperature_schedule
-from pruning.masks.ablation import invert_scores, reinitialise, shuffle_masks
+from pruning.masks.ablation import (
+    invert_scores,
+    reinitialise,
+    shuffle_masks,
+    sparse_kaiming_normal,
+)
 from pruning.masks.counting import cubic_sparsities, exponential_sparsities, pruned_count
 from pruning.masks.iterative import iterative_masks
 from pruning.masks.lottery import prune_remaining, prune_remaining_by_layer
@@ -82,12 +88,14 @@ from pruning.transforms.accumulate import (
     accumulate_gradients,
     accumulate_signed_gradients,
 )
+from pruning.transforms.constant_fan_in_rigl import ConstantFanInState, constant_fan_in_rigl
 from pruning.transforms.decay_pruned import decay_pruned
 from pruning.transforms.dissipate import DissipateState, dissipate, dissipate_settled, dissipate_to
 from pruning.transforms.dynamic import DynamicSparseState
 from pruning.transforms.gradual import GradualMagnitudeState, gradual_magnitude
 from pruning.transforms.hold import HoldMasksState, hold_masks
 from pruning.transforms.hold_outside import hold_outside
+from pruning.transforms.n_m_rigl import n_m_rigl
 from pruning.transforms.rigl import cosine_drop_fraction, rigl, sparse_evolutionary
 from pruning.trees.layout import Axes, equinox_layout, flax_layout, stacked_layout
 from pruning.trees.leaves import prunable, prunable_by_shape, prunable_except, prunable_under
@@ -95,6 +103,7 @@ from pruning.trees.leaves import prunable, prunable_by_shape, prunable_except, p
 __all__ = [
     "AccumulateGradientsState",
     "Axes",
+    "ConstantFanInState",
     "DissipateState",
     "DynamicSparseState",
     "GradualMagnitudeState",
@@ -118,6 +127,7 @@ __all__ = [
     "collapsed_layers",
     "combined_fitness",
     "constant_fan_in_masks",
+    "constant_fan_in_rigl",
     "cosine_drop_fraction",
     "count_kept",
     "count_prunable",
@@ -170,6 +180,7 @@ __all__ = [
     "movement_scores",
     "mutate_masks",
     "n_m_masks",
+    "n_m_rigl",
     "network_report",
     "next_round",
     "next_round_as_released",
@@ -200,7 +211,9 @@ __all__ = [
     "soft_masked_optimizer",
     "soft_masks",
     "sparse_evolutionary",
+    "sparse_kaiming_normal",
     "sparsity",
+    "sparsity_of_rest",
     "stacked_layout",
     "straight_through",
     "successive_elimination",

@@ -12,9 +12,14 @@ from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
 
 
 def erdos_renyi(
-    params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+    params: PyTree,
+    sparsity: Scalar,
+    *,
+    power_scale: float = 1.0,
+    prunable: Prunable = prunable,
+    layout: Layout = flax_layout,
 ) -> PyTree:
-    r"""Density proportional to :math:`(n_{in} + n_{out}) / (n_{in} \, n_{out})`.
+    r"""Density proportional to :math:`\left( (n_{in} + n_{out}) / (n_{in} \, n_{out}) \right)^p`.
 
     The kernel's spatial extent does not count; see ``erdos_renyi_kernel`` for the form that counts
     it. Layers that would exceed density 1 are made dense, those of the largest ratio first, and the
@@ -23,6 +28,7 @@ def erdos_renyi(
     Args:
         params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
+        power_scale: p >= 0: below 1 layers differ less, and at 0 all have one sparsity.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
         layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.trees.layout``).
 
@@ -30,18 +36,24 @@ def erdos_renyi(
         A tree of sparsities.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1) or traced, or no leaf is prunable.
+        ValueError: If the sparsity is outside [0, 1) or traced, power_scale is negative or infinite, or
+            no leaf is prunable.
 
     Source: Mocanu et al. 2018 (arXiv 1707.04780); the capping as in Evci et al. 2020
-    (arXiv 1911.11134).
+    (arXiv 1911.11134); p as in their code.
     """
-    return _proportional(params, sparsity, lambda axes: (), prunable, layout)
+    return _proportional(params, sparsity, lambda axes: (), power_scale, prunable, layout)
 
 
 def erdos_renyi_kernel(
-    params: PyTree, sparsity: Scalar, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+    params: PyTree,
+    sparsity: Scalar,
+    *,
+    power_scale: float = 1.0,
+    prunable: Prunable = prunable,
+    layout: Layout = flax_layout,
 ) -> PyTree:
-    r"""Density proportional to :math:`\sum_i d_i / \prod_i d_i` over all axes of the kernel.
+    r"""Density proportional to :math:`\left( \sum_i d_i / \prod_i d_i \right)^p` over the kernel's axes.
 
     For dense layers the same as ``erdos_renyi``; a convolution's height and width count as
     dimensions too. Layers that would exceed density 1 are made dense, those of the largest ratio
@@ -50,6 +62,7 @@ def erdos_renyi_kernel(
     Args:
         params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
+        power_scale: p >= 0: below 1 layers differ less, and at 0 all have one sparsity.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
         layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.trees.layout``).
 
@@ -57,22 +70,24 @@ def erdos_renyi_kernel(
         A tree of sparsities.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1) or traced, or no leaf is prunable.
+        ValueError: If the sparsity is outside [0, 1) or traced, power_scale is negative or infinite, or
+            no leaf is prunable.
 
-    Source: Evci et al. 2020 (arXiv 1911.11134), section 3.
+    Source: Evci et al. 2020 (arXiv 1911.11134), section 3; p is ``erk_power_scale`` in their code.
 
     >>> import jax.numpy as jnp
     >>> sparsities = erdos_renyi_kernel({"a": jnp.ones((100, 10)), "b": jnp.ones((10, 2))}, 0.9)
     >>> round(sparsities["a"], 3), round(sparsities["b"], 3)
     (0.908, 0.498)
     """
-    return _proportional(params, sparsity, lambda axes: axes.kernel, prunable, layout)
+    return _proportional(params, sparsity, lambda axes: axes.kernel, power_scale, prunable, layout)
 
 
 def _proportional(
     params: PyTree,
     sparsity: Scalar,
     kernel: Callable[[LayerAxes], tuple[int, ...]],
+    power_scale: float,
     prunable: Prunable,
     layout: Layout,
 ) -> PyTree:
@@ -82,12 +97,14 @@ def _proportional(
     ``kernel(axes)`` are the spatial sizes that count beside those of in and out.
     """
     check_concrete(sparsity)
+    if not 0 <= power_scale < math.inf:
+        raise ValueError(f"expected a finite power_scale >= 0, got {power_scale}")
     leaves = layers_of(params, prunable, layout)
 
     def ratio(axes: LayerAxes) -> float:
         units = ([axes.fan_in] if axes.inputs else []) + ([axes.fan_out] if axes.outputs else [])
         dimensions = [*kernel(axes), *units]
-        return sum(dimensions) / math.prod(dimensions)
+        return (sum(dimensions) / math.prod(dimensions)) ** power_scale
 
     ratios = [ratio(axes) for axes in leaves.axes for _ in range(axes.layers)]
     kept = sum(leaves.sizes) - math.floor(float(sparsity) * sum(leaves.sizes))

@@ -9,11 +9,21 @@ import numpy as np
 from jax.experimental import checkify
 
 from pruning.masks.counting import exponential_sparsities, pruned_count
-from pruning.masks.rankable import ranking
-from pruning.masks.selection import check_scores, keep_highest
-from pruning.masks.tree import apply_masks, count_prunable, full_masks, map_masks
+from pruning.masks.rankable import all_kept, ranking
+from pruning.masks.selection import check_scores, global_masks, keep_highest
+from pruning.masks.tree import (
+    apply_masks,
+    check_alike,
+    count_kept,
+    count_prunable,
+    full_masks,
+    intersect_masks,
+    map_masks,
+)
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_traced, prunable, prunable_params
 from pruning.trees.placement import is_manual, zero_over
+
+Select = Callable[[PyTree, Scalar], PyTree]
 
 
 class Rounds(NamedTuple):
@@ -37,6 +47,7 @@ def iterative_masks(
     sparsity: Scalar,
     *,
     rounds: int,
+    select: Select = global_masks,
     may_return: bool = False,
     prunable: Prunable = prunable,
 ) -> PyTree:
@@ -62,6 +73,13 @@ def iterative_masks(
         error, masks = jax.jit(checkify.checkify(prune))(params, 0.9)
         error.throw()
 
+    Another ``select`` ends the rounds in another structure. It is given the scores of round i, in which
+    weights that are pruned already have the lowest of all (minus infinity) unless they may return, and
+    the sparsity :math:`1 - d_i` of that round, a *traced* scalar: an allocation that needs a concrete
+    sparsity is made outside. A selection whose sparsity is fixed, as that of ``n_m_masks`` is, selects at
+    it in every round: the first one then decides, unless weights may return. ``docs/library.md`` shows
+    rounds that end in N:M by degrees, and in the sparsities of an allocation.
+
     Args:
         score_fn: ``score_fn(masked_params) -> scores``; traced once.
         params: Any pytree of arrays.
@@ -69,18 +87,21 @@ def iterative_masks(
             its rounding counts: a traced float32 can make a round's count differ by one from that
             of the same concrete number, a traced float64 does not.
         rounds: Their number n, at least 1.
+        select: ``select(scores, sparsity) -> masks`` of one round; traced once. What ``global_masks``
+            itself removes is counted before the loop, from the sparsity as it was given.
         may_return: Whether a weight that was pruned may be kept in a later round.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned; the same as in the scores.
 
     Returns:
         Masks with exactly ``floor(sparsity * n + 1e-6)`` weights removed (of a traced float32: as
-        ``pruned_count`` reads it).
+        ``pruned_count`` reads it); of another ``select`` its masks of the last round. What an earlier
+        round has pruned is pruned, whatever it selects, unless weights may return.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1), rounds is below 1, the scores do not fit the
-            params, or a round's scores are NaN or rank nothing (when nothing is traced; else some NaN
-            among other scores ranks lowest). In a network that pruning has cut, 0 for all the weights
-            that are left is right and no error.
+        ValueError: If the sparsity is outside [0, 1), rounds is below 1, the scores or the selected
+            masks do not fit the params, or a round's scores are NaN or rank nothing (when nothing is
+            traced; else some NaN among other scores ranks lowest). In a network that pruning has cut, 0
+            for all the weights that are left is right and no error.
 
     Source: Tanaka et al. 2020 (arXiv 2006.05467), algorithm 1; de Jorge et al. 2021
     (arXiv 2006.09081), iterative SNIP and FORCE with its exponential schedule.
@@ -89,9 +110,15 @@ def iterative_masks(
     >>> iterative_masks(magnitude_scores, {"w": jnp.array([[3.0, 1.0, 4.0, 2.0]])}, 0.5, rounds=2)
     {'w': Array([[ True, False,  True, False]], dtype=bool)}
     """
-    size = count_prunable(prunable_params(params, prunable))
-    counts = pruned_counts(sparsity, rounds, size)
-    found = prune_in_rounds(score_fn, params, counts, may_return=may_return, prunable=prunable)
+    if select is global_masks:
+        # A float32, as a traced sparsity of a round is, cannot say every number of weights.
+        size = count_prunable(prunable_params(params, prunable))
+        targets, chosen = pruned_counts(sparsity, rounds, size), keep_highest
+    else:
+        targets, chosen = jnp.asarray(exponential_sparsities(sparsity, rounds)), _among_kept(select)
+    found = prune_in_rounds(
+        score_fn, params, targets, select=chosen, may_return=may_return, prunable=prunable
+    )
     if not is_traced(found.failed):
         check_rounds(int(found.failed), int(found.unranked), rounds)
         return found.masks
@@ -122,9 +149,10 @@ def pruned_counts(sparsity: Scalar, rounds: int, size: int) -> jax.Array:
 def prune_in_rounds(
     score_fn: Callable[[PyTree], PyTree],
     params: PyTree,
-    counts: jax.Array,
+    targets: jax.Array,
     *,
     may_return: bool,
+    select: Callable[..., PyTree] = keep_highest,
     prunable: Prunable = prunable,
 ) -> Rounds:
     """The loop under ``iterative_masks``, for callers that count weights themselves, or compile it.
@@ -132,37 +160,52 @@ def prune_in_rounds(
     Args:
         score_fn: As for ``iterative_masks``.
         params: As for ``iterative_masks``.
-        counts: How many weights are pruned after each round, from ``pruned_counts``; may be traced.
+        targets: What each round is to reach, shape (rounds,); may be traced. By default how many weights
+            are pruned after it, from ``pruned_counts``.
         may_return: As for ``iterative_masks``.
+        select: ``select(scores, target, masks=left) -> masks``; ``left`` is what may be kept, None for
+            every weight.
         prunable: As for ``iterative_masks``.
 
     Returns:
         The masks, and which rounds failed, if any; see ``check_rounds``.
     """
-    rounds = len(counts)
-    before = jnp.concatenate([jnp.zeros_like(counts[:1]), counts[:-1]])
+    rounds = len(targets)
 
     def prune(i: Any, state: Rounds) -> Rounds:
         scores = score_fn(apply_masks(params, state.masks))
         check_scores(scores, state.masks)
         left = None if may_return else state.masks
         found = ranking(scores, left)
+        masks = select(scores, targets[i], masks=left)
         # Where pruning has cut the network, 0 for what is left of it is right.
-        nothing = found.infinite | (found.zero & (before[i] == 0))
-        first = (found.nan, state.failed), (nothing & (counts[i] > before[i]), state.unranked)
-        return Rounds(
-            keep_highest(scores, counts[i], masks=left),
-            *(jnp.where(now & (last == rounds), i, last) for now, last in first),
-        )
+        nothing = found.infinite | (found.zero & all_kept(state.masks))
+        fewer = count_kept(masks) < count_kept(state.masks)
+        first = (found.nan, state.failed), (nothing & fewer, state.unranked)
+        return Rounds(masks, *(jnp.where(now & (last == rounds), i, last) for now, last in first))
 
     full = full_masks(params, prunable=prunable)
-    zero = zero_over([full, counts])
+    zero = zero_over([full, targets])
     start = Rounds(
         map_masks(lambda mask: mask & (zero == 0), full) if is_manual() else full,
         failed=zero + rounds,
         unranked=zero + rounds,
     )
     return jax.lax.fori_loop(0, rounds, prune, start)
+
+
+def _among_kept(select: Select) -> Callable[..., PyTree]:
+    """A selection that keeps nothing but what is left."""
+
+    def chosen(scores: PyTree, sparsity: Scalar, *, masks: PyTree) -> PyTree:
+        if masks is None:
+            found = select(scores, sparsity)
+            check_alike(found, scores)
+            return found
+        lowest = jax.tree.map(lambda mask, score: jnp.where(mask, score, -jnp.inf), masks, scores)
+        return intersect_masks(masks, select(lowest, sparsity))
+
+    return chosen
 
 
 _UNRANKED = (

@@ -48,9 +48,10 @@ def get_masks(opt_state: Any) -> PyTree:
 def set_masks(opt_state: Any, masks: PyTree) -> Any:
     """Gives an optimizer's state other masks, for instance to prune a network in the middle of training.
 
-    All else in the state stays: momentum, moments, counts. (What dynamic sparse training has explored
-    begins anew with these masks.) Where several transformations hold masks, each
-    gets those of its part of the params. The params are the caller's to mask (``apply_masks``).
+    All else in the state stays: momentum, moments, counts. (What dynamic sparse training has explored,
+    and what ablations have left over, begins anew with these masks.) Where several transformations hold
+    masks, each gets those of its part of the params. The params are the caller's to mask
+    (``apply_masks``).
 
     Args:
         opt_state: The state of a chain with ``hold_masks``, ``dissipate`` or any transformation
@@ -91,8 +92,10 @@ def set_masks(opt_state: Any, masks: PyTree) -> Any:
         fitted = fit_masks(masks, node.masks)
         try:
             found = jax.tree_util.tree_map_with_path(other, node.masks, fitted, is_leaf=is_none)
-            explored = {"explored": jax.tree.map(jnp.copy, found)} if "explored" in node._fields else {}
-            return node._replace(masks=found, **explored)
+            begun = {"explored": lambda: jax.tree.map(jnp.copy, found)}
+            begun["spare"] = lambda: jnp.zeros_like(node.spare)
+            anew = {name: begin() for name, begin in begun.items() if name in node._fields}
+            return node._replace(masks=found, **anew)
         except (TypeError, KeyError) as error:
             raise ValueError(f"expected masks like those of the optimizer's state: {error}") from error
 

@@ -21,6 +21,7 @@ from pruning.masks.counting import check_sparsity, pruned_count
 from pruning.masks.selection import check_scores, keep_highest
 from pruning.trees.layout import LayerAxes, Layout, axes_of, flax_layout
 from pruning.trees.leaves import PyTree, Scalar
+from pruning.trees.rows import group_rows, over_rows, unit_rows
 
 
 def n_m_masks(scores: PyTree, n: int, m: int, *, layout: Layout = flax_layout) -> PyTree:
@@ -50,16 +51,7 @@ def n_m_masks(scores: PyTree, n: int, m: int, *, layout: Layout = flax_layout) -
         raise ValueError(f"expected n from 1 to m, got n = {n} and m = {m}")
 
     def of_leaf(where: str, leaf: jax.Array, axes: LayerAxes) -> jax.Array:
-        if axes.fan_in % m:
-            raise ValueError(
-                f"expected {m} to divide the {axes.fan_in} inputs of {where} (axes {axes.inputs} of "
-                f"{leaf.shape}); choose another m, or leave it dense by prunable= in its scores"
-            )
-        last = tuple(range(-len(axes.inputs), 0))
-        moved = jnp.moveaxis(leaf, axes.inputs, last)
-        groups = moved.reshape(*moved.shape[: -len(last)], axes.fan_in // m, m)
-        kept = (_ranks(groups) < n).reshape(moved.shape)
-        return jnp.moveaxis(kept, last, axes.inputs)
+        return over_rows(lambda groups: _ranks(groups) < n, group_rows(axes, m, where), leaf)
 
     return _map_leaves(of_leaf, scores, layout)
 
@@ -88,9 +80,9 @@ def constant_fan_in_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = 
 
     def of_leaf(where: str, leaf: jax.Array, axes: LayerAxes) -> jax.Array:
         del where
-        along = (*axes.spatial, *axes.inputs)
-        size = math.prod(leaf.shape[axis] for axis in along)
-        return _within(leaf, along, lambda rows: _highest(rows, pruned_count(sparsity, size)))
+        rows = unit_rows(axes)
+        pruned = pruned_count(sparsity, rows.length)
+        return over_rows(lambda units: _highest(units, pruned), rows, leaf)
 
     return _map_leaves(of_leaf, scores, layout)
 
@@ -125,8 +117,8 @@ def channel_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = flax_lay
         along = (*axes.spatial, *axes.inputs)
         units = jnp.sum(leaf, axis=along, keepdims=True)
         pruned = pruned_count(sparsity, axes.fan_out)
-        kept = _within(units, axes.outputs, lambda rows: _highest(rows, pruned))
-        return jnp.broadcast_to(kept, leaf.shape)
+        kept = _highest(units.reshape(axes.layers, axes.fan_out), pruned)
+        return jnp.broadcast_to(kept.reshape(units.shape), leaf.shape)
 
     return _map_leaves(of_leaf, scores, layout)
 
@@ -200,16 +192,6 @@ def _ranks(groups: jax.Array) -> jax.Array:
         before = (other > scores) | ((other == scores) & (place < places))
         ranks += before.astype(jnp.int32)
     return ranks
-
-
-def _within(leaf: jax.Array, along: tuple[int, ...], select: Callable[[jax.Array], jax.Array]) -> Any:
-    """Selects among the entries along some axes, for each place along the others."""
-    first = tuple(axis for axis in range(leaf.ndim) if axis not in along)
-    order = (*first, *sorted(along))
-    moved = jnp.transpose(leaf, order)
-    rows = moved.reshape(math.prod(leaf.shape[axis] for axis in first), -1)
-    kept = select(rows).reshape(moved.shape)
-    return jnp.transpose(kept, tuple(order.index(axis) for axis in range(leaf.ndim)))
 
 
 def _highest(rows: jax.Array, pruned: Any) -> jax.Array:

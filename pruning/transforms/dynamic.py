@@ -12,7 +12,7 @@ from pruning.masks.counting import check_steps
 from pruning.masks.reading import as_bool
 from pruning.masks.tree import map_masks
 from pruning.transforms.conditions import for_any_member
-from pruning.transforms.regrowth import drop_and_grow
+from pruning.transforms.regrowth import Regrown
 from pruning.transforms.slots import check_slots, zero_slots
 from pruning.transforms.states import is_placeholder, own_masks, without_hidden
 from pruning.transforms.updates import after_update, require_params, zero_pruned
@@ -23,7 +23,7 @@ DropFraction = float | Callable[[jax.Array], Scalar]
 
 
 class DynamicSparseState(NamedTuple):
-    """State of ``rigl`` and ``sparse_evolutionary``.
+    """State of ``rigl``, ``sparse_evolutionary`` and ``n_m_rigl``.
 
     Attributes:
         count: Steps seen, an int32 scalar.
@@ -43,17 +43,19 @@ class DynamicSparseState(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """How weights grow.
+    """How weights go and grow.
 
     Attributes:
         name: Of the public function.
         scores: ``scores(gradients, count)``: a tree like masks.
         steps_at_checks: Whether the optimizer takes its step before a check, or leaves it out.
+        regrow: ``regrow(masks, weights, scores, fraction)``: the masks after a check.
     """
 
     name: str
     scores: Callable[[PyTree, jax.Array], PyTree]
     steps_at_checks: bool
+    regrow: Callable[[PyTree, PyTree, PyTree, Scalar], Regrown]
 
 
 def dynamic_sparse(
@@ -65,12 +67,12 @@ def dynamic_sparse(
     stop_after: int,
     drop_fraction: DropFraction,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer under masks that move at checks; ``rigl`` and ``sparse_evolutionary`` say how.
+    """An optimizer under masks that move at checks; ``rigl`` and its siblings say how.
 
     Args:
         optimizer: Sees the gradients of kept weights alone.
         masks: Where to begin.
-        growth: How weights grow.
+        growth: How weights go and grow.
         check_every: Steps between checks, >= 1.
         stop_after: Steps after which there are none, >= 0.
         drop_fraction: Of the kept weights of a layer, in [0, 1], or a schedule ``fraction(step)``.
@@ -110,7 +112,7 @@ def dynamic_sparse(
             fraction = drop_fraction(count) if callable(drop_fraction) else drop_fraction
             weights = after_update(params, moved, before)
             scores = growth.scores(map_masks(lambda _, g: g, before, updates), count)
-            found = drop_and_grow(before, weights, scores, fraction)
+            found = growth.regrow(before, weights, scores, fraction)
             checkify.debug_check(~found.blind, f"{growth.name}: {_BLIND}")
             # What returns starts at 0, as does all that the optimizer keeps of it.
             held = jax.tree.map(lambda mask, new: mask & ~new, found.masks, found.new)

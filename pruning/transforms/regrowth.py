@@ -51,12 +51,25 @@ def drop_and_grow(masks: PyTree, weights: PyTree, growth: PyTree, fraction: Scal
     return Regrown(structure.unflatten(kept), structure.unflatten(new), jnp.any(jnp.stack(blind)))
 
 
+def dropped(count: jax.Array, fraction: Scalar) -> jax.Array:
+    r"""How many of a layer's kept weights go: :math:`\lfloor f n_1 \rfloor`.
+
+    Args:
+        count: :math:`n_1`, an int32 scalar.
+        fraction: f in [0, 1]; may be traced.
+
+    Returns:
+        An int32 scalar.
+    """
+    share = count.astype(jnp.float32) * jnp.asarray(fraction, jnp.float32)
+    return jnp.clip(jnp.floor(share + TOLERANCE).astype(jnp.int32), 0, count)
+
+
 def _of_layer(
     mask: jax.Array, weight: jax.Array, growth: jax.Array, fraction: Scalar
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     count = jnp.sum(mask, dtype=jnp.int32)
-    share = count.astype(jnp.float32) * jnp.asarray(fraction, jnp.float32)
-    drop = jnp.clip(jnp.floor(share + TOLERANCE).astype(jnp.int32), 0, count)
+    drop = dropped(count, fraction)
     stays: jax.Array = keep_highest(jnp.abs(weight), mask.size - count + drop, masks=mask)
     grown: jax.Array = keep_highest(growth, mask.size - drop, masks=~stays)
     # Only pruned weights can tell whether the scores are of the dense network.

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 from pruning.transforms.dynamic import DropFraction, Growth, dynamic_sparse
+from pruning.transforms.regrowth import drop_and_grow
 from pruning.trees.leaves import PyTree, Scalar
 
 
@@ -62,20 +63,28 @@ def rigl(
     >>> optax.apply_updates(params, updates)["w"], state.masks["w"]
     (Array([[3., 0., 0.]], dtype=float32), Array([[ True, False,  True]], dtype=bool))
     """
-
-    def scores(gradients: PyTree, count: jax.Array) -> PyTree:
-        del count
-        return jax.tree.map(jnp.abs, gradients)
-
-    growth = Growth("rigl", scores, steps_at_checks=False)
     return dynamic_sparse(
         optimizer,
         masks,
-        growth,
+        Growth("rigl", magnitudes, steps_at_checks=False, regrow=drop_and_grow),
         check_every=check_every,
         stop_after=stop_after,
         drop_fraction=drop_fraction,
     )
+
+
+def magnitudes(gradients: PyTree, count: jax.Array) -> PyTree:
+    """RigL's growth scores: the magnitudes of the dense network's gradients, whatever the step.
+
+    Args:
+        gradients: A tree like masks.
+        count: Not used.
+
+    Returns:
+        A tree like masks.
+    """
+    del count
+    return jax.tree.map(jnp.abs, gradients)
 
 
 def sparse_evolutionary(
@@ -126,7 +135,7 @@ def sparse_evolutionary(
     return dynamic_sparse(
         optimizer,
         masks,
-        Growth("sparse_evolutionary", scores, steps_at_checks=True),
+        Growth("sparse_evolutionary", scores, steps_at_checks=True, regrow=drop_and_grow),
         check_every=check_every,
         stop_after=stop_after,
         drop_fraction=drop_fraction,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pruning.transforms.states import without_hidden
 from pruning.trees.leaves import PyTree, is_float, is_none
 
 Path = tuple[str, ...]
@@ -90,7 +91,7 @@ def _params(masks: PyTree, params: PyTree) -> dict[Path, _Param]:
     """All params by the words of their paths."""
     found, place = {}, 0
     of_leaf = jax.tree.leaves(masks, is_leaf=is_none)
-    leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_none)
+    leaves = jax.tree_util.tree_leaves_with_path(without_hidden(params), is_leaf=is_none)
     for (path, leaf), mask in zip(leaves, of_leaf, strict=True):
         found[_words(path)] = _Param(getattr(leaf, "shape", ()), None if mask is None else place)
         place += mask is not None

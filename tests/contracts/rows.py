@@ -60,13 +60,13 @@ def pruned_by(make):
     return run
 
 
-def dynamically(make):
+def dynamically(make, first=every_other):
     """A row's `run` for a wrapper of an optimizer that moves masks: two checks in five steps."""
 
     def run(key, params):
-        params = pruning.apply_masks(params, every_other(params))
+        params = pruning.apply_masks(params, first(params))
         knobs = {"check_every": 2, "stop_after": 4, "drop_fraction": 0.5}
-        tx = make(key, optax.sgd(0.25, momentum=0.5), every_other(params), **knobs)
+        tx = make(key, optax.sgd(0.25, momentum=0.5), first(params), **knobs)
         state = tx.init(params)
         for place in range(5):
             gradients = jax.tree.map(lambda p, n=place: jnp.ones_like(p) * (1 + n), params)
@@ -112,6 +112,11 @@ def through_a_file(read):
 
 def scores(params):
     return pruning.magnitude_scores(params)
+
+
+def half_of_inputs(params):
+    """Masks that keep half of the weights that lead into each unit."""
+    return pruning.constant_fan_in_masks(scores(params), 0.5)
 
 
 def loss(params, batch):
@@ -239,6 +244,12 @@ ROWS = {
         lambda _, p: pruning.smart_ratios(p, 0.5, layers=prunable_paths(p)),
         checks.sparsities(0.5),
         traced=False,
+    ),
+    "sparsity_of_rest": Row(
+        lambda _, p: jnp.float32(
+            pruning.sparsity_of_rest(p, 0.25, rest=lambda path, leaf: leaf.ndim == 2)
+        ),
+        checks.equal(0.4),  # 8 of the 20 of A, of 32
     ),
     "layer_sparsities": Row(
         lambda _, p: pruning.layer_sparsities(every_other(p)), checks.sparsities(0.5)
@@ -411,6 +422,11 @@ ROWS = {
         checks.trained_to(0.5),
         keyed=True,
     ),
+    "sparse_kaiming_normal": Row(
+        lambda key, p: (pruning.sparse_kaiming_normal(key, p, every_other(p)), every_other(p)),
+        checks.trained_to(0.5),
+        keyed=True,
+    ),
     "random_masks": Row(
         lambda key, p: pruning.random_masks(key, p, 0.3), checks.masks(0.3, 0.3), keyed=True
     ),
@@ -517,6 +533,24 @@ ROWS = {
     ),
     "sparse_evolutionary": Row(
         dynamically(pruning.sparse_evolutionary), checks.trained_to(0.5), keyed=True
+    ),
+    "constant_fan_in_rigl": Row(
+        dynamically(
+            lambda *given, **knobs: pruning.constant_fan_in_rigl(*given[1:], **knobs), half_of_inputs
+        ),
+        checks.trained_to(0.5),
+    ),
+    "ConstantFanInState": Row(
+        lambda _, p: pruning.constant_fan_in_rigl(
+            optax.sgd(0.1), half_of_inputs(p), check_every=1, stop_after=1
+        ).init(p),
+        checks.record("count masks explored blind spare inner"),
+    ),
+    "n_m_rigl": Row(
+        dynamically(
+            lambda *given, **knobs: pruning.n_m_rigl(*given[1:], n=1, m=1, **knobs), pruning.full_masks
+        ),
+        checks.trained_to(0),
     ),
     "cosine_drop_fraction": Row(
         lambda _, p: jnp.float32(pruning.cosine_drop_fraction(0.5, 4)(2)), checks.equal(0.25)

@@ -73,6 +73,60 @@ def test_erdos_renyi_does_not_count_the_kernel_and_the_kernel_form_does():
     )
 
 
+def test_a_power_below_one_softens_the_ratios():
+    # Ratios 1/2 and 1/4 to the power of a half: eps (16 / sqrt 2 + 64 / 2) = 40.
+    params, roots = network({"a": (4, 4), "b": (8, 8)}), np.array([2**-0.5, 0.5])
+    expected = 1 - roots * 40 / (roots @ [16, 64])
+    for allocation in (pruning.erdos_renyi, pruning.erdos_renyi_kernel):
+        found = kernels(allocation(params, 0.5, power_scale=0.5))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert kernels(allocation(params, 0.5, power_scale=0)) == [0.5, 0.5]
+        assert allocation(params, 0.5, power_scale=1.0) == allocation(params, 0.5)
+        for wrong in (-0.5, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="a finite power_scale >= 0, got"):
+                allocation(params, 0.5, power_scale=wrong)
+
+
+@pytest.mark.parametrize("allocation", [pruning.uniform, pruning.erdos_renyi_kernel])
+@pytest.mark.parametrize("dense", [("Conv_0",), ("Conv_0", "Dense_1")])
+def test_with_layers_kept_dense_the_network_has_the_sparsity_that_was_asked(allocation, dense):
+    """The count is that of all layers, but for what rounding down in each layer leaves."""
+    params, rest = network(LENET5), pruning.prunable_except(*dense)
+    for sparsity in (0.5, 0.9, 0.98):
+        own = pruning.sparsity_of_rest(params, sparsity, rest=rest)
+        found = allocation(params, own, prunable=rest)
+        sizes = {name: int(np.prod(shape)) for name, shape in LENET5.items()}
+        assert all((found[name]["kernel"] is None) == (name in dense) for name in sizes)
+        removed = sum(found[name]["kernel"] * sizes[name] for name in sizes if name not in dense)
+        assert removed == pytest.approx(int(sparsity * sum(sizes.values()) + 1e-6), abs=1)
+
+
+def test_the_rest_loses_exactly_as_many_weights_as_the_whole_would():
+    params = {
+        "first": jnp.ones((10, 7)),
+        "second": jnp.arange(330.0).reshape(30, 11),
+        "bias": jnp.ones(9),
+    }
+    rest = pruning.prunable_except("first")
+    for hundredths in range(82):
+        own = pruning.sparsity_of_rest(params, hundredths / 100, rest=rest)
+        masks = pruning.global_masks(pruning.magnitude_scores(params, prunable=rest), own)
+        assert int((~masks["second"]).sum()) == 4 * hundredths
+    assert pruning.sparsity_of_rest(params, 0.5, rest=pruning.prunable) == 0.5
+
+
+def test_budgets_that_dense_layers_leave_no_room_for_are_refused():
+    params = {"first": jnp.ones((10, 7)), "second": jnp.ones((30, 11))}
+    rest = pruning.prunable_except("first")
+    says = "a sparsity below 0.825, got 0.825: it removes 330 of 400 weights, 70 of which are kept dense"
+    with pytest.raises(ValueError, match=says):
+        pruning.sparsity_of_rest(params, 0.825, rest=rest)
+    with pytest.raises(ValueError, match="at least one prunable leaf"):
+        pruning.sparsity_of_rest(params, 0.5, rest=pruning.prunable_except("first", "second"))
+    with pytest.raises(ValueError, match="concrete sparsity"):
+        jax.jit(lambda s: pruning.sparsity_of_rest(params, s, rest=rest))(0.5)
+
+
 def test_a_layer_that_would_exceed_density_one_is_dense_and_the_rest_makes_up_for_it():
     # (100, 100) ratio 1/50, (2, 2) ratio 1; sparsity 1/2 keeps 5002; the small one is dense.
     found = kernels(pruning.erdos_renyi(network({"a": (100, 100), "b": (2, 2)}), 0.5))

@@ -106,3 +106,64 @@ def test_reinitialising_draws_all_anew_under_the_same_masks():
 def test_reinitialising_needs_masks_of_those_params():
     with pytest.raises(ValueError, match=r"shape \(4, 5\) at \['w'\], got \(5, 4\)"):
         pruning.reinitialise(jax.random.key(0), initial, {"w": jnp.ones((5, 4), bool), "b": None})
+
+
+# --- new weights by each unit's own fan-in --------------------------------------------------------
+
+FAN_INS = jnp.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]]) > 0  # 4, 1, 0, 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_unit_s_weights_are_divided_by_the_root_of_its_own_fan_in(dtype):
+    """With gain 6 by hand: 3 where four weights are kept, 6 where one is."""
+    key, params = jax.random.key(5), {"b": jnp.ones(4), "w": jnp.full((4, 4), 9, dtype)}
+    found = pruning.sparse_kaiming_normal(key, params, {"b": None, "w": FAN_INS}, gain=6.0)
+    normal = jax.random.normal(jax.random.fold_in(key, 0), (4, 4))
+    by_hand = np.where(FAN_INS, normal * np.array([[3, 6, 0, 0]]), 0)
+    assert found["w"].dtype == dtype
+    np.testing.assert_array_equal(found["w"], jnp.asarray(by_hand, dtype))
+    np.testing.assert_array_equal(found["b"], params["b"])
+
+
+def test_the_spread_is_that_of_what_leads_in():
+    """Over a convolution's window and inputs; the sum of n squares is off by sqrt(2 / n) of itself."""
+    params = {"conv": {"kernel": jnp.zeros((3, 3, 64, 40))}, "dense": {"kernel": jnp.zeros((900, 40))}}
+
+    def drawn(leaf):
+        shares = jnp.broadcast_to(jnp.linspace(0.02, 1, 40), leaf.shape)
+        return jax.random.uniform(jax.random.key(1), leaf.shape) < shares
+
+    masks = jax.tree.map(drawn, params)
+    found = pruning.sparse_kaiming_normal(jax.random.key(0), params, masks)
+    for name, inputs in (("conv", (0, 1, 2)), ("dense", (0,))):
+        mask, weights = (np.asarray(tree[name]["kernel"]) for tree in (masks, found))
+        counts = mask.sum(inputs)
+        assert counts.min() < 40 < 500 < counts.max()
+        squares = (weights.astype(np.float64) ** 2).sum(inputs)  # 2 / f a weight, so 2 a unit
+        np.testing.assert_array_less(abs(squares / 2 - 1), 4 * np.sqrt(2 / counts))
+        assert squares.mean() == pytest.approx(2, rel=0.05)
+
+
+def test_units_are_found_in_stacks_and_other_layouts():
+    key, mask = jax.random.key(0), jax.random.uniform(jax.random.key(1), (3, 6, 5)) < 0.5
+    drawn = jax.random.normal(jax.random.fold_in(key, 0), (3, 6, 5))
+    fan_in = jnp.maximum(mask.sum(1, keepdims=True), 1)
+    expected = jnp.where(mask, drawn * jnp.sqrt(2 / fan_in), 0)
+    params = {"w": jnp.ones((3, 6, 5))}
+    for layout in (
+        pruning.stacked_layout(),
+        lambda path, leaf: pruning.Axes(inputs=(1,), outputs=(0, 2)),
+    ):
+        found = pruning.sparse_kaiming_normal(key, params, {"w": mask}, layout=layout)["w"]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_what_no_weights_can_be_drawn_for_is_refused():
+    params = {"w": jnp.ones((4, 5))}
+    with pytest.raises(ValueError, match=r"shape \(4, 5\) at \['w'\], got \(5, 4\)"):
+        pruning.sparse_kaiming_normal(jax.random.key(0), params, {"w": jnp.ones((5, 4), bool)})
+    for gain in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="a finite gain > 0, got"):
+            pruning.sparse_kaiming_normal(
+                jax.random.key(0), params, pruning.full_masks(params), gain=gain
+            )

@@ -129,6 +129,137 @@ def test_a_predicate_of_the_caller_is_asked():
     assert masks["b"].tolist() == [0, 1, 0, 1]
 
 
+# --- another selection in each round --------------------------------------------------------------
+
+GROUPS = {"w": jnp.array([[8.0], [7.0], [6.0], [5.0], [4.0], [3.0], [2.0], [1.0]])}
+
+
+def two_of_four(scores, sparsity):
+    """By degrees: the two winners of every four stay as long as there is anything else."""
+    winners = pruning.n_m_masks(scores, 2, 4)
+    lifted = jax.tree.map(lambda won, score: score + 100 * won, winners, scores)
+    return pruning.global_masks(lifted, sparsity)
+
+
+def test_rounds_end_in_n_of_m_by_degrees():
+    """Of 8, 7, 6, 5 and 4, 3, 2, 1 the winners are 8, 7, 4, 3; of the rest 6 and 5 outlive 2 and 1."""
+    seen = []
+
+    def score(masked):
+        jax.debug.callback(lambda w: seen.append(np.flatnonzero(w).tolist()), masked["w"])
+        return masked
+
+    masks = pruning.iterative_masks(score, GROUPS, 0.5, rounds=2, select=two_of_four)
+    jax.effects_barrier()
+    assert kept(masks).tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
+    assert seen == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 5]]  # 8 * (1 - 0.5 ** 0.5) = 2.3 go first.
+
+
+def rotating(params):
+    """Scores whose order changes with what is left."""
+    w = params["w"]
+    return {"w": jnp.sin(7 * jnp.arange(1.0, 9)[:, None] + jnp.sum(w != 0))}
+
+
+@pytest.mark.parametrize("may_return", [False, True])
+def test_a_fixed_selection_is_the_first_rounds_unless_weights_may_return(may_return):
+    masks = [
+        pruning.iterative_masks(
+            rotating,
+            GROUPS,
+            0.5,
+            rounds=rounds,
+            select=lambda scores, _: pruning.n_m_masks(scores, 2, 4),
+            may_return=may_return,
+        )["w"]
+        for rounds in (1, 2)
+    ]
+    for found in masks:
+        assert found.reshape(2, 4).sum(1).tolist() == [2, 2]
+    assert bool((masks[0] != masks[1]).any()) == may_return
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_rounds_in_which_every_layer_loses_its_share(jitted):
+    """As one loop, which traces the selection once, and as rounds one by one; both nested."""
+    traces = []
+
+    def select(scores, sparsity):
+        traces.append(sparsity)
+        return pruning.layerwise_masks(scores, pruning.uniform(scores, sparsity))
+
+    def prune(sparsity):
+        return pruning.iterative_masks(crowded, SIXTEEN, sparsity, rounds=4, select=select)
+
+    found = (jax.jit(prune) if jitted else prune)(0.75)
+    assert len(traces) == 1
+    masks = pruning.full_masks(SIXTEEN)
+    for each in pruning.exponential_sparsities(0.75, 4):
+        before, scores = masks, crowded(pruning.apply_masks(SIXTEEN, masks))
+        masks = pruning.layerwise_masks(scores, pruning.uniform(scores, each), masks=before)
+        assert not (kept(masks) & ~kept(before)).any()
+    assert kept(found).tolist() == kept(masks).tolist()
+    assert [int(found[name].sum()) for name in "uv"] == [2, 2]
+
+
+def test_what_is_pruned_stays_so_whatever_a_selection_says():
+    """This one keeps the lowest: in round 2 those that are pruned, of minus infinity."""
+
+    def lowest(scores, sparsity):
+        return pruning.layerwise_masks(pruning.invert_scores(scores), pruning.uniform(scores, sparsity))
+
+    score = pruning.magnitude_scores
+    masks = pruning.iterative_masks(score, FOUR, 0.75, rounds=2, select=lowest)
+    assert pruned(masks) == 4
+    masks = pruning.iterative_masks(score, FOUR, 0.75, rounds=2, select=lowest, may_return=True)
+    assert kept(masks).tolist() == [1, 0, 0, 0]  # The first of those that round 1 has made zero.
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("may_return", [False, True])
+def test_the_ranking_of_the_network_is_the_same_by_another_name(rounds, may_return):
+    """Without the counts before the loop; at sizes that a float32 can say."""
+    knobs = {"rounds": rounds, "may_return": may_return}
+    expected = pruning.iterative_masks(crowded, SIXTEEN, 0.7, **knobs)
+    found = pruning.iterative_masks(
+        crowded, SIXTEEN, 0.7, **knobs, select=lambda *given: pruning.global_masks(*given)
+    )
+    assert kept(found).tolist() == kept(expected).tolist()
+
+
+@pytest.mark.parametrize("may_return", [False, True])
+@pytest.mark.parametrize(
+    ("select", "says"),
+    [
+        (lambda scores, _: {"w": scores["w"] > 0}, r"\['b'\]"),
+        (lambda scores, _: {"w": scores["w"][:, :2] > 0, "b": None}, r"shape \(1, 4\) at \['w'\]"),
+        (lambda scores, _: scores, r"expected a bool mask at \['w'\], got float32"),
+        (
+            lambda scores, s: pruning.layerwise_masks(scores, pruning.erdos_renyi(scores, s)),
+            "needs a concrete sparsity",
+        ),
+    ],
+)
+def test_what_a_selection_cannot_return_is_named(select, says, may_return):
+    with pytest.raises(ValueError, match=says):
+        pruning.iterative_masks(
+            pruning.magnitude_scores, FOUR, 0.5, rounds=2, select=select, may_return=may_return
+        )
+
+
+def test_a_selection_among_scores_that_rank_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"nothing but 0 .* in round 1 of 2"):
+        pruning.iterative_masks(
+            lambda masked: {"w": jnp.zeros_like(masked["w"])},
+            GROUPS,
+            0.5,
+            rounds=2,
+            select=lambda scores, _: pruning.n_m_masks(scores, 2, 4),
+        )
+
+
+# --- down to the last path ------------------------------------------------------------------------
+
 # A multilayer perceptron without biases, 1,040 weights in 4 layers.
 LAYERS = [(8, 20), (20, 20), (20, 20), (20, 4)]
 SIZE = sum(math.prod(shape) for shape in LAYERS)

@@ -43,6 +43,9 @@ DONATED = {
     "apply_soft_masks": lambda params: pruning.apply_soft_masks(
         params, pruning.soft_masks(pruning.initial_gates(params, 0.0), 1.0)
     ),
+    "sparse_kaiming_normal": lambda params: pruning.sparse_kaiming_normal(
+        jax.random.key(0), params, MASKS
+    ),
     "reinitialise": lambda params: pruning.reinitialise(jax.random.key(0), lambda key: params, MASKS),
 }
 
