@@ -20,7 +20,7 @@ from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study, study_of
 from experiments.options.training import TrainingOptions
 from train.data.datasets import Dataset
-from train.models import param_shapes
+from train.models import layers_in_order, param_shapes
 from train.populations.devices import dataset_on_every_device, device_mesh
 from train.populations.population import Member, MemberState, Population, stack_members
 from train.recipes import build_model
@@ -45,13 +45,15 @@ class Networks:
         """
         recipe = options.resolved_recipe()
         examples = len(dataset.train.labels) - recipe.validation_examples
-        self.study = study_of(options, recipe.steps_per_epoch(examples))
+        self._model = build_model(options.model, recipe, num_classes=dataset.num_classes)
+        shape = dataset.train.images.shape[1:]
+        layers = layers_in_order(self._model, shape)
+        self.study = study_of(options, recipe.steps_per_epoch(examples), layers)
         self.schedule = Schedule(asked(self.study), self.study, find_method)
         self._find_method = find_method
         self._mesh = device_mesh(devices_per_member=options.plumbing.devices_per_network)
         self._dataset = dataset_on_every_device(dataset, self._mesh)
-        self._model = build_model(options.model, recipe, num_classes=dataset.num_classes)
-        self._shapes = param_shapes(self._model, dataset.train.images.shape[1:])
+        self._shapes = param_shapes(self._model, shape)
         self.population = lru_cache(maxsize=None)(self._make_population)
         # Scores are computed in full precision, from examples that are trained on.
         exact = build_model(

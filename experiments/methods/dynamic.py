@@ -8,9 +8,11 @@ import jax
 import optax
 
 import pruning
+from experiments.methods import scored_methods
 from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Point
 from experiments.methods.programs import Observed, Program
+from experiments.methods.scored import Scored
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from train.populations.population import MemberState
@@ -37,19 +39,40 @@ def _set(study: Study, shapes: PyTree) -> Transformed:
     return lambda optimizer, key: pruning.sparse_evolutionary(key, optimizer, masks, **knobs)
 
 
+def _constant_fan_in(study: Study, shapes: PyTree) -> Transformed:
+    """Units may go in every layer but the last, whose units are the classes."""
+    masks, knobs = pruning.full_masks(shapes), _knobs(study)
+    hidden = lambda path, leaf: jax.tree_util.keystr(path) != study.layers[-1]  # noqa: E731
+    return lambda optimizer, _: pruning.constant_fan_in_rigl(optimizer, masks, ablatable=hidden, **knobs)
+
+
 RIGL = Program(name="RigL", method=_rigl)
 SET = Program(name="SET", method=_set)
+CONSTANT_FAN_IN = Program(name="SRigL", method=_constant_fan_in)
+
+
+def _scored(name: str) -> Scored:
+    return next(method for method in scored_methods.METHODS if method.name == name)
+
+
+RANDOM = _scored("random-erk")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamic(Method):
-    """From a random mask with the layer sparsities of ERK, that of ``random-erk`` with the same seed.
+    """From the mask that a scored method gives the same seed.
 
     Attributes:
+        begins: The scored method.
         key: The field of ``SeedKeys`` with which weights grow; None where none is drawn.
     """
 
+    begins: Scored = RANDOM
     key: str | None = None
+
+    def passes(self, examples: int) -> float:
+        """Those of the first mask."""
+        return self.begins.passes(examples)
 
     def data(self, point: Point, study: Study) -> PyTree:
         """The key of growth, if there is one."""
@@ -58,17 +81,31 @@ class Dynamic(Method):
     def start(self, point: Point, given: Given) -> MemberState:
         """Under its first mask."""
         network = given.initial(point.seed)
-        masks = pruning.random_masks(
-            seed_keys(point.seed).scores,
-            network.params,
-            point.sparsity_target or 0.0,
-            allocation=pruning.erdos_renyi_kernel,
-        )
-        return given.begin(point, network.params, network.batch_stats, masks)
+        return given.begin(point, network.params, network.batch_stats, self.first_masks(point, given))
+
+    def first_masks(self, point: Point, given: Given) -> PyTree:
+        """That of the scored method."""
+        static = point.of_same_seed(self.begins.name, sparsity_target=point.sparsity_target)
+        return given.kept_masks(static, lambda: self.begins.masks(static, given))
 
     def observes(self, point: Point, study: Study) -> Observed:
         """The share of the weights that were ever kept, at the end."""
         return {study.epochs: observe_coverage}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantFanIn(Dynamic):
+    """From a random mask that leaves every unit of a layer as many weights, all layers one sparsity."""
+
+    def passes(self, examples: int) -> float:
+        """None."""
+        return 0
+
+    def first_masks(self, point: Point, given: Given) -> PyTree:
+        """See the class."""
+        key, params = seed_keys(point.seed).scores, given.initial(point.seed).params
+        scores = pruning.random_scores(key, params)
+        return pruning.constant_fan_in_masks(scores, point.sparsity_target or 0.0)
 
 
 def observe_coverage(states: MemberState) -> dict[str, jax.Array]:
@@ -110,5 +147,37 @@ METHODS = (
         ),
         program=SET,
         key="growth",
+    ),
+    Dynamic(
+        name="rigl-snip",
+        look=Look("RigL from SNIP", "#882244", "^"),
+        when=When.DURING,
+        functions=("snip_scores", "global_masks", "rigl"),
+        source="Evci et al. 2020 (arXiv 1911.11134), from the mask of Lee et al. 2019",
+        program=RIGL,
+        begins=_scored("snip"),
+    ),
+    Dynamic(
+        name="rigl-synflow",
+        look=Look("RigL from SynFlow", "#DD8899", "D"),
+        when=When.DURING,
+        functions=("synflow_scores", "iterative_masks", "rigl"),
+        source="Evci et al. 2020 (arXiv 1911.11134), from the mask of Tanaka et al. 2020",
+        program=RIGL,
+        begins=_scored("synflow"),
+    ),
+    ConstantFanIn(
+        name="srigl",
+        look=Look("SRigL", "#553300", "X"),
+        when=When.DURING,
+        functions=("random_scores", "constant_fan_in_masks", "constant_fan_in_rigl"),
+        source="Lasby et al. 2024 (arXiv 2305.02299)",
+        choices=(
+            "All layers have one sparsity, rounded down for each unit; the authors' layers have those of "
+            "ERK. Units go for good where fewer than 0.3 of their weights are salient, kept ones by "
+            "magnitude and pruned ones by gradient; in the released code gradients of kept weights count "
+            "too, and a unit may return. Drops and checks as in `rigl`."
+        ),
+        program=CONSTANT_FAN_IN,
     ),
 )

@@ -1,5 +1,6 @@
 """What all networks of a run have in common, as methods see it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.options.checks import check_steps_within
@@ -19,6 +20,7 @@ class Study:
         prune_epochs: The first epochs, in which methods prune while networks train.
         gate_learning_rate: The learning rate of gates beside the weights.
         grid: Where methods are asked for networks.
+        layers: The paths of the network's layers, in the order in which it calls them.
         whole_searches: Methods of whose searches all candidates are trained to the end.
     """
 
@@ -28,6 +30,7 @@ class Study:
     prune_epochs: int
     gate_learning_rate: float
     grid: Grid
+    layers: tuple[str, ...] = ()
     whole_searches: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -74,8 +77,12 @@ class Study:
         return tuple(dict.fromkeys(near))
 
 
-def study_of(options: TrainingOptions, steps_per_epoch: int) -> Study:
-    """The study that a command line asks for."""
+def study_of(options: TrainingOptions, steps_per_epoch: int, layers: Sequence[str]) -> Study:
+    """The study that a command line asks for.
+
+    Args:
+        layers: As of a ``Study``.
+    """
     return Study(
         recipe=options.resolved_recipe(),
         steps_per_epoch=steps_per_epoch,
@@ -83,5 +90,6 @@ def study_of(options: TrainingOptions, steps_per_epoch: int) -> Study:
         prune_epochs=options.prune_epochs(),
         gate_learning_rate=options.gate_learning_rate(),
         grid=options.grid(),
+        layers=tuple(layers),
         whole_searches=options.whole_searches,
     )

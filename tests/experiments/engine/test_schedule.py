@@ -14,7 +14,7 @@ from experiments.methods.registry import find_method
 from experiments.methods.study import study_of
 from tests.experiments.everything import EPOCH, Everything, points
 
-STUDY = study_of(Everything(), EPOCH)
+STUDY = study_of(Everything(), EPOCH, ())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import pytest
 
 import pruning
 from experiments.compare import Compare
+from experiments.dynamic_sparse_training import DynamicSparseTraining
 from experiments.effective_sparsity import EffectiveSparsity
 from experiments.layer_collapse import LayerCollapse
 from experiments.methods.dynamic import Dynamic
@@ -96,6 +97,7 @@ EXPERIMENTS = {
     Compare: to_sparsities(),
     PruningMethods: to_sparsities(),
     Referee: NAMES,
+    DynamicSparseTraining: to_sparsities(),
     MissingTheMark: to_sparsities(),
     TicketSearch: in_rounds(),
     LayerCollapse: scored(),

@@ -21,7 +21,7 @@ TEMPERATURE = pruning.temperature_schedule(5.0, steps=2 * EPOCH, constant_for=EP
 DECAYED = dataclasses.replace(RECIPE, weight_decay=0.1, epochs=2)
 GATES = dataclasses.replace(Everything().knobs.gates, final_temperature=5.0)
 STUDY = dataclasses.replace(
-    study_of(Everything(steps=()), EPOCH),
+    study_of(Everything(steps=()), EPOCH, ()),
     recipe=DECAYED,
     knobs=dataclasses.replace(Everything().knobs, gates=GATES),
 )

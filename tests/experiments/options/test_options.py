@@ -20,6 +20,7 @@ EXPERIMENTS = (
     "missing_the_mark",
     "pruning_methods",
     "referee",
+    "dynamic_sparse_training",
     "ticket_search",
     "layer_collapse",
     "effective_sparsity",
