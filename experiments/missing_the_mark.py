@@ -17,10 +17,11 @@ ablation, pruning step, sparsity and seed is a member of one compiled program.
   lottery-ticket-rewinding puts the same mask on the network of an early step, its momentum included, and
   goes on from there.
 - shuffle permutes each layer's mask, reinit trains other initial weights under the same mask (from step
-  0), invert keeps the other end of the ranking.
+  0), invert keeps the other end of the ranking. By --ablations sparse-reinit other weights are drawn with
+  the spread that fits the inputs which the mask leaves of each unit (pruning.sparse_kaiming_normal).
 
-Source: Frankle et al. 2021 (arXiv 2009.08576); K-starts and dissipating gradients: Haroon 2022
-(arXiv 2209.02201).
+Source: Frankle et al. 2021 (arXiv 2009.08576); sparse-reinit: Evci et al. 2022 (arXiv 2010.03533);
+K-starts and dissipating gradients: Haroon 2022 (arXiv 2209.02201).
 """
 
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ import tyro
 
 from experiments.engine.experiment import Experiment, main, training
 from experiments.methods.registry import METHODS, check_methods, to_sparsities
-from experiments.methods.scored import ABLATIONS
+from experiments.methods.scored import ABLATIONS, PUBLISHED_ABLATIONS
 from experiments.options.checks import check_file, check_names, check_sparsities
 from experiments.options.options import own_first
 from experiments.options.training import Grid, GridOptions
@@ -74,7 +75,7 @@ class MissingTheMark(GridOptions):
             help=f"sanity checks of methods that score: {', '.join(ABLATIONS)} (of baselines after "
             "training the first two alone); --ablations without a name is none"
         ),
-    ] = ABLATIONS
+    ] = PUBLISHED_ABLATIONS
     sparsities: tuple[float, ...] = tuple(round(1 - 0.8**n, 4) for n in range(1, 19))
     """fractions of the prunable weights to remove; by default 1 - 0.8^n"""
     seeds: int = 2

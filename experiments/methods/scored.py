@@ -20,8 +20,10 @@ from experiments.methods.study import Study
 from train.populations.population import MemberState, pruned
 
 PyTree = Any
-ABLATIONS = ("shuffle", "reinit", "invert")
+PUBLISHED_ABLATIONS = ("shuffle", "reinit", "invert")
 """Masks permuted within layers; other initial weights under the masks; the other end of the ranking."""
+ABLATIONS = (*PUBLISHED_ABLATIONS, "sparse-reinit")
+"""And other initial weights whose spread fits what the masks leave of each unit (Evci et al. 2022)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,9 @@ class Scored(Method):
     def start(self, point: Point, given: Given) -> MemberState:
         """The network that was scored, or another, under the mask."""
         state = given.state(Need(dense(point), point.pruned_at_step))
-        other = given.initial(point.seed, "other_init") if point.variant == "reinit" else state
-        return started(point, given, state.params, other, lambda: self.masks(point, given))
+        others = ("reinit", "sparse-reinit")
+        network = given.initial(point.seed, "other_init") if point.variant in others else state
+        return started(point, given, state.params, network, lambda: self.masks(point, given))
 
     def masks(self, point: Point, given: Given) -> PyTree:
         """The mask of a point, before an ablation permutes it."""
@@ -70,7 +73,7 @@ class Scored(Method):
 
 
 def started(point: Point, given: Given, scored: PyTree, network: MemberState, masks: Any) -> MemberState:
-    """A network under the mask of another, permuted where the point says so.
+    """A network under the mask of another; mask or weights are changed where the point says so.
 
     Args:
         given: Keeps masks, since a variant may use those of another point.
@@ -86,7 +89,11 @@ def started(point: Point, given: Given, scored: PyTree, network: MemberState, ma
     found = given.kept_masks(point._replace(variant=kept), masks)
     if point.variant == "shuffle":
         found = _shuffle(seed_keys(point.seed).shuffle, found)
+    if point.variant == "sparse-reinit":
+        drawn = _redraw(seed_keys(point.seed).other_init, network.params, found)
+        network = network._replace(params=drawn)
     return pruned(network, found)
 
 
 _shuffle = jax.jit(pruning.shuffle_masks)
+_redraw = jax.jit(pruning.sparse_kaiming_normal)

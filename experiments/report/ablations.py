@@ -15,6 +15,7 @@ VARIANTS = {
     "none": Look("unmodified", "#000000", "o"),
     "shuffle": Look("shuffled in layers", "#E69F00", "s"),
     "reinit": Look("other weights", "#56B4E9", "^"),
+    "sparse-reinit": Look("other weights, own fan-in", "#0072B2", "X"),
     "invert": Look("inverted", "#CC79A7", "v"),
     "retrained": Look("other order of the data", "#009E73", "D"),
 }

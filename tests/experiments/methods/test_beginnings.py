@@ -103,6 +103,12 @@ def test_at_initialization_the_initial_weights_are_under_the_mask(networks, name
     if other is not None:
         there = networks.initial(0, "other_init").params
         assert_equal(other.params, pruning.apply_masks(there, masks))
+        drawn = pruning.sparse_kaiming_normal(seed_keys(0).other_init, there, masks)
+        fitting = networks.start(at(name, "sparse-reinit"))
+        assert_equal(masks_of(fitting), masks)
+        jax.tree.map(
+            lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-6), fitting.params, drawn
+        )
         shuffled = pruning.shuffle_masks(seed_keys(0).shuffle, masks)
         assert_equal(masks_of(networks.start(at(name, "shuffle"))), shuffled)
 

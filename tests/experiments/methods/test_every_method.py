@@ -150,7 +150,9 @@ def test_networks_train_to_the_end_from_where_they_begin(rows):
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if set(m.ablations) & set(ABLATIONS)])
 def test_ablations_keep_the_counts_of_layers_or_turn_them(final, name):
     unmodified = final[at(name)]
-    for variant in ("shuffle", "reinit"):
+    early, variants = METHODS[name].when is When.BEFORE, {"shuffle", "reinit"}
+    variants |= {"sparse-reinit"} if early else set()
+    for variant in variants:
         ablated = final[at(name, variant)]
         assert layers(ablated) == layers(unmodified)
         assert ablated["test_loss"] != unmodified["test_loss"]
@@ -158,9 +160,8 @@ def test_ablations_keep_the_counts_of_layers_or_turn_them(final, name):
         inverted = final[at(name, "invert")]
         assert (layers(inverted) == layers(unmodified)) == by_layer(name)
         assert inverted["test_loss"] != unmodified["test_loss"]
-    variants = {point.variant for point in final if point.method == name}
-    assert variants - {"none", "invert"} == {"shuffle", "reinit"}
-    assert ("invert" in METHODS[name].ablations) == (METHODS[name].when is When.BEFORE)
+    assert {point.variant for point in final if point.method == name} - {"none", "invert"} == variants
+    assert ("invert" in METHODS[name].ablations) == early
 
 
 @pytest.mark.parametrize("name", scored())
