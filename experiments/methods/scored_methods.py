@@ -6,6 +6,7 @@ import pruning
 from experiments.methods.mask_maker import Losses, PyTree, Ranking, Seen
 from experiments.methods.method import Look, When
 from experiments.methods.scored import ABLATIONS, Scored
+from pruning.search.path_weighted import walked_masks
 
 
 def _random(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
@@ -135,6 +136,18 @@ METHODS = (
             scores=lambda losses, seen, params: pruning.synflow_scores(losses.output, params),
             rounds=100,
             in_float64=True,
+        ),
+    ),
+    # Biased random walks look at no data.
+    Scored(
+        name="phew",
+        look=Look("PHEW", "#6699CC", "P"),
+        when=When.BEFORE,
+        functions=("phew_masks",),
+        source="Patil and Dovrolis 2021 (arXiv 2010.11354)",
+        ablations=("shuffle", "reinit"),
+        ranking=Ranking(
+            masks=lambda losses, seen, pruned: walked_masks(seen.key, losses.output, seen.params, pruned)
         ),
     ),
     # The reference's choices: the same batch in three inner steps and in the loss after them.

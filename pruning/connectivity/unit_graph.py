@@ -131,7 +131,7 @@ def _on_paths(linked: Linked) -> tuple[list[np.ndarray], list[np.ndarray]]:
     fed_in = [fed.reshape(shape[:2]).copy() for fed, shape in zip(linked.fed, shapes, strict=True)]
     fed_out: list[np.ndarray] = []
     for place, (_, _, outputs, _) in enumerate(shapes):
-        fed_out.append(np.repeat(fed_in[place].any(axis=1)[:, None], outputs, axis=1))
+        fed_out.append(np.repeat(np.any(fed_in[place], axis=1, keepdims=True), outputs, axis=1))
         for link in linked.links:
             if link.source == place and link.target < len(shapes):
                 going = fed_out[place].ravel()[link.outputs]
@@ -145,7 +145,7 @@ def _on_paths(linked: Linked) -> tuple[list[np.ndarray], list[np.ndarray]]:
                 if link.target < len(shapes):
                     useful = leads_in[link.target].ravel()[link.inputs]
                 leads_out[place].ravel()[link.outputs[useful]] = True
-        leads_in[place] |= leads_out[place].any(axis=1)[:, None]
+        leads_in[place] |= np.any(leads_out[place], axis=1, keepdims=True)
     is_open_in = [one & other for one, other in zip(fed_in, leads_in, strict=True)]
     return is_open_in, [one & other for one, other in zip(fed_out, leads_out, strict=True)]
 

@@ -17,8 +17,9 @@ from pruning.connectivity.kernel_positions import with_positions
 from pruning.connectivity.layer_uses import Use
 from pruning.connectivity.unit_graph import UnitGraph, graph_of
 from pruning.connectivity.unit_links import Link, Linked, find_links
-from pruning.masks.counting import check_sparsity, check_steps, pruned_count
+from pruning.masks.counting import check_steps, pruned_count
 from pruning.masks.selection import keep_highest
+from pruning.masks.tree import count_prunable
 from pruning.search.path_probabilities import arranged, kernel_axes
 from pruning.search.walk_order import order_scores, walk_order
 from pruning.search.walks import make_tables
@@ -101,7 +102,40 @@ def phew_masks(
     probability.
     """
     weights = prunable_params(params, prunable)
-    check_sparsity(sparsity)
+    pruned = pruned_count(sparsity, count_prunable(weights))
+    return walked_masks(
+        key, output_fn, params, pruned, prunable=prunable, layout=layout, most_walks=most_walks
+    )
+
+
+def walked_masks(
+    key: jax.Array,
+    output_fn: OutputFn,
+    params: PyTree,
+    pruned: Any,
+    *,
+    prunable: Prunable = prunable,
+    layout: Layout = flax_layout,
+    most_walks: int | None = None,
+) -> PyTree:
+    """The step under ``phew_masks``, for callers that count weights themselves.
+
+    Args:
+        key: As there.
+        output_fn: As there.
+        params: As there.
+        pruned: How many weights to remove, an int (traced or not).
+        prunable: As there.
+        layout: As there.
+        most_walks: As there.
+
+    Returns:
+        Masks.
+
+    Raises:
+        ValueError: As there.
+    """
+    weights = prunable_params(params, prunable)
     places = jax.tree.structure(params).unflatten(range(len(jax.tree.leaves(params))))
     of_weights = jax.tree.map(lambda w, at: None if w is None else at, weights, places, is_leaf=is_none)
     indices = jax.tree.leaves(of_weights)
@@ -109,7 +143,7 @@ def phew_masks(
     linked = find_links(output_fn, params, frozenset(indices))
     with jax.ensure_compile_time_eval():
         linked = with_positions(linked, axes, _counted(indices, jax.tree.leaves(weights)))
-    return _walked(key, graph_of(linked), indices, weights, sparsity, most_walks)
+    return _walked(key, graph_of(linked), indices, weights, pruned, most_walks)
 
 
 def path_weighted_masks(
@@ -150,9 +184,9 @@ def path_weighted_masks(
 
     Source: Patil and Dovrolis 2021 (arXiv 2010.11354), section 4; deviations as in ``phew_masks``.
     """
-    check_sparsity(sparsity)
     graph = _chain(kernels, layout)
-    return _walked(key, graph, range(len(jax.tree.leaves(kernels))), kernels, sparsity, most_walks)
+    pruned = pruned_count(sparsity, count_prunable(kernels))
+    return _walked(key, graph, range(len(jax.tree.leaves(kernels))), kernels, pruned, most_walks)
 
 
 def _chain(kernels: PyTree, layout: Layout) -> UnitGraph:
@@ -193,7 +227,7 @@ def _walked(
     graph: UnitGraph,
     indices: Sequence[int],
     weights: PyTree,
-    sparsity: Scalar,
+    pruned: Any,
     most_walks: int | None,
 ) -> PyTree:
     """Walks over the weights, leaves that the graph knows by index, and keeps what is come to first."""
@@ -202,7 +236,6 @@ def _walked(
     sizes = [leaf.size for leaf in leaves]
     size, first = sum(sizes), np.cumsum([0, *sizes])
     check_countable(size)
-    pruned = pruned_count(sparsity, size)
     numbers = _counted(indices, leaves)
     with jax.ensure_compile_time_eval():
         on_path = _on_path(graph, _counted(indices, leaves), size)
