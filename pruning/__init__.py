@@ -83,6 +83,8 @@ from pruning.search.kstarts import (
     k_starts,
     train_candidates,
 )
+from pruning.search.path_probabilities import PathProbabilities, path_probabilities
+from pruning.search.path_weighted import path_weighted_masks, phew_masks
 from pruning.transforms.accumulate import (
     AccumulateGradientsState,
     accumulate_gradients,
@@ -112,6 +114,7 @@ __all__ = [
     "LayerRow",
     "NetworkRow",
     "NtkSapDraw",
+    "PathProbabilities",
     "SoftMasked",
     "accumulate_gradients",
     "accumulate_signed_gradients",
@@ -187,6 +190,9 @@ __all__ = [
     "ntk_sap_draws",
     "ntk_sap_scores",
     "path_exclusion_scores",
+    "path_probabilities",
+    "path_weighted_masks",
+    "phew_masks",
     "prospr_first_order_scores",
     "prospr_scores",
     "prunable",

@@ -90,15 +90,23 @@ class Ranking:
         sees_data: Whether it looks at the examples.
         allocation: ``allocation(params, sparsity, layers)`` gives each layer its sparsity, ``layers``
             being their paths from input to output; None for one ranking of all weights.
+        masks: ``masks(losses, seen, pruned)`` makes masks without so many weights, where walks and no
+            score decide; nothing else is given then.
     """
 
-    scores: Callable[[Losses, Seen, PyTree], PyTree]
+    scores: Callable[[Losses, Seen, PyTree], PyTree] | None = None
     rounds: int = 1
     may_return: bool = False
     in_float64: bool = False
     passes: float = 0
     sees_data: bool = True
     allocation: Allocation | None = None
+    masks: Callable[[Losses, Seen, Any], PyTree] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that it says how weights are ranked, once."""
+        if (self.scores is None) == (self.masks is None):
+            raise ValueError("expected a Ranking with scores= or with masks=, and not with both")
 
 
 class MaskMaker:
@@ -114,6 +122,7 @@ class MaskMaker:
         self.layers = layers_in_order(model, dataset.train.images.shape[1:])
         self._scores = lru_cache(maxsize=None)(self._compile_scores)
         self._rounds = lru_cache(maxsize=None)(self._compile_rounds)
+        self._masks = lru_cache(maxsize=None)(self._compile_masks)
         self._last: tuple[Ranking | None, Seen | None, PyTree] = (None, None, None)
 
     def seen(
@@ -139,8 +148,13 @@ class MaskMaker:
             invert: Whether the other end of the ranking is kept, in every round.
 
         Raises:
-            ValueError: If the scores cannot be ranked.
+            ValueError: If the scores cannot be ranked, or there are none, so no other end either.
         """
+        if ranking.masks is not None:
+            if invert:
+                raise ValueError(f"expected no other end of {name} to be kept: it ranks by no score")
+            size = pruning.count_prunable(pruning.full_masks(seen.params))
+            return self._masks(ranking)(seen, np.int32(pruning.pruned_count(sparsity, size)))
         with jax.enable_x64(ranking.in_float64), jax.default_matmul_precision("highest"):
             if ranking.rounds == 1:
                 scores = self._one_rounds_scores(name, ranking, seen)
@@ -223,13 +237,23 @@ class MaskMaker:
         )
 
     def _compile_scores(self, ranking: Ranking) -> Callable[[Seen], PyTree]:
-        return jax.jit(lambda seen: ranking.scores(self._losses(seen), seen, seen.params))
+        scores = ranking.scores
+        assert scores is not None
+        return jax.jit(lambda seen: scores(self._losses(seen), seen, seen.params))
+
+    def _compile_masks(self, ranking: Ranking) -> Callable[[Seen, Any], PyTree]:
+        masks = ranking.masks
+        assert masks is not None
+        return jax.jit(lambda seen, pruned: masks(self._losses(seen), seen, pruned))
 
     def _compile_rounds(self, ranking: Ranking, invert: bool) -> Callable[[Seen, jax.Array], Rounds]:
+        scores_of = ranking.scores
+        assert scores_of is not None
+
         @jax.jit
         def masks(seen: Seen, counts: jax.Array) -> Rounds:
             def score(params: PyTree) -> PyTree:
-                scores = ranking.scores(self._losses(seen), seen, params)
+                scores = scores_of(self._losses(seen), seen, params)
                 return pruning.invert_scores(scores) if invert else scores
 
             return prune_in_rounds(score, seen.params, counts, may_return=ranking.may_return)

@@ -7,6 +7,7 @@ import pruning
 from experiments.methods.mask_maker import Losses, PyTree, Ranking, Seen
 from experiments.methods.method import Look, When
 from experiments.methods.scored import ABLATIONS, Scored
+from pruning.search.path_weighted import walked_masks
 
 
 def _random(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
@@ -266,6 +267,22 @@ METHODS = (
         ),
         ablations=ABLATIONS,
         ranking=Ranking(scores=_ntk_sap, rounds=20, passes=5 * 7 / 3),
+    ),
+    # Biased random walks look at no data.
+    Scored(
+        name="phew",
+        look=Look("PHEW", "#6A8E2F", "P"),
+        when=When.BEFORE,
+        functions=("phew_masks",),
+        source="Patil and Dovrolis 2021 (arXiv 2010.11354)",
+        choices=(
+            "Exactly as many weights stay as asked for, where the reference ends after the walk that reaches "
+            "the number; biases stay, where it keeps those of visited units alone."
+        ),
+        ablations=tuple(ablation for ablation in ABLATIONS if ablation != "invert"),
+        ranking=Ranking(
+            masks=lambda losses, seen, pruned: walked_masks(seen.key, losses.output, seen.params, pruned)
+        ),
     ),
     # The reference's choices: the same batch in three inner steps and in the loss after them.
     Scored(

@@ -47,6 +47,25 @@ class _Use(NamedTuple):
     multiply_adds: int
 
 
+def as_it_is(array: Any) -> Any:
+    """The array itself."""
+    return array
+
+
+class Watch(NamedTuple):
+    """What watches an interpretation.
+
+    Attributes:
+        uses: Where the products and convolutions that leaves enter are written down.
+        evaluate: The values of one equation that calls no other; some operand depends on params.
+        known: What is taken for an array that the network holds itself.
+    """
+
+    uses: list[_Use]
+    evaluate: Callable[[Any, list[Value]], list[Value]] = apply
+    known: Callable[[Any], Any] = as_it_is
+
+
 def is_array(leaf: Any) -> bool:
     """Whether a leaf is an array, or says what one is like: other leaves (functions) stay as they are."""
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
@@ -70,7 +89,7 @@ def propagate(output_fn: OutputFn, params: PyTree, signals: PyTree) -> list[jax.
         ValueError: If params enter control flow (``cond``, ``while_loop``) or a primitive that is not
             known, or no floating-point output depends on them.
     """
-    found, avals = _interpret(output_fn, params, signals, [])
+    found, avals = interpret(output_fn, params, signals, Watch([]))
     varying = [
         (value, aval) for value, aval in zip(found, avals, strict=True) if value.kind > Kind.CONSTANT
     ]
@@ -116,7 +135,7 @@ def multiply_adds(output_fn: OutputFn, params: PyTree, masks: PyTree = None) -> 
     weights = whole_signals(params, masks)
 
     def interpreted(signals: PyTree) -> Any:
-        return [value.signal for value in _interpret(output_fn, params, signals, uses)[0]]
+        return [value.signal for value in interpret(output_fn, params, signals, Watch(uses))[0]]
 
     jax.eval_shape(interpreted, weights)
     leaves, structure = jax.tree.flatten(params)
@@ -148,10 +167,17 @@ def whole_signals(params: PyTree, masks: PyTree = None) -> PyTree:
     return jax.tree.map(whole, *trees, is_leaf=is_none)
 
 
-def _interpret(
-    output_fn: OutputFn, params: PyTree, signals: PyTree, uses: list[_Use]
+def interpret(
+    output_fn: OutputFn, params: PyTree, signals: PyTree, watch: Watch
 ) -> tuple[list[Value], list[Any]]:
-    """The values of the outputs, with their shapes and dtypes."""
+    """The values of the outputs, with their shapes and dtypes.
+
+    Args:
+        output_fn: ``output_fn(params)`` is the network's output at its input, of any structure.
+        params: Its params.
+        signals: A tree like params, as ``propagate`` takes it.
+        watch: What is done at each equation.
+    """
     paths, structure = jax.tree_util.tree_flatten_with_path(params)
     given = structure.flatten_up_to(signals)
 
@@ -161,27 +187,29 @@ def _interpret(
 
     arrays = {index: leaf for index, (_, leaf) in enumerate(paths) if is_array(leaf)}
     closed = jax.make_jaxpr(of_arrays)(arrays)
-    arguments = [_argument(index, *paths[index], given[index]) for index in sorted(arrays)]
+    arguments = [_argument(index, *paths[index], given[index], watch) for index in sorted(arrays)]
     avals: list[Any] = list(closed.out_avals)
-    return _call(closed, arguments, uses), avals
+    return _call(closed, arguments, watch), avals
 
 
-def _argument(index: int, path: Any, leaf: Any, signal: Any) -> Value:
+def _argument(index: int, path: Any, leaf: Any, signal: Any, watch: Watch) -> Value:
     if signal is not None:
         array = None if is_inexact(leaf) else jnp.zeros(jnp.shape(leaf), leaf.dtype)
-        return Value(array, Kind.WEIGHTS, Signal(weights=signal), frozenset({index}))
+        return Value(
+            array, Kind.WEIGHTS, Signal(weights=signal), frozenset({index}), lambda leaves: leaves[index]
+        )
     if isinstance(leaf, jax.ShapeDtypeStruct):
         raise ValueError(
             f"expected an array of {leaf.dtype} at {jax.tree_util.keystr(path)}, whose numbers matter, "
             "got a ShapeDtypeStruct: only leaves of floats may be given by shape alone"
         )
-    return constant(jnp.asarray(leaf))
+    return constant(jnp.asarray(watch.known(leaf)))
 
 
-def _call(closed: Any, arguments: Sequence[Value], uses: list[_Use]) -> list[Value]:
+def _call(closed: Any, arguments: Sequence[Value], watch: Watch) -> list[Value]:
     """Interprets a jaxpr; one without constants may come as it is, without the list of them."""
     jaxpr = getattr(closed, "jaxpr", closed)
-    constants = [constant(array) for array in getattr(closed, "consts", ())]
+    constants = [constant(watch.known(array)) for array in getattr(closed, "consts", ())]
     values = dict(zip(jaxpr.constvars, constants, strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -193,36 +221,36 @@ def _call(closed: Any, arguments: Sequence[Value], uses: list[_Use]) -> list[Val
         )
 
     for equation in jaxpr.eqns:
-        results = _evaluate(equation, [read(atom) for atom in equation.invars], uses)
+        results = _evaluate(equation, [read(atom) for atom in equation.invars], watch)
         values.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _evaluate(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]:
+def _evaluate(equation: Any, operands: list[Value], watch: Watch) -> list[Value]:
     name, parameters = equation.primitive.name, equation.params
     if name in _EFFECTS:
         return []
     if all(value.kind is Kind.CONSTANT for value in operands):
         return apply(equation, operands)
     if name in _CALLS:
-        return _call(parameters[_CALLS[name]], operands, uses)
+        return _call(parameters[_CALLS[name]], operands, watch)
     if name == "scan":
-        return _scan(equation, operands, uses)
+        return _scan(equation, operands, watch)
     if name == "cond":
-        return _branches(equation, operands, uses)
+        return _branches(equation, operands, watch)
     if name == "custom_linear_solve":
-        return _solve(equation, operands, uses)
+        return _solve(equation, operands, watch)
     if name != "shard_map" and name not in KNOWN and list(core.jaxprs_in_params(parameters)):
         raise ValueError(
             f"expected no params inside control flow, got them in the primitive {name!r}: let "
             "output_fn choose and repeat in Python, with jnp.where or with jax.lax.scan"
         )
     if name in PRODUCTS:
-        uses.extend(_uses(equation, operands))
-    return apply(equation, operands)
+        watch.uses.extend(_uses(equation, operands))
+    return watch.evaluate(equation, operands)
 
 
-def _scan(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]:
+def _scan(equation: Any, operands: list[Value], watch: Watch) -> list[Value]:
     """Unrolled: what a carry is, a constant or a signal, may change from step to step."""
     body, length, backwards = (equation.params[name] for name in ("jaxpr", "length", "reverse"))
 
@@ -237,7 +265,7 @@ def _scan(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]
     carry, collected = operands[first_carry:first_slice], []
     for step in range(length)[:: -1 if backwards else 1]:
         slices = [_at(value, step) for value in operands[first_slice:]]
-        results = _call(body, [*operands[:first_carry], *carry, *slices], uses)
+        results = _call(body, [*operands[:first_carry], *carry, *slices], watch)
         carry = results[:carried]
         collected.append(results[carried:])
     if not collected:
@@ -250,29 +278,31 @@ def _scan(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]
 
 def _at(value: Value, step: int) -> Value:
     array = None if value.array is None else value.array[step]
-    return value._replace(array=array, signal=mapped(lambda part: part[step], value.signal))
+    move = value.moves
+    moves = None if move is None else lambda leaves: move(leaves)[step]
+    return value._replace(array=array, signal=mapped(lambda part: part[step], value.signal), moves=moves)
 
 
-def _branches(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]:
+def _branches(equation: Any, operands: list[Value], watch: Watch) -> list[Value]:
     """Any branch may be taken; the multiply-adds are those of the costliest one."""
     which, *arguments = operands
     costs: list[list[_Use]] = [[] for _ in equation.params["branches"]]
     results = [
-        _call(branch, arguments, cost)
+        _call(branch, arguments, watch._replace(uses=cost))
         for branch, cost in zip(equation.params["branches"], costs, strict=True)
     ]
-    uses.extend(max(costs, key=lambda cost: sum(use.multiply_adds for use in cost)))
+    watch.uses.extend(max(costs, key=lambda cost: sum(use.multiply_adds for use in cost)))
     which = which._replace(array=jnp.clip(which.array, 0, len(results) - 1))
     avals = [variable.aval for variable in equation.outvars]
     return [choose(which, cases, aval) for *cases, aval in zip(*results, avals, strict=True)]
 
 
-def _solve(equation: Any, operands: list[Value], uses: list[_Use]) -> list[Value]:
+def _solve(equation: Any, operands: list[Value], watch: Watch) -> list[Value]:
     """Follows the function that solves; the others only check and differentiate it."""
     lengths, functions = equation.params["const_lengths"], equation.params["jaxprs"]
     first = lengths.matvec + lengths.vecmat
     constants = operands[first : first + lengths.solve]
-    return _call(functions.solve, [*constants, *operands[sum(lengths) :]], uses)
+    return _call(functions.solve, [*constants, *operands[sum(lengths) :]], watch)
 
 
 def _uses(equation: Any, operands: list[Value]) -> Iterable[_Use]:

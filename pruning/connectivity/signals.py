@@ -1,6 +1,6 @@
 """Signals: values that say only whether a network's input arrives, and by what they are not zero.
 
-An entry of a signal is ``_THERE`` or 0. It is reduced to that again at every use, as is the gradient
+An entry of a signal is ``THERE`` or 0. It is reduced to that again at every use, as is the gradient
 that comes back, and nothing in a signal is negative. So nothing grows, shrinks or cancels with depth,
 width, sign or dtype, and a gradient is 0 exactly where no path leads on. Every value has a kind:
 
@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-_THERE = 0.5
+THERE = 0.5
+"""What an entry of a signal is that is there."""
 # What is there is 1/4 at least wherever it is reduced; less is the rounding of a fast convolution.
 _ROUNDING = 1 / 16
 
@@ -53,13 +54,15 @@ class Value(NamedTuple):
 
     ``array`` is a constant itself. Of an integer or truth value that depends on params it is what the
     value is where no signal is, and ``None`` of any other: 0 is what that is there. ``leaves`` are the
-    params that weights are made of, by index.
+    params that weights are made of, by index; ``moves`` gives the entries of weights, if each is an entry
+    of a leaf, moved or scaled: a function of all leaves by index (``weight_moves.py``).
     """
 
     array: Any
     kind: Kind
     signal: Signal = Signal()
     leaves: frozenset[int] = frozenset()
+    moves: Callable[[Any], Any] | None = None
 
 
 def constant(array: Any) -> Value:
@@ -76,7 +79,7 @@ def is_inexact(value: Any) -> bool:
 @jax.custom_vjp
 def there(array: jax.Array) -> jax.Array:
     """Reduces a signal, and the gradient that comes back, to where they are not zero."""
-    return jnp.where(array > _ROUNDING, _THERE, 0).astype(jnp.float32)
+    return jnp.where(array > _ROUNDING, THERE, 0).astype(jnp.float32)
 
 
 there.defvjp(lambda array: (there(array), None), lambda _, gradient: (there(gradient),))
@@ -84,7 +87,7 @@ there.defvjp(lambda array: (there(array), None), lambda _, gradient: (there(grad
 
 def present(array: Any) -> jax.Array:
     """Where a constant is not zero."""
-    return jnp.where(jnp.asarray(array) != 0, _THERE, 0).astype(jnp.float32)
+    return jnp.where(jnp.asarray(array) != 0, THERE, 0).astype(jnp.float32)
 
 
 def read(value: Value) -> Signal:

@@ -119,6 +119,19 @@ def sparsities(total):
     return check
 
 
+def probabilities(total):
+    """Rows that add up to 1; so many units lead in and out of all kernels."""
+
+    def check(result, params):
+        for found in result:
+            for rows in (found.forward, found.backward):
+                np.testing.assert_allclose(array(rows).sum(axis=-1), 1, rtol=1e-5)
+            assert found.position.dtype == found.forward.dtype
+        assert sum(sum(found.forward.shape) for found in result) == total
+
+    return check
+
+
 def stacked_trees(result, params):
     for tree in result:
         assert jax.tree.structure(tree) == jax.tree.structure(params)

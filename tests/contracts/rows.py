@@ -152,6 +152,16 @@ def network_of(params, inputs, activation):
     )
 
 
+def kernels_of(params):
+    return [leaf for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
+
+
+def chain_of(params):
+    """A (4, 5), and then A again the other way round."""
+    dense = next(leaf for leaf in jax.tree.leaves(params) if leaf.shape == (4, 5))
+    return [dense, dense.T]
+
+
 def linear_output(params, inputs):
     return network_of(params, inputs, jax.nn.relu)
 
@@ -501,6 +511,22 @@ ROWS = {
         keyed=True,
     ),
     "breed_masks": Row(last_bred, checks.masks(0.5, 0.5), keyed=True),
+    # Walks
+    "path_probabilities": Row(
+        lambda _, p: pruning.path_probabilities(kernels_of(p)), checks.probabilities(4 + 5 + 1 + 3)
+    ),
+    "path_weighted_masks": Row(
+        lambda key, p: pruning.path_weighted_masks(key, chain_of(p), 0.5),
+        lambda result, p: checks.masks(None, 0.5)(result, chain_of(p)),
+        keyed=True,
+    ),
+    "phew_masks": Row(
+        lambda key, p: pruning.phew_masks(key, network, p, 0.5), checks.masks(None, 0.5), keyed=True
+    ),
+    "PathProbabilities": Row(
+        lambda _, p: pruning.PathProbabilities(jnp.ones(2), jnp.ones(3), jnp.ones(4)),
+        checks.record("forward backward position"),
+    ),
     # Connectivity
     "effective_masks": Row(
         lambda _, p: pruning.effective_masks(network, p, every_other(p)), checks.effective

@@ -46,8 +46,10 @@ def agreement(first, second):
     return np.mean(np.concatenate([(np.asarray(a) == np.asarray(b)).ravel() for a, b in pairs]))
 
 
-@pytest.mark.parametrize("name", RANKINGS)
-@pytest.mark.parametrize("invert", [False, True])
+ENDS = [(name, end) for name, how in RANKINGS.items() for end in (False, True) if not (end and how.masks)]
+
+
+@pytest.mark.parametrize(("name", "invert"), ENDS)
 def test_every_method_keeps_the_exact_count(masks, name, invert):
     found = masks(name, 0.95, invert=invert)
     size = pruning.count_prunable(found)
@@ -69,6 +71,23 @@ def test_every_method_keeps_the_exact_count(masks, name, invert):
 def test_allocations_are_the_librarys(masks, seen, name, allocation):
     expected = pruning.random_masks(KEY, seen.params, 0.95, allocation=allocation)
     chex.assert_trees_all_equal(masks(name, 0.95), expected)
+
+
+def test_phew_is_the_librarys_and_has_no_other_end(network, masks, seen):
+    def output(params):
+        return network.maker.model.apply(
+            {"params": params}, jnp.ones((1, *seen.images.shape[1:])), train=False
+        )
+
+    expected = jax.jit(lambda: pruning.phew_masks(KEY, output, seen.params, 0.95))()
+    chex.assert_trees_all_equal(masks("phew", 0.95), expected)
+    with pytest.raises(ValueError, match="no other end of phew"):
+        masks("phew", 0.95, invert=True)
+
+
+def test_a_ranking_is_by_scores_or_makes_masks():
+    with pytest.raises(ValueError, match="with scores= or with masks="):
+        Ranking()
 
 
 def test_smart_ratios_keep_more_of_earlier_layers(masks):
