@@ -276,7 +276,7 @@ METHODS = (
         functions=("phew_masks",),
         source="Patil and Dovrolis 2021 (arXiv 2010.11354)",
         choices=(
-            "Exactly as many weights stay as asked for, where the reference ends after the walk that reaches "
+            "Exactly as many weights stay as asked for; the reference ends after the walk that reaches "
             "the number; biases stay, where it keeps those of visited units alone."
         ),
         ablations=tuple(ablation for ablation in ABLATIONS if ablation != "invert"),
