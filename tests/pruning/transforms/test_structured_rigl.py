@@ -267,6 +267,15 @@ def test_the_structure_zeros_and_slots_hold_at_every_step(method, name):
         assert (ablated, more) == (layer == "body", layer == "body")
 
 
+def test_known_masks_are_read_where_params_are_traced():
+    masks = {"w": jnp.array([[1, 0], [1, 1]]) > 0}
+    make = lambda params: pruning.constant_fan_in_rigl(  # noqa: E731
+        optax.sgd(0.1), masks, check_every=1, stop_after=1
+    ).init(params)
+    with pytest.raises(ValueError, match="got 1 to 2 at"):
+        jax.jit(make)({"w": jnp.ones((2, 2))})
+
+
 def test_it_is_the_same_under_vmap():
     for make, select in METHODS.values():
 
