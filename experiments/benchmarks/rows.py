@@ -7,7 +7,7 @@ name ends with its arguments; ``--list`` shows the first line of its function's 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from experiments.benchmarks import checks, masks, overhead, training, whole_runs
+from experiments.benchmarks import checks, masks, overhead, training, walking, whole_runs
 from experiments.benchmarks.measuring import Row
 from experiments.benchmarks.sizes import CONV, LENET, MLP, RESNET, VGG, Sizes
 
@@ -81,6 +81,7 @@ ROWS: dict[str, Entry] = {
     **_rows(BOTH, "scores", masks.sensitivity, ("prospr", RESNET), ("prospr", VGG)),
     **_rows(BOTH, "path-exclusion", masks.path_exclusion, (VGG,)),
     **_rows(BOTH, "ntk-sap", masks.ntk_sap, (VGG,)),
+    **_rows(BOTH, "phew", walking.phew, (VGG,)),
     **_rows(BOTH, "n-m-selection", masks.n_m_selection, ()),
     **_rows(BOTH, "synflow", masks.synflow, (RESNET,), (VGG,), (VGG, "float64")),
     **_rows(BOTH, "torch", masks.sensitivity_against_torch, ("snip", RESNET), ("grasp", RESNET)),

@@ -23,6 +23,7 @@ class Sizes:
         weights: How many weights an optimizer's step moves.
         batch: Examples of a score that sees data, and of the checks of gradients.
         rounds: How many rounds SynFlow prunes in.
+        walked_sparsity: To which PHEW walks.
         search_steps: How many steps a candidate of a search is trained for.
         run_options: Of the experiments whose start is measured.
     """
@@ -37,6 +38,7 @@ class Sizes:
     weights: int = 15_000_000
     batch: int = 100
     rounds: int = 100
+    walked_sparsity: float = 0.95
     search_steps: int = 20
     run_options: tuple[str, ...] = ()
 
@@ -72,6 +74,7 @@ SMALLEST = Sizes(
     weights=5000,
     batch=4,
     rounds=2,
+    walked_sparsity=0.9999,
     search_steps=2,
     run_options=("--seeds", "1", "--sparsities", "0.9", "--epochs", "3"),
 )
