@@ -13,6 +13,7 @@ from pruning.allocations.rest import sparsity_of_rest
 from pruning.allocations.smart_ratios import smart_ratios
 from pruning.allocations.uniform import uniform
 from pruning.connectivity.effective import collapsed_layers, dead_units, effective_masks
+from pruning.connectivity.network_layout import network_layout
 from pruning.connectivity.network_report import NetworkRow, network_report
 from pruning.gates.continuous import (
     apply_soft_masks,
@@ -184,6 +185,7 @@ __all__ = [
     "mutate_masks",
     "n_m_masks",
     "n_m_rigl",
+    "network_layout",
     "network_report",
     "next_round",
     "next_round_as_released",

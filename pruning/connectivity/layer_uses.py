@@ -27,12 +27,14 @@ class Use(NamedTuple):
         shape: (G, I, O, P).
         units_in: From an array like the other operand (what is there in it) to the input units, (G * I,).
         spread_out: From output units, (G * O,), to an array like the result.
+        summed: Over how many axes of the weights it sums, positions left out.
     """
 
     weights: Moves
     shape: tuple[int, int, int, int]
     units_in: Callable[[Any], jax.Array]
     spread_out: Callable[[Any], jax.Array]
+    summed: int = 1
 
 
 def find_use(equation: Any, operands: Sequence[Value]) -> tuple[Use, Value] | None:
@@ -89,7 +91,7 @@ def _in_product(equation: Any, move: Moves, side: int) -> Use:
         result = equation.outvars[0].aval.shape
         return lax.broadcast_in_dim(units.reshape(*sizes[0], *sizes[2]), result, axes)
 
-    return Use(weights, (groups, inputs, outputs, 1), units_in, spread_out)
+    return Use(weights, (groups, inputs, outputs, 1), units_in, spread_out, len(summed))
 
 
 def _in_convolution(equation: Any, move: Moves) -> Use:

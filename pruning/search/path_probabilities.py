@@ -17,9 +17,10 @@ class PathProbabilities(NamedTuple):
     """Probabilities of steps through one kernel.
 
     Attributes:
-        forward: (inputs, outputs): from an input unit to each output unit; rows add up to 1. backward:
-        (outputs, inputs): from an output unit to each input unit; rows add up to 1. position: The
-        kernel's shape: which of the weights between two units; those between two add up to 1.
+        forward: Shape (inputs, outputs): from an input unit to each output unit; rows add up to 1.
+        backward: Shape (outputs, inputs): from an output unit to each input unit; rows add up to 1.
+        position: The kernel's shape: which of the weights between two units; those between two add up
+            to 1.
     """
 
     forward: jax.Array

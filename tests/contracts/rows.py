@@ -240,6 +240,12 @@ ROWS = {
     "stacked_layout": Row(
         lambda _, p: pruning.stacked_layout()((), jnp.ones((4, 2, 3))).stacked, checks.equal(1)
     ),
+    "network_layout": Row(
+        lambda _, p: pruning.constant_fan_in_masks(
+            scores(p), 0.5, layout=pruning.network_layout(network, p)
+        ),
+        checks.masks(0.5, 0.5),
+    ),
     # Counting and allocations
     "pruned_count": Row(lambda _, p: jnp.asarray(pruning.pruned_count(0.7, 10)), checks.equal(7)),
     "exponential_sparsities": Row(

@@ -1,0 +1,143 @@
+"""A layout that is read from a network: what a product sums over leads in, what is left leads out."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pruning.connectivity.cuts import pass_through
+from pruning.connectivity.interpreter import OutputFn
+from pruning.connectivity.layer_uses import Use
+from pruning.trees.layout import Axes, LayerAxes, Layout, axes_of, flax_layout
+from pruning.trees.leaves import (
+    Path,
+    Prunable,
+    PyTree,
+    is_none,
+    prunable,
+    prunable_params,
+)
+
+GROUP, INPUT, OUTPUT, POSITION = range(4)
+"""The axes of a use's weights."""
+
+
+def network_layout(
+    output_fn: OutputFn, params: PyTree, *, prunable: Prunable = prunable, layout: Layout = flax_layout
+) -> Layout:
+    """The layout of a network's own products and convolutions, whatever its kernels look like.
+
+    Each prunable leaf is followed into the product, convolution or look-up that it enters, through
+    transposing, reshaping and scaling; the primitive's dimension numbers say what it sums over. So a
+    kernel that is stored (out, in), or transposed in the forward pass, is grouped along the axes that
+    hardware contracts::
+
+        layout = network_layout(output_fn, params)
+        masks = n_m_masks(magnitude_scores(params), 2, 4, layout=layout)
+
+    Args:
+        output_fn: ``output_fn(params)`` is the network's output at any input, of any structure.
+        params: Its params; only their shapes and dtypes matter.
+        prunable: ``prunable(path, leaf)`` says which leaves are read.
+        layout: Of leaves that are not read, or enter no product. What it calls spatial stays so where
+            the network multiplies patches by a kernel that is reshaped to a matrix.
+
+    Returns:
+        A layout, for trees like params, masks and scores of them.
+
+    Raises:
+        ValueError: If a leaf is used in several ways that disagree, as a tied embedding is, or its
+            batched axes do not lead, or the interpreter refuses the network.
+
+    >>> import jax.numpy as jnp
+    >>> params = {"w": jnp.ones((16, 8))}
+    >>> read = network_layout(lambda params: jnp.ones((1, 8)) @ params["w"].T, params)
+    >>> read((jax.tree_util.DictKey("w"),), params["w"])
+    Axes(stacked=0, inputs=(1,), outputs=(0,))
+    """
+    weights = prunable_params(params, prunable)
+    places = jax.tree.structure(params).unflatten(range(len(jax.tree.leaves(params))))
+    of_weights = jax.tree.map(lambda w, at: None if w is None else at, weights, places, is_leaf=is_none)
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(weights)]
+    said, first, leaves, numbers = axes_of(layout, weights), 0, [], {}
+    rows = zip(jax.tree.leaves(of_weights), jax.tree.leaves(weights), paths, said, strict=True)
+    for index, weight, name, axes in rows:
+        last = first + weight.size
+        numbers[index] = np.arange(first, last).reshape(weight.shape)
+        leaves.append(_Leaf(name, weight.shape, first, last, axes))
+        first = last
+    found: dict[str, Axes] = {}
+    for use in _uses(output_fn, params, frozenset(numbers)):
+        leaf, at = _entered(use, numbers, leaves)
+        axes = _axes(use, leaf, at)
+        before = found.setdefault(leaf.name, axes)
+        if before != axes:
+            raise ValueError(
+                f"expected one use of {leaf.name}, or several alike, got {before} and {axes}; say with "
+                "layout= which axes are meant, and leave it out with prunable= here"
+            )
+
+    def of_leaf(path: Path, leaf: Any) -> Axes:
+        return found.get(jax.tree_util.keystr(path)) or layout(path, leaf)
+
+    return of_leaf
+
+
+class _Leaf(NamedTuple):
+    """A leaf, which of all weights are its, and its axes as the layout says them."""
+
+    name: str
+    shape: tuple[int, ...]
+    first: int
+    last: int
+    axes: LayerAxes
+
+
+def _uses(output_fn: OutputFn, params: PyTree, leaves: frozenset[int]) -> list[Use]:
+    """The uses of leaves, in the order in which they are computed."""
+    uses: list[Use] = []
+
+    def note(number: int, use: Use) -> jax.Array:
+        uses.append(use)
+        return jnp.zeros(use.shape[GROUP] * use.shape[OUTPUT], jnp.float32)
+
+    jax.eval_shape(lambda: pass_through(output_fn, params, leaves, note, jnp.zeros(1))[1:])
+    return uses
+
+
+def _entered(use: Use, numbers: dict[int, Any], leaves: list[_Leaf]) -> tuple[_Leaf, np.ndarray]:
+    """The leaf whose weights enter a use, and which of them stands where."""
+    with jax.ensure_compile_time_eval():
+        at = np.asarray(use.weights(numbers))
+    for leaf in leaves:
+        if leaf.first <= at.min() and at.max() < leaf.last:
+            return leaf, at - leaf.first
+    among = [leaf.name for leaf in leaves if ((at >= leaf.first) & (at < leaf.last)).any()]
+    raise ValueError(
+        f"expected every leaf to enter products by itself, got {', '.join(among[:8])} put together; say "
+        "with layout= which axes are meant, and leave them out with prunable= here"
+    )
+
+
+def _axes(use: Use, leaf: _Leaf, at: np.ndarray) -> Axes:
+    """Those of a leaf, by what its coordinates vary with in a use."""
+    lines = [np.moveaxis(at, along, 0)[:, 0, 0, 0] for along in range(4)]
+    varies = [
+        {axis for axis, places in enumerate(np.unravel_index(line, leaf.shape)) if np.ptp(places)}
+        for line in lines
+    ]
+    inputs, outputs, groups = varies[INPUT], varies[OUTPUT], varies[GROUP]
+    if use.summed < len(inputs) and inputs - set(leaf.axes.spatial):  # made one by reshaping
+        inputs = inputs - set(leaf.axes.spatial)
+    if groups & outputs or use.shape[INPUT] == 1:
+        outputs, groups = outputs | groups, set()
+    # Axes of one entry vary with nothing.
+    inputs |= {axis for axis in leaf.axes.inputs if leaf.shape[axis] == 1}
+    outputs |= {axis for axis in leaf.axes.outputs if leaf.shape[axis] == 1}
+    if groups != set(range(len(groups))):
+        raise ValueError(
+            f"expected the batched axes of {leaf.name} to lead, got {sorted(groups)} of shape "
+            f"{leaf.shape}; say with layout= which axes are meant, and leave it out with prunable= here"
+        )
+    return Axes(len(groups), tuple(sorted(inputs)), tuple(sorted(outputs)))
