@@ -52,6 +52,8 @@ class Recipe:
         score_batch_size: Examples of a pruning score that sees data that are computed at a time, for sets
             whose examples would not fit into memory at once; None for all. In training mode these are the
             batches that are normalised.
+        score_after_warm_up: Whether the running statistics first see the training images once, in
+            training mode and without learning, for scores in inference mode.
         flip: Whether training images are flipped horizontally at random.
         crop_padding: Pixels of zero padding from which training images are cropped at random.
         image_size: Side of the squares that images of different sizes are cropped to, at random where
@@ -77,6 +79,7 @@ class Recipe:
     matmul_precision: str = "tensorfloat32"
     score_in_train_mode: bool = True
     score_batch_size: int | None = None
+    score_after_warm_up: bool = False
     flip: bool = False
     crop_padding: int = 0
     image_size: int | None = None

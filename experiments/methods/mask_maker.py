@@ -123,6 +123,7 @@ class MaskMaker:
         self._scores = lru_cache(maxsize=None)(self._compile_scores)
         self._rounds = lru_cache(maxsize=None)(self._compile_rounds)
         self._masks = lru_cache(maxsize=None)(self._compile_masks)
+        self._moved_statistics = jax.jit(self._move_statistics)
         self._last: tuple[Ranking | None, Seen | None, PyTree] = (None, None, None)
 
     def seen(
@@ -135,7 +136,21 @@ class MaskMaker:
             order = np.random.default_rng(seed).permutation(len(split.labels))
             split = Split(split.images[order], split.labels[order])
         images, labels = jnp.asarray(split.images), jnp.asarray(split.labels)
+        if self.recipe.score_after_warm_up:
+            batch_stats = self._warmed_up(params, batch_stats)
         return Seen(key, params, other_params, batch_stats, images, labels)
+
+    def _warmed_up(self, params: PyTree, batch_stats: PyTree) -> PyTree:
+        """The running statistics after one pass over the training images, whose last batch is left out."""
+        train, size = self.dataset.train, self.recipe.batch_size
+        for first in range(0, len(train.labels) - size + 1, size):
+            images = jnp.asarray(train.images[np.arange(first, first + size)])
+            batch_stats = self._moved_statistics(params, batch_stats, images)
+        return batch_stats
+
+    def _move_statistics(self, params: PyTree, batch_stats: PyTree, images: jax.Array) -> PyTree:
+        images = preprocess(images, self.dataset, self.recipe)
+        return apply_model(self.model, params, batch_stats, images, train=True)[1]
 
     def masks(
         self, name: str, ranking: Ranking, seen: Seen, sparsity: float, *, invert: bool = False

@@ -265,6 +265,20 @@ def test_batch_normalisation_is_in_the_recipes_mode(normalised):
     assert 0.5 < agreement(snip("assessed-cifar"), snip("assessed-cifar-eval-scores")) < 0.999
 
 
+def test_statistics_may_see_the_training_images_first(normalised):
+    """Once, in batches of the recipe's size; the weights stay."""
+    recipe = dataclasses.replace(RECIPES["digits"], batch_size=400)
+    _, cold = normalised(recipe)
+    maker, seen = normalised(dataclasses.replace(recipe, score_after_warm_up=True))
+    chex.assert_trees_all_equal(seen.params, cold.params)
+    stats, images = cold.batch_stats, maker.dataset.train.images
+    for first in (0, 400, 800):  # 1,437 images: the last batch is not a whole one.
+        batch = normalise(images[first : first + 400], maker.dataset.mean, maker.dataset.std)
+        variables = {"params": seen.params, "batch_stats": stats}
+        stats = maker.model.apply(variables, batch, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+    chex.assert_trees_all_close(seen.batch_stats, stats, rtol=1e-5)
+
+
 def test_scores_that_cannot_be_ranked_name_method_and_place(network):
     params, stats = network.initial(0)
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, params)
