@@ -141,7 +141,7 @@ class MaskMaker:
         return Seen(key, params, other_params, batch_stats, images, labels)
 
     def _warmed_up(self, params: PyTree, batch_stats: PyTree) -> PyTree:
-        """The running statistics after one pass over the training images, whose last batch is left out."""
+        """The running statistics after one pass over the training images, in whole batches."""
         train, size = self.dataset.train, self.recipe.batch_size
         for first in range(0, len(train.labels) - size + 1, size):
             images = jnp.asarray(train.images[np.arange(first, first + size)])
