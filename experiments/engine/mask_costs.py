@@ -18,7 +18,8 @@ def mask_costs(networks: Networks) -> dict[str, Any]:
         the seconds that its masks of one network take once it is compiled.
     """
     found: dict[str, Any] = {"mask_seconds": {}}
-    asked = {point.method: point for point in networks.schedule.needs if not point.seed}
+    points = [point for point in networks.schedule.needs if not point.seed]
+    asked = {networks.method(point).masks_by.name: point for point in points}
     for name, method in scored().items():
         if name not in asked:
             continue

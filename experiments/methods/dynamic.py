@@ -70,9 +70,10 @@ class Dynamic(Method):
     begins: Scored = RANDOM
     key: str | None = None
 
-    def passes(self, examples: int) -> float:
-        """Those of the first mask."""
-        return self.begins.passes(examples)
+    @property
+    def masks_by(self) -> Method:
+        """The scored method."""
+        return self.begins
 
     def data(self, point: Point, study: Study) -> PyTree:
         """The key of growth, if there is one."""
@@ -97,9 +98,10 @@ class Dynamic(Method):
 class ConstantFanIn(Dynamic):
     """From a random mask that leaves every unit of a layer as many weights, all layers one sparsity."""
 
-    def passes(self, examples: int) -> float:
-        """None."""
-        return 0
+    @property
+    def masks_by(self) -> Method:
+        """No other method has such masks."""
+        return self
 
     def first_masks(self, point: Point, given: Given) -> PyTree:
         """See the class."""

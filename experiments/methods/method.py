@@ -151,6 +151,11 @@ class Method:
         """
         return 0
 
+    @property
+    def masks_by(self) -> "Method":
+        """The method whose mask it begins with, where that is another's."""
+        return self
+
     def why_useless(self, point: Point, given: Given) -> str | None:
         """Why there is no use in training a network, once what it needs is there; None if there is."""
         return None

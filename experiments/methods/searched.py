@@ -113,9 +113,10 @@ class KStartsLike(KStarts):
 
     like: Scored
 
-    def passes(self, examples: int) -> float:
-        """Those of the mask that is permuted."""
-        return self.like.passes(examples)
+    @property
+    def masks_by(self) -> Method:
+        """Whose masks are permuted."""
+        return self.like
 
     def draw(self, key: jax.Array, point: Point, given: Given) -> PyTree:
         """See the class."""

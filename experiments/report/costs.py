@@ -46,9 +46,10 @@ class Costs:
             return Cost(float("nan"), float("nan"))
         epochs, seconds = np.mean(found, axis=0)
         examples = self.study.steps_per_epoch * self.study.recipe.batch_size
-        scores = method.passes(self.results.facts.get("scored_examples", 0)) / examples
-        measured = self.results.facts.get("mask_seconds", {})
-        return Cost(epochs + scores, seconds + measured.get(name, 0.0 if not scores else float("nan")))
+        masks, facts = method.masks_by, self.results.facts
+        scores = masks.passes(facts.get("scored_examples", 0)) / examples
+        measured = facts.get("mask_seconds", {}).get(masks.name, 0.0 if not scores else float("nan"))
+        return Cost(epochs + scores, seconds + measured)
 
     def _training(self, method: Method, point: Point) -> tuple[float, float]:
         """Epochs and seconds of training beyond that of one dense network."""

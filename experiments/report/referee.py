@@ -113,8 +113,8 @@ def verdicts(found: Refereed) -> list[str]:
         if found.results.seeds < 2:
             lines.append(f"- At sparsity {sparsity:g}: {label(best)}, by one seed.")
             continue
-        others = [label(method) for method in level if method != best]
-        tied = f"; not told apart from it: {', '.join(others)}" if others else "; surely above all others"
+        others = _names(method for method in level if method != best)
+        tied = f", not told apart from: {others}" if len(level) > 1 else ", surely above all others"
         cheapest = f" The cheapest of these is {label(level[0])}." if len(level) > 1 else ""
         lines.append(f"- At sparsity {sparsity:g}: **{label(best)}**{tied}.{cheapest}")
     above, level, below = (
@@ -221,7 +221,7 @@ def when_lines(methods: Sequence[str]) -> list[str]:
 
 
 def _names(methods) -> str:
-    return ", ".join(label(method) for method in methods) or "none"
+    return "; ".join(label(method) for method in methods) or "none"
 
 
 def _gap(estimate: Estimate | None) -> str:

@@ -68,6 +68,7 @@ def test_costs_are_what_comes_on_top_of_one_training():
         *trained(Point("dense", sparsity_target=0.0), seconds=3.0),
         *trained(search),
         *trained(snip),
+        *trained(Point("rigl-snip", sparsity_target=0.9)),
         *trained(after),
         *(r for i in range(8) for r in trained(search._replace(candidate=i), 0.5, range(1, 3))),
     ]
@@ -76,6 +77,7 @@ def test_costs_are_what_comes_on_top_of_one_training():
     costs = Costs(found)
     assert costs.of("k-starts") == pytest.approx((8 * 2, 8 * 2 * 0.5))
     assert costs.of("magnitude-after-training") == pytest.approx((EPOCHS, EPOCHS * 3.0))
+    assert costs.of("rigl-snip") == costs.of("snip")
     batch = found.settings["recipe"]["batch_size"]
     assert costs.of("snip") == pytest.approx((64 / (STEPS * batch), 0.25))
 
@@ -119,9 +121,9 @@ def test_verdicts(judged):
 
 def test_the_summary_says_whom_one_would_pick(judged):
     text = "\n".join(summary(judged, None))
-    assert "- At sparsity 0.9: **K-starts**; not told apart from it: SNIP." in text
+    assert "- At sparsity 0.9: **K-starts**, not told apart from: SNIP." in text
     assert (
-        "Surely above random pruning at every sparsity: SNIP, K-starts. Nowhere: Magnitude, GraSP."
+        "Surely above random pruning at every sparsity: SNIP; K-starts. Nowhere: Magnitude; GraSP."
         in text
     )
     assert "| GraSP | diverged |" in text
