@@ -71,12 +71,13 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.table import counted
 
     found = referee.referee(results)
-    rate = results.settings["recipe"]["learning_rate"]
+    swept = results.table["learning_rate"].dropna().unique()
+    rate = swept[0] if len(swept) else results.settings["recipe"]["learning_rate"]
     lines = [
         f"# referee: {results.title}",
         "",
         f"{counted(len(found.methods), 'method')}, each trained for {counted(results.epochs, 'epoch')} "
-        f"at the recipe's learning rate of {rate:g}, which was tuned for none of them. Dense: "
+        f"at one learning rate, {rate:g}, which was tuned for none of them. Dense: "
         f"{percent_cell(results.dense())}.",
         "",
         *referee.when_lines(found.methods),
@@ -85,6 +86,17 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         *referee.verdicts(found),
     ]
+    controls = referee.control_table(results)
+    if controls:
+        lines += [
+            "",
+            "## Each method over what differs in one thing alone",
+            "",
+            "Differences in points at each sparsity, paired by seed, with intervals that are right "
+            "together (Holm); bold where 0 lies outside.",
+            "",
+            *controls,
+        ]
     for sparsity in results.sparsities:
         lines += ["", f"## Sparsity {sparsity:g}", "", *referee.referee_table(found, sparsity)]
     lines += [

@@ -27,6 +27,23 @@ from experiments.report.paired import (
 from experiments.report.table import Results, label
 
 BASELINE = "random"
+CONTROLS = {
+    "k-starts": "random-uniform",
+    "k-starts-erk": "random-erk",
+    "k-starts-igq": "random-igq",
+    "successive-elimination": "k-starts",
+    "evolved-masks": "k-starts",
+    "k-starts+dissipating-gradients": "random+dissipating-gradients",
+    "rigl": "random-erk",
+    "set": "random-erk",
+    "rigl-snip": "snip",
+    "rigl-synflow": "synflow",
+    "gradual-magnitude-ste": "gradual-magnitude",
+    "snip-iterative": "snip",
+    "grasp-iterative": "grasp",
+    "synflow-l2": "synflow",
+}
+"""What differs from a method in one thing alone: the search, the moving of masks, the rounds."""
 Name = tuple[str, float]
 """A method at a sparsity."""
 
@@ -151,6 +168,23 @@ def referee_table(found: Refereed, sparsity: float) -> list[str]:
         )
     head = ["method", "accuracy", "over random", "to the best", "own cost, epochs", "seconds"]
     return table(head, rows)
+
+
+def control_table(results: Results) -> list[str]:
+    """Each method over its control: a line a pair, a column a sparsity; none without such pairs."""
+    pairs = [(ours, theirs) for ours, theirs in CONTROLS.items() if results.has(ours, theirs)]
+    accuracies = {method: results.accuracy(method) for pair in pairs for method in pair}
+    gaps = {
+        (ours, sparsity): at_sparsity(differences(accuracies[ours], accuracies[theirs]), sparsity)
+        for ours, theirs in pairs
+        for sparsity in results.sparsities
+    }
+    found = holm_estimates(gaps)
+    rows = [
+        [f"{label(ours)} over {label(theirs)}", *(_gap(found[ours, s]) for s in results.sparsities)]
+        for ours, theirs in pairs
+    ]
+    return table(["", *(f"{sparsity:g}" for sparsity in results.sparsities)], rows) if rows else []
 
 
 def referee_figure(found: Refereed) -> Figure:

@@ -9,7 +9,7 @@ from experiments.referee import EXPERIMENT, Referee, summary
 from experiments.report.costs import Costs
 from experiments.report.holm import holm_estimates
 from experiments.report.paired import estimate
-from experiments.report.referee import referee
+from experiments.report.referee import control_table, referee
 from tests.experiments.made_up import EPOCHS, STEPS, results, row, several
 
 WOBBLE = stats.zscore(np.random.default_rng(0).normal(size=8), ddof=1)
@@ -129,6 +129,19 @@ def test_the_summary_says_whom_one_would_pick(judged):
     assert "| GraSP | diverged |" in text
     assert "corrected by Holm for 4 comparisons with random pruning and 4 with the best" in text
     assert set(EXPERIMENT.figures(judged)) == {"accuracy", "referee"}
+
+
+def test_a_method_stands_beside_what_differs_in_one_thing(judged):
+    """RigL holds the mask of random-erk and moves it; two comparisons, of which one is sure."""
+    found = results(
+        several("rigl", list(0.9 + 0.001 * WOBBLE))
+        + several("random-erk", list(0.8 - 0.001 * WOBBLE))
+        + several("set", list(0.8 + 0.1 * WOBBLE))
+    )
+    lines = control_table(found)
+    assert lines[2].startswith("| RigL over Random, ERK | **+10.00 ± 0.")
+    assert lines[3].startswith("| SET over Random, ERK | +0.00 ± 8.")
+    assert control_table(judged) == []
 
 
 def test_methods_that_find_their_own_sparsity_have_no_place_in_it():
