@@ -27,14 +27,19 @@ def test_every_public_name_exists_in_order_and_has_a_row():
     assert list(pruning.__all__) == sorted(ROWS)
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize(
+    "container",
+    [pytest.param(c, marks=pytest.mark.slow) if c == "flax" else c for c in CONTAINERS],
+)
 @pytest.mark.parametrize("name", simple)
 def test_holds_in_every_container(name, container):
     params = make_params(container)
     ROWS[name].check(ROWS[name].run(jax.random.key(1), params), params)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow), "float64"]
+)
 @pytest.mark.parametrize("name", simple)
 def test_holds_in_every_dtype(name, dtype):
     row = ROWS[name]

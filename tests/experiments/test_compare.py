@@ -143,6 +143,7 @@ def test_the_gradient_sum_is_of_the_searchs_last_epoch_alone(networks):
     jax.tree.map(assert_close, *parts, whole)
 
 
+@pytest.mark.slow
 def test_the_population_searches_as_k_starts_does(networks):
     """The library's ``k_starts`` with the same key and training finds the same fitnesses."""
     here = networks(1)
@@ -244,6 +245,7 @@ def test_failed_networks_are_left_out_and_a_constant_fitness_predicts_nothing():
     assert all(np.isnan(value) for value in rank_correlations(found(rows), "k-starts", "weight").values())
 
 
+@pytest.mark.slow
 def test_networks_that_diverge_are_reported_and_the_run_ends(tmp_path):
     wild = RecipeFields(learning_rate=1e30)
     options = replace(SMALL, sparsities=(0.5,), recipe_fields=wild, out_dir=tmp_path / "run")

@@ -45,6 +45,7 @@ def test_columns_of_a_mask_made_by_hand():
     assert (row["dead_units"], row["units"], row["cut_off_layers"]) == (99, 410, 0)
 
 
+@pytest.mark.slow
 def test_batch_normalisation_neither_starts_nor_blocks_a_signal():
     network = Network(EffectiveSparsity(model="resnet-20"))
     params, _ = network.initial(0)

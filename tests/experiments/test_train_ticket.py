@@ -24,9 +24,9 @@ NAME = "imp-round-1-seed-0"
     "name",
     [
         "imp-round-2",
-        "imp-continued-round-2",
-        "learning-rate-rewinding-round-2",
-        "imp-reinit-round-1",
+        pytest.param("imp-continued-round-2", marks=pytest.mark.slow),
+        pytest.param("learning-rate-rewinding-round-2", marks=pytest.mark.slow),
+        pytest.param("imp-reinit-round-1", marks=pytest.mark.slow),
         "cs-parallel-setting--0.01-round-1",
         "cs-sequential-setting-0.0-round-2",
     ],

@@ -66,7 +66,7 @@ def test_synflow_without_biases(case):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param("mlp", marks=pytest.mark.slow), "conv"])
 def test_masks_bit_for_bit(case, method):
     """One round for all but SynFlow, which takes 100."""
     rounds = 100 if method == "synflow" else 1

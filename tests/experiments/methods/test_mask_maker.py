@@ -46,7 +46,11 @@ def agreement(first, second):
     return np.mean(np.concatenate([(np.asarray(a) == np.asarray(b)).ravel() for a, b in pairs]))
 
 
-ENDS = [(name, end) for name, how in RANKINGS.items() for end in (False, True) if not (end and how.masks)]
+OTHER_ENDS = [name for name, ranking in RANKINGS.items() if ranking.masks is None]
+ENDS = [
+    *((name, False) for name in RANKINGS),
+    *(pytest.param(name, True, marks=pytest.mark.slow) for name in OTHER_ENDS),
+]
 
 
 @pytest.mark.parametrize(("name", "invert"), ENDS)

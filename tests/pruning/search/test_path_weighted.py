@@ -93,7 +93,7 @@ def test_the_second_walk_goes_backward_from_an_output_unit():
     assert masks[0].tolist() == [[True], [True]]  # 3 of 4 are kept: walk 2 leaves input 1
 
 
-@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9, 0.98])
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
 @pytest.mark.parametrize("is_traced", [False, True])
 def test_counts_are_exact(sparsity, is_traced):
     params = residual_params()

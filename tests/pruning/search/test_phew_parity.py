@@ -57,7 +57,7 @@ def walks_from(arrays, walks, ways):
     return jnp.asarray(np.concatenate([np.abs(two), ways[..., None]], axis=2).transpose(1, 0, 2))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param("mlp", marks=pytest.mark.slow), "conv"])
 def test_the_stored_walks_from_their_uniform_numbers(case):
     """The 24 walks, step by step; half of them go backward."""
     arrays = Arrays(case, "phew")
@@ -102,7 +102,7 @@ def test_the_stored_walks_from_their_uniform_numbers(case):
     np.testing.assert_array_equal(np.asarray(back).T, expected[1::2])
 
 
-@pytest.mark.parametrize(("case", "keys"), [("mlp", 2), ("conv", 8)])
+@pytest.mark.parametrize(("case", "keys"), [pytest.param("mlp", 2, marks=pytest.mark.slow), ("conv", 8)])
 def test_as_many_are_kept_in_each_layer_as_in_runs_of_the_reference(case, keys):
     """The mean over keys is as near to the mean of the runs as these are to each other."""
     params, x, _ = load(case, "float32")

@@ -107,7 +107,7 @@ def train(row, method, steps=8):
 
 @pytest.mark.parametrize("row", OTHERS)
 @pytest.mark.parametrize(
-    "method", ["hold_masks", "dissipate_to", pytest.param("gradual_magnitude", marks=pytest.mark.slow)]
+    "method", [m if m == "hold_masks" else pytest.param(m, marks=pytest.mark.slow) for m in HELD]
 )
 @pytest.mark.usefixtures("quick_compilation")
 def test_every_row_of_the_table_of_optimizers(row, method):

@@ -107,7 +107,7 @@ def test_a_diverged_member_leaves_the_others_alone():
     np.testing.assert_allclose(metrics["test_loss"][0], alone["test_loss"][0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("execute", [in_turn, side_by_side])
+@pytest.mark.parametrize("execute", [in_turn, pytest.param(side_by_side, marks=pytest.mark.slow)])
 def test_a_shared_order_key_is_every_members_order_key(execute):
     pop = Population(model=MODEL, dataset=dataset(), recipe=RECIPE, method=hold, execute=execute)
     shared = jax.random.key(7)

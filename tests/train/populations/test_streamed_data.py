@@ -89,7 +89,7 @@ def test_the_description_is_that_of_the_whole_set(both):
         np.testing.assert_array_equal(one.images[[3, 1, 3]], np.asarray(other.images[[3, 1, 3]]))
 
 
-@pytest.mark.parametrize("execute", [in_turn, side_by_side])
+@pytest.mark.parametrize("execute", [in_turn, pytest.param(side_by_side, marks=pytest.mark.slow)])
 def test_the_numbers_are_those_of_the_whole_set(both, execute):
     """Members with two orders of the data; an epoch of four steps is read in two blocks."""
     found = []
@@ -102,6 +102,7 @@ def test_the_numbers_are_those_of_the_whole_set(both, execute):
     assert_equal(*found)
 
 
+@pytest.mark.slow
 def test_orders_that_all_members_share_need_no_axis(both):
     found = []
     for dataset in both:
@@ -213,6 +214,7 @@ def test_photographs_are_cropped_anew_in_every_epoch_and_order(photographs):
     np.testing.assert_array_equal(np.asarray(images[:4]), middle)
 
 
+@pytest.mark.slow
 def test_training_on_photographs_goes_on_from_any_step(photographs):
     pop = population(photographs)
     members = members_of(pop)
