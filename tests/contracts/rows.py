@@ -32,6 +32,7 @@ class Row:
     grads: bool = False  # the result is float and differentiable in the params
     promotes: bool = False  # in half precision it needs JAX's implicit promotion of dtypes
     composed: bool = False  # made of members that run in every container and dtype: compiled alone
+    heavy: bool = False  # takes seconds: in one container and dtype alone, but where slow tests run
 
 
 def stacked(tree, k=3):
@@ -245,6 +246,7 @@ ROWS = {
             scores(p), 0.5, layout=pruning.network_layout(network, p)
         ),
         checks.masks(0.5, 0.5),
+        heavy=True,
     ),
     # Counting and allocations
     "pruned_count": Row(lambda _, p: jnp.asarray(pruning.pruned_count(0.7, 10)), checks.equal(7)),
@@ -516,7 +518,7 @@ ROWS = {
         checks.masks(0.5, 0.5),
         keyed=True,
     ),
-    "breed_masks": Row(last_bred, checks.masks(0.5, 0.5), keyed=True),
+    "breed_masks": Row(last_bred, checks.masks(0.5, 0.5), keyed=True, heavy=True),
     # Walks
     "path_probabilities": Row(
         lambda _, p: pruning.path_probabilities(kernels_of(p)), checks.probabilities(4 + 5 + 1 + 3)
@@ -525,9 +527,13 @@ ROWS = {
         lambda key, p: pruning.path_weighted_masks(key, chain_of(p), 0.5),
         lambda result, p: checks.masks(None, 0.5)(result, chain_of(p)),
         keyed=True,
+        heavy=True,
     ),
     "phew_masks": Row(
-        lambda key, p: pruning.phew_masks(key, network, p, 0.5), checks.masks(None, 0.5), keyed=True
+        lambda key, p: pruning.phew_masks(key, network, p, 0.5),
+        checks.masks(None, 0.5),
+        keyed=True,
+        heavy=True,
     ),
     "PathProbabilities": Row(
         lambda _, p: pruning.PathProbabilities(jnp.ones(2), jnp.ones(3), jnp.ones(4)),
@@ -561,16 +567,19 @@ ROWS = {
     ),
     "hold_masks": Row(pruned_by(lambda p: pruning.hold_masks(every_other(p))), checks.trained_to(0.5)),
     "rigl": Row(
-        dynamically(lambda *given, **knobs: pruning.rigl(*given[1:], **knobs)), checks.trained_to(0.5)
+        dynamically(lambda *given, **knobs: pruning.rigl(*given[1:], **knobs)),
+        checks.trained_to(0.5),
+        heavy=True,
     ),
     "sparse_evolutionary": Row(
-        dynamically(pruning.sparse_evolutionary), checks.trained_to(0.5), keyed=True
+        dynamically(pruning.sparse_evolutionary), checks.trained_to(0.5), keyed=True, heavy=True
     ),
     "constant_fan_in_rigl": Row(
         dynamically(
             lambda *given, **knobs: pruning.constant_fan_in_rigl(*given[1:], **knobs), half_of_inputs
         ),
         checks.trained_to(0.5),
+        heavy=True,
     ),
     "ConstantFanInState": Row(
         lambda _, p: pruning.constant_fan_in_rigl(
@@ -583,6 +592,7 @@ ROWS = {
             lambda *given, **knobs: pruning.n_m_rigl(*given[1:], n=1, m=1, **knobs), pruning.full_masks
         ),
         checks.trained_to(0),
+        heavy=True,
     ),
     "cosine_drop_fraction": Row(
         lambda _, p: jnp.float32(pruning.cosine_drop_fraction(0.5, 4)(2)), checks.equal(0.25)

@@ -11,9 +11,19 @@ from .checks import array
 from .containers import CONTAINERS, make_params
 from .rows import ROWS
 
+SLOW = pytest.mark.slow
 simple = [name for name in sorted(ROWS) if not ROWS[name].composed]
 traced = [name for name in sorted(ROWS) if ROWS[name].traced]
 differentiable = [name for name in sorted(ROWS) if ROWS[name].grads]
+
+
+def cases(kinds, *, fast):
+    """Each simple member in each kind; slow are the kinds but a few, and heavy members in all but one."""
+    return [
+        pytest.param(name, kind, marks=() if kind in fast[: 1 if ROWS[name].heavy else None] else SLOW)
+        for name in simple
+        for kind in kinds
+    ]
 
 
 def same(found, expected):
@@ -27,20 +37,13 @@ def test_every_public_name_exists_in_order_and_has_a_row():
     assert list(pruning.__all__) == sorted(ROWS)
 
 
-@pytest.mark.parametrize(
-    "container",
-    [pytest.param(c, marks=pytest.mark.slow) if c == "flax" else c for c in CONTAINERS],
-)
-@pytest.mark.parametrize("name", simple)
+@pytest.mark.parametrize(("name", "container"), cases(CONTAINERS, fast=("nnx", "nested")))
 def test_holds_in_every_container(name, container):
     params = make_params(container)
     ROWS[name].check(ROWS[name].run(jax.random.key(1), params), params)
 
 
-@pytest.mark.parametrize(
-    "dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow), "float64"]
-)
-@pytest.mark.parametrize("name", simple)
+@pytest.mark.parametrize(("name", "dtype"), cases(("bfloat16", "float16", "float64"), fast=("bfloat16",)))
 def test_holds_in_every_dtype(name, dtype):
     row = ROWS[name]
     # What a row brings along is float32, which float64 params promote.
@@ -51,7 +54,9 @@ def test_holds_in_every_dtype(name, dtype):
         row.check(row.run(jax.random.key(1), params), params)
 
 
-@pytest.mark.parametrize("name", traced)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW) if ROWS[name].heavy else name for name in traced]
+)
 def test_jit_is_eager_vmap_is_a_loop_nothing_is_traced_twice_and_the_key_decides(name):
     row, traces = ROWS[name], []
 

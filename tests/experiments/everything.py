@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from experiments.engine.experiment import Experiment, training
 from experiments.methods.point import point_of
-from experiments.methods.registry import METHODS, check_methods, find_method
+from experiments.methods.registry import METHODS, check_methods, find_method, scored
 from experiments.methods.scored import ABLATIONS
 from experiments.methods.spelling import row_of_today
 from experiments.options.knobs import GateKnobs, Knobs, RoundKnobs, ScheduleKnobs, SearchKnobs
@@ -12,6 +12,11 @@ from experiments.options.options import Plumbing
 from experiments.options.training import Grid, GridOptions
 from experiments.report.stored_rows import read_rows
 
+ABLATED = (
+    *("magnitude", "snip", "grasp", "synflow", "snip-erk", "phew"),
+    *("magnitude-after-training", "lottery-ticket-rewinding", "k-starts"),
+)
+"""Methods whose ablations and later steps are a part of the run; those of the others are alike."""
 KNOBS = Knobs(
     search=SearchKnobs(k=2, search_epochs=1, generations=2),
     schedule=ScheduleKnobs(prune_epochs=2, fractions=(0.3,), rewind_step=3),
@@ -46,12 +51,18 @@ class Everything(GridOptions):
 
 
 def points(options, study):
-    """Those of every method; inverted rankings of many rounds take long to compile, and are left out."""
+    """Those of every method; ablations and later steps of a few.
+
+    Inverted rankings of many rounds take long to compile, and are left out.
+    """
     return [
         point
         for seed in range(options.seeds)
         for method in ("dense", *options.methods)
         for point in find_method(method).points(study, seed)
+        if method in ABLATED
+        or method not in scored()
+        or (point.variant, point.pruned_at_step) == ("none", 0)
         if not (point.variant == "invert" and find_method(method).ranking.rounds > 1)
     ]
 

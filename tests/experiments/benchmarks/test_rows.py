@@ -66,9 +66,9 @@ def test_selection_holds_one_copy_of_the_scores_and_no_places():
 
 
 def test_the_memory_of_a_method_is_a_ratio_to_the_params(monkeypatch):
-    def hold_and_copy(masks):
+    def hold_and_copy(optimizer, masks):
         keep = optax.GradientTransformation(lambda params: params, lambda g, state, params: (g, state))
-        return optax.chain(keep, pruning.hold_masks(masks))
+        return optax.chain(optimizer, keep, pruning.hold_masks(masks))
 
     monkeypatch.setitem(overhead.METHODS, "copy", hold_and_copy)
     extra = [overhead.optimizer_step(SMALLEST, name).facts for name in ("hold-masks", "copy")]

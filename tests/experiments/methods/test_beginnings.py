@@ -9,9 +9,9 @@ import pruning
 from experiments.engine.networks import Networks
 from experiments.engine.run_folder import RunFolder
 from experiments.methods.point import Need, Point, dense
-from experiments.methods.registry import METHODS, find_method
+from experiments.methods.registry import METHODS, find_method, scored
 from experiments.methods.seeds import SeedKeys, seed_keys
-from tests.experiments.everything import EPOCH, Everything, points
+from tests.experiments.everything import ABLATED, EPOCH, Everything, points
 
 OPTIONS = Everything()
 LAST = 3 * EPOCH
@@ -57,7 +57,7 @@ def assert_same_momentum(*states):
     assert_equal(one, other)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name in ABLATED or name not in scored()])
 def test_where_it_is_pruned_a_network_begins_with_zeros(networks, name):
     """Of all points of the method; of gates, the weights are whole and the gates decide."""
     for point in (p for p in networks.schedule.needs if p.method == name):

@@ -23,7 +23,7 @@ from experiments.pruning_methods import PruningMethods
 from experiments.referee import NAMES, Referee
 from experiments.report.table import as_rows, load
 from experiments.ticket_search import TicketSearch
-from tests.experiments.everything import EPOCH, Everything, rows_of
+from tests.experiments.everything import ABLATED, EPOCH, Everything, rows_of
 
 LAYERS = (64 * 300, 300 * 100, 100 * 10)
 SIZE, UNITS = sum(LAYERS), 300 + 100 + 10
@@ -148,7 +148,7 @@ def test_networks_train_to_the_end_from_where_they_begin(rows):
 # --- methods of one moment ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if set(m.ablations) & set(ABLATIONS)])
+@pytest.mark.parametrize("name", [n for n in ABLATED if set(METHODS[n].ablations) & set(ABLATIONS)])
 def test_ablations_keep_the_counts_of_layers_or_turn_them(final, name):
     unmodified = final[at(name)]
     early, variants = METHODS[name].when is When.BEFORE, {"shuffle", "reinit"}
@@ -166,7 +166,7 @@ def test_ablations_keep_the_counts_of_layers_or_turn_them(final, name):
     assert ("invert" in METHODS[name].ablations) == has_scores
 
 
-@pytest.mark.parametrize("name", scored())
+@pytest.mark.parametrize("name", [n for n in ABLATED if n in scored()])
 def test_methods_prune_at_later_steps_too(final, name):
     later = {point.pruned_at_step for point in final if point.method == name}
     assert later == ({0} if name == "snip-second-draw" else {0, 5, EPOCH})

@@ -133,19 +133,23 @@ def written_out(network, seen):
 def test_scores_of_data_are_the_librarys(masks, seen, written_out):
     loss, cooled, batches = written_out
     (batch,) = batches
-    fisher = pruning.fisher_diagonal(loss, seen.params, batch)
-    curvature = pruning.hutchinson_diagonal(seen.key, cooled, seen.params, batch)
-    gradients, cooled_gradients = (jax.grad(f)(seen.params, batch) for f in (loss, cooled))
-    expected = {
-        "snip": pruning.snip_scores(loss, seen.params, batches),
-        "snip-second-draw": pruning.snip_scores(loss, seen.other_params, batches),
-        "grasp": pruning.grasp_scores(cooled, seen.params, batches),
-        "grasp-absolute": pruning.grasp_absolute_scores(cooled, seen.params, batches),
-        "prospr": pruning.prospr_scores(loss, seen.params, batches * 4, learning_rate=0.1),
-        "fisher-taylor": pruning.taylor_scores(seen.params, gradients, fisher),
-        "hutchinson-taylor": pruning.taylor_scores(seen.params, cooled_gradients, curvature),
-    }
-    for name, scores in expected.items():
+
+    @jax.jit
+    def library(params, other_params):
+        fisher = pruning.fisher_diagonal(loss, params, batch)
+        curvature = pruning.hutchinson_diagonal(seen.key, cooled, params, batch)
+        gradients, cooled_gradients = (jax.grad(f)(params, batch) for f in (loss, cooled))
+        return {
+            "snip": pruning.snip_scores(loss, params, batches),
+            "snip-second-draw": pruning.snip_scores(loss, other_params, batches),
+            "grasp": pruning.grasp_scores(cooled, params, batches),
+            "grasp-absolute": pruning.grasp_absolute_scores(cooled, params, batches),
+            "prospr": pruning.prospr_scores(loss, params, batches * 4, learning_rate=0.1),
+            "fisher-taylor": pruning.taylor_scores(params, gradients, fisher),
+            "hutchinson-taylor": pruning.taylor_scores(params, cooled_gradients, curvature),
+        }
+
+    for name, scores in library(seen.params, seen.other_params).items():
         assert agreement(masks(name, 0.9), pruning.global_masks(scores, 0.9)) > 0.9995, name
         opposite = pruning.global_masks(pruning.invert_scores(scores), 0.9)
         assert agreement(masks(name, 0.9, invert=True), opposite) > 0.9995, name

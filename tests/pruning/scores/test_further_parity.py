@@ -8,7 +8,8 @@ import pytest
 import pruning
 from tests.pruning.oracles import NETWORKS, Arrays, cross_entropy, load, needs_oracles
 
-pytestmark = [needs_oracles, pytest.mark.parametrize("case", ["mlp", "conv"])]
+CONV = pytest.param("conv", marks=pytest.mark.slow)  # Without optimisation its products take long.
+pytestmark = [needs_oracles, pytest.mark.parametrize("case", ["mlp", CONV])]
 
 
 def without_biases(params):
