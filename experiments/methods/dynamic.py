@@ -63,7 +63,7 @@ class Dynamic(Method):
     """From the mask that a scored method gives the same seed.
 
     Attributes:
-        begins: The scored method.
+        begins: The method whose masks its networks begin with.
         key: The field of ``SeedKeys`` with which weights grow; None where none is drawn.
     """
 

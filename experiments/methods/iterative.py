@@ -7,6 +7,7 @@ new optimizer at their place in the schedule, so that a ticket's file is all tha
 ``experiments.train_ticket`` needs.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -38,23 +39,23 @@ CRITERIA: dict[str, Callable[[jax.Array, PyTree, PyTree], PyTree]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ticketed(Method):
+class Ticketed(Method, ABC):
     """A method whose networks are tickets: a mask of one network on the weights of another."""
 
     at_sparsities: bool = False
     in_rounds: bool = True
 
+    @abstractmethod
     def mask_source(self, point: Point, study: Study) -> Need:
         """The network whose end gives a ticket its mask."""
-        raise NotImplementedError
 
     def weight_source(self, point: Point, study: Study) -> Need | None:
         """The network whose weights a ticket begins with; None for other initial weights of the seed."""
         return Need(dense(point), study.rewind_step)
 
+    @abstractmethod
     def searched(self, point: Point, study: Study) -> list[Point]:
         """The networks that were trained until a ticket was known."""
-        raise NotImplementedError
 
     def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
         """Where its mask and its weights come from; weights at step 0 follow from the seed."""

@@ -99,9 +99,9 @@ class Popping(NamedTuple):
     """A member with scores beside its frozen weights.
 
     Attributes:
-        key: Draws the scores.
-        sparsity: Of each layer; a scalar.
-        learning_rate: Of the scores; a scalar.
+        key: A PRNG key from which the initial scores are drawn.
+        sparsity: The fraction of each layer that is removed; a scalar.
+        learning_rate: With which the scores learn; a scalar.
     """
 
     key: jax.Array

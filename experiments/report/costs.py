@@ -68,8 +68,10 @@ class Costs:
         def add(need: Need) -> None:
             if need.point not in self._rows:  # There was no use in training it.
                 return
-            before = found.get(need.point, 0)
+            is_new, before = need.point not in found, found.get(need.point, 0)
             found[need.point] = None if before is None or need.step is None else max(before, need.step)
+            if not is_new:
+                return
             for further in find_method(need.point.method).needs(need.point, self.study):
                 add(further)
 

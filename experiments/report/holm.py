@@ -25,7 +25,7 @@ def holm_estimates(
     Args:
         differences: One number a seed; what is not finite is left out. With fewer than two a comparison
             has no interval and does not count.
-        level: Of all together.
+        level: The probability that any of the intervals is wrong.
 
     Returns:
         An estimate for each comparison.

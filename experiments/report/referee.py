@@ -53,13 +53,13 @@ class Refereed:
     """Who is how good, and how sure that is.
 
     Attributes:
-        results: Of the run.
-        methods: Those that were compared.
-        accuracies: Of each of them.
-        costs: Of each of them.
+        results: The table of the run.
+        methods: The names of the methods that were compared, in the order of tables.
+        accuracies: For each method its final test accuracies, by seed and sparsity.
+        costs: For each method what it costs on top of one training.
         best: At each sparsity the method of the highest mean accuracy.
-        over_random: Of each method but the baseline, at each sparsity: the difference to it.
-        under_best: Of each method but the best: the difference to the best.
+        over_random: By method and sparsity the difference in accuracy to random pruning.
+        under_best: By method and sparsity the difference in accuracy to the best method there.
     """
 
     results: Results
@@ -71,14 +71,19 @@ class Refereed:
     under_best: dict[Name, Estimate]
 
     def level_with_best(self, sparsity: float) -> list[str]:
-        """The best, and those that are not surely below it, the cheapest first."""
+        """The best, and those that are not surely below it, in the order of tables."""
         best = self.best[sparsity]
         level = [best]
         for method in self.methods:
             gap = self.under_best.get((method, sparsity))
             if gap is not None and gap.seeds > 1 and gap.sign == 0:
                 level.append(method)
-        return sorted(level, key=lambda method: (self.costs[method].epochs, self.methods.index(method)))
+        return sorted(level, key=self.methods.index)
+
+    def cheapest(self, among: Sequence[str]) -> list[str]:
+        """Those of the lowest cost in epochs; many methods have none of their own."""
+        least = min(self.costs[method].epochs for method in among)
+        return [method for method in among if self.costs[method].epochs == least]
 
     def ranked(self, sparsity: float) -> list[str]:
         """The methods by mean accuracy, the best first; those without any come last."""
@@ -132,7 +137,7 @@ def verdicts(found: Refereed) -> list[str]:
             continue
         others = _names(method for method in level if method != best)
         tied = f", not told apart from: {others}" if len(level) > 1 else ", surely above all others"
-        cheapest = f" The cheapest of these is {label(level[0])}." if len(level) > 1 else ""
+        cheapest = f" The cheapest of these: {_names(found.cheapest(level))}." if len(level) > 1 else ""
         lines.append(f"- At sparsity {sparsity:g}: **{label(best)}**{tied}.{cheapest}")
     above, level, below = (
         sorted(

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.connectivity.layer_uses import Use
+from pruning.connectivity.layer_uses import Layer
 from pruning.connectivity.unit_links import Linked
 from pruning.trees.layout import LayerAxes
 
@@ -69,7 +69,7 @@ def _together(linked: Linked, place: int, unit: np.ndarray) -> Linked:
         arranged = use.weights(leaves)[0, order, :, 0].reshape(inputs // positions, positions, outputs)
         return jnp.swapaxes(arranged, 1, 2)[None]
 
-    whole = Use(weights, (1, count, outputs, positions), use.units_in, use.spread_out)
+    whole = Layer(weights, (1, count, outputs, positions))
     return Linked(
         _put(linked.uses, place, whole),
         [*(link for link in linked.links if link.target != place), *merged],

@@ -19,6 +19,18 @@ from pruning.connectivity.signals import Kind, Value, there
 Moves = Callable[[Any], Any]
 
 
+class Layer(NamedTuple):
+    """Weights between units: all of a use that a walk needs to know.
+
+    Attributes:
+        weights: A function of all leaves by index that gives the weights, of shape (G, I, O, P).
+        shape: (G, I, O, P).
+    """
+
+    weights: Moves
+    shape: tuple[int, int, int, int]
+
+
 class Use(NamedTuple):
     """Weights that enter a product, and where the units are in its operand and in its result.
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pruning.connectivity.layer_uses import Use
+from pruning.connectivity.layer_uses import Layer
 from pruning.connectivity.unit_links import Link, Linked
 
 
@@ -54,7 +54,7 @@ class UnitGraph(NamedTuple):
         longest: How many uses the longest path goes through.
     """
 
-    uses: list[Use]
+    uses: list[Layer]
     inputs: np.ndarray
     outputs: np.ndarray
     is_open_in: list[np.ndarray]

@@ -18,7 +18,7 @@ import numpy as np
 
 from pruning.connectivity.cuts import pass_through
 from pruning.connectivity.interpreter import OutputFn
-from pruning.connectivity.layer_uses import Use
+from pruning.connectivity.layer_uses import Layer, Use
 from pruning.trees.leaves import PyTree
 
 Code = Callable[[int], np.ndarray]
@@ -47,12 +47,12 @@ class Linked(NamedTuple):
     """A network's uses and what connects them.
 
     Attributes:
-        uses: In the order in which they are computed.
-        links: Between them.
+        uses: The weights of each, in the order in which they are computed.
+        links: Which output unit leads to which input unit, with no use between.
         fed: For each use a bool array: the input units that the network's input feeds and no use does.
     """
 
-    uses: list[Use]
+    uses: list[Layer]
     links: list[Link]
     fed: list[np.ndarray]
 
@@ -112,7 +112,7 @@ def find_links(output_fn: OutputFn, params: PyTree, cut_leaves: frozenset[int]) 
     links = []
     for together in _apart(whole):
         links.extend(_told_apart(together, whole, sizes, lambda code, t=together: ask(only(t, code))))
-    return Linked(uses, links, fed)
+    return Linked([Layer(use.weights, use.shape) for use in uses], links, fed)
 
 
 def _apart(whole: list[list[np.ndarray]]) -> list[list[int]]:

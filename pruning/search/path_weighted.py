@@ -14,7 +14,7 @@ import numpy as np
 
 from pruning.connectivity.interpreter import OutputFn
 from pruning.connectivity.kernel_positions import with_positions
-from pruning.connectivity.layer_uses import Use
+from pruning.connectivity.layer_uses import Layer
 from pruning.connectivity.unit_graph import UnitGraph, graph_of
 from pruning.connectivity.unit_links import Link, Linked, find_links
 from pruning.masks.counting import check_steps, pruned_count
@@ -190,7 +190,7 @@ def path_weighted_masks(
 
 
 def _chain(kernels: PyTree, layout: Layout) -> UnitGraph:
-    uses: list[Use] = []
+    uses: list[Layer] = []
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(kernels)]
     for index, axes in enumerate(kernel_axes(kernels, layout)):
         for place in np.ndindex(axes.stacked):
@@ -206,7 +206,7 @@ def _chain(kernels: PyTree, layout: Layout) -> UnitGraph:
                     f"output units, or a multiple, got {axes.fan_in}: put the kernels in order from "
                     "input to output, or use pruning.phew_masks, which reads it from the network"
                 )
-            uses.append(Use(of_layer, shape, _no_signal, _no_signal))
+            uses.append(Layer(of_layer, shape))
     links = []
     for number, (use, following) in enumerate(itertools.pairwise(uses)):
         channels, inputs = use.shape[2], following.shape[1]
@@ -216,10 +216,6 @@ def _chain(kernels: PyTree, layout: Layout) -> UnitGraph:
     links.append(Link(len(uses) - 1, len(uses), last, np.zeros_like(last)))
     fed = [np.full(use.shape[1], not number) for number, use in enumerate(uses)]
     return graph_of(Linked(uses, links, fed))
-
-
-def _no_signal(array: Any) -> Any:
-    raise NotImplementedError("no signal passes through a chain of kernels")
 
 
 def _walked(

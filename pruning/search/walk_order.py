@@ -36,8 +36,8 @@ def walk_order(
 
     Args:
         key: A typed PRNG key.
-        graph: Of the network.
-        tables: Of its weights.
+        graph: The units of the network and what connects them.
+        tables: What the walks' steps are chosen by, from ``make_tables``.
         size: How many weights there are.
         kept: How many are to be come to, an int or int32 scalar.
         most_walks: After how many walks to stop; None for 32 for each weight of the largest use.

@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     Attributes:
         first: Where a node's row begins.
         count: How many entries it has.
-        cumulative: The rows.
+        cumulative: The cumulative probabilities of all rows, one row behind the other.
         partner: The first of the units that the row is about, by node.
         most: Entries of the longest row.
     """
@@ -70,8 +70,8 @@ def make_tables(graph: UnitGraph, leaves: dict[int, Any], numbers: dict[int, Any
     """Looks the probabilities up once.
 
     Args:
-        graph: Of the network.
-        leaves: The weights by leaf.
+        graph: The units of the network and what connects them.
+        leaves: The weights, by the index of their leaf.
         numbers: int32 arrays of the same shapes that count them.
 
     Returns:
@@ -132,8 +132,8 @@ def forward_walks(graph: UnitGraph, tables: Tables, starts: jax.Array, uniforms:
     """Walks from input units to the network's output.
 
     Args:
-        graph: Of the network.
-        tables: Of its weights.
+        graph: The units of the network and what connects them.
+        tables: From ``make_tables``, of the same graph.
         starts: (W,) input units, by node.
         uniforms: (T, W, 3) in [0, 1): what chooses the output unit, the position and the way on.
 
@@ -147,8 +147,8 @@ def backward_walks(graph: UnitGraph, tables: Tables, starts: jax.Array, uniforms
     """Walks from output units to the network's input.
 
     Args:
-        graph: Of the network.
-        tables: Of its weights.
+        graph: The units of the network and what connects them.
+        tables: From ``make_tables``, of the same graph.
         starts: (W,) output units, by node.
         uniforms: (T, W, 3) in [0, 1): what chooses the input unit, the position and the way on.
 

@@ -37,7 +37,7 @@ class BasicBlock(nn.Module):
         stride: Of the first convolution and the shortcut.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
-        activation: As of the network.
+        activation: What follows each normalisation: the network's.
     """
 
     channels: int
@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
         stride: Of the 3x3 convolution and the shortcut.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
-        activation: As of the network.
+        activation: What follows each normalisation: the network's.
     """
 
     channels: int
@@ -92,7 +92,7 @@ class Stage(nn.Module):
         stride: Of the first block.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
-        activation: As of the network.
+        activation: What follows each normalisation: the network's.
     """
 
     block: Callable[..., nn.Module]

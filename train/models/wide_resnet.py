@@ -26,7 +26,7 @@ class WideBlock(nn.Module):
         stride: Of the first convolution and the shortcut.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
-        activation: As of the network.
+        activation: What follows each normalisation: the network's.
     """
 
     channels: int

@@ -122,6 +122,7 @@ def test_verdicts(judged):
 def test_the_summary_says_whom_one_would_pick(judged):
     text = "\n".join(summary(judged, None))
     assert "- At sparsity 0.9: **K-starts**, not told apart from: SNIP." in text
+    assert ". The cheapest of these: SNIP; K-starts." in text
     assert (
         "Surely above random pruning at every sparsity: SNIP; K-starts. Nowhere: Magnitude; GraSP."
         in text
