@@ -8,11 +8,11 @@ import jax
 import optax
 
 import pruning
-from experiments.methods import scored_methods
+from experiments.methods import random_layers, scored_methods
 from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Point
 from experiments.methods.programs import Observed, Program
-from experiments.methods.scored import Scored
+from experiments.methods.scored import Scored, named
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from train.populations.population import MemberState
@@ -51,11 +51,7 @@ SET = Program(name="SET", method=_set)
 CONSTANT_FAN_IN = Program(name="SRigL", method=_constant_fan_in)
 
 
-def _scored(name: str) -> Scored:
-    return next(method for method in scored_methods.METHODS if method.name == name)
-
-
-RANDOM = _scored("random-erk")
+RANDOM = named(random_layers.METHODS, "random-erk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +153,7 @@ METHODS = (
         functions=("snip_scores", "global_masks", "rigl"),
         source="Evci et al. 2020 (arXiv 1911.11134), from the mask of Lee et al. 2019",
         program=RIGL,
-        begins=_scored("snip"),
+        begins=named(scored_methods.METHODS, "snip"),
     ),
     Dynamic(
         name="rigl-synflow",
@@ -166,7 +162,7 @@ METHODS = (
         functions=("synflow_scores", "iterative_masks", "rigl"),
         source="Evci et al. 2020 (arXiv 1911.11134), from the mask of Tanaka et al. 2020",
         program=RIGL,
-        begins=_scored("synflow"),
+        begins=named(scored_methods.METHODS, "synflow"),
     ),
     ConstantFanIn(
         name="srigl",

@@ -16,6 +16,8 @@ from experiments.methods import (
     gated_tickets,
     gradual,
     iterative,
+    later_scores,
+    random_layers,
     scored_methods,
     searched,
     straight_through,
@@ -32,6 +34,8 @@ METHODS: dict[str, Method] = {
     method.name: method
     for family in (
         scored_methods,
+        later_scores,
+        random_layers,
         searched,
         elimination,
         evolving,

@@ -3,7 +3,7 @@
 They see the initial weights, or those of a later step of the same training, which then goes on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,11 @@ def started(point: Point, given: Given, scored: PyTree, network: MemberState, ma
         drawn = _redraw(seed_keys(point.seed).other_init, network.params, found)
         network = network._replace(params=drawn)
     return pruned(network, found)
+
+
+def named(methods: Iterable[Scored], name: str) -> Scored:
+    """One of some scored methods, for methods that begin with its masks."""
+    return next(method for method in methods if method.name == name)
 
 
 _shuffle = jax.jit(pruning.shuffle_masks)

@@ -18,7 +18,7 @@ from experiments.methods import scored_methods
 from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Need, Point, point_of
 from experiments.methods.programs import SEARCHED, Observed, Program
-from experiments.methods.scored import Scored
+from experiments.methods.scored import Scored, named
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
@@ -224,6 +224,6 @@ METHODS = (
         source="Haroon 2022 (arXiv 2209.02201), with layers as Tanaka et al. 2020 (arXiv 2006.05467)",
         choices="Candidates are SynFlow's mask, permuted within layers.",
         ablations=("retrained",),
-        like=next(method for method in scored_methods.METHODS if method.name == "synflow"),
+        like=named(scored_methods.METHODS, "synflow"),
     ),
 )
