@@ -34,7 +34,7 @@ def sparsity_of_rest(
         ValueError: If the sparsity is outside [0, 1) or traced, nothing is prunable or nothing is left to
             be pruned, or the rest has no more weights than are to go.
 
-    Source: Evci et al. 2020 (arXiv 1911.11134), section 4, keeps first layers dense, of which its budgets
+    Source: Evci et al. 2020 (arXiv 1911.11134) keeps first layers dense, of which its budgets
     take no account; the authors of sparsimony count them, as here.
 
     >>> import jax.numpy as jnp

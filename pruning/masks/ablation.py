@@ -119,7 +119,7 @@ def sparse_kaiming_normal(
     Raises:
         ValueError: If the masks do not fit the params, or gain is not positive and finite.
 
-    Source: Evci et al. 2022 (arXiv 2010.03533), section 3.
+    Source: Evci et al. 2022 (arXiv 2010.03533).
 
     >>> params, masks = {"w": jnp.zeros((1, 2))}, {"w": jnp.array([[False, True]])}
     >>> drawn = sparse_kaiming_normal(jax.random.key(0), params, masks)["w"][0]

@@ -57,7 +57,7 @@ def path_probabilities(kernels: PyTree, *, layout: Layout = flax_layout) -> PyTr
     >>> kernel.forward.tolist(), kernel.backward.tolist()
     ([[0.25, 0.75], [0.5, 0.5]], [[1.0, 0.0], [1.0, 0.0]])
 
-    Source: Patil and Dovrolis 2021 (arXiv 2010.11354), section 4.
+    Source: Patil and Dovrolis 2021 (arXiv 2010.11354).
     """
     axes = iter(kernel_axes(kernels, layout))
 

@@ -96,7 +96,7 @@ def phew_masks(
     {'a': Array([[ True, False]], dtype=bool), 'b': Array([[ True],
            [False]], dtype=bool)}
 
-    Source: Patil and Dovrolis 2021 (arXiv 2010.11354), section 4. Deviations: the released code may
+    Source: Patil and Dovrolis 2021 (arXiv 2010.11354). Deviations: the released code may
     keep up to a walk's length more, and the biases of units that a walk has come through only; it knows
     no shortcut but that with a 1x1 convolution, and would walk on for ever where weights have no
     probability.
@@ -182,7 +182,7 @@ def path_weighted_masks(
     [Array([[ True, False]], dtype=bool), Array([[ True],
            [False]], dtype=bool)]
 
-    Source: Patil and Dovrolis 2021 (arXiv 2010.11354), section 4; deviations as in ``phew_masks``.
+    Source: Patil and Dovrolis 2021 (arXiv 2010.11354); deviations as in ``phew_masks``.
     """
     graph = _chain(kernels, layout)
     pruned = pruned_count(sparsity, count_prunable(kernels))

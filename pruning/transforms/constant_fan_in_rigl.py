@@ -74,13 +74,13 @@ def constant_fan_in_rigl(
         optimizer: As for ``rigl``.
         masks: Where to begin, of one fan-in for all units of a layer that have weights, such as
             ``constant_fan_in_masks(random_scores(key, params), 0.9)``.
-        check_every: Steps between checks, >= 1. The paper's: 100.
-        stop_after: Steps after which the masks stay, >= 0. The paper's: three quarters of the training.
+        check_every: Steps between checks, >= 1. The authors' code: 100.
+        stop_after: Steps after which the masks stay, >= 0. The authors' code: three quarters of all.
         drop_fraction: f in [0, 1], of the kept weights of a layer, or a schedule ``fraction(step)``.
         ablatable: ``ablatable(path, leaf)`` says which leaves may lose units; None for no ablation. The
             last layer's units are the classes: ``prunable_except("head")``.
-        salient_fraction: :math:`\gamma` in [0, 1], of a unit's weights; 0 ablates nothing. The paper's
-            for convolutional networks: 0.3.
+        salient_fraction: :math:`\gamma` in [0, 1], of a unit's weights; 0 ablates nothing. The
+            authors' code: 0.3.
         layout: ``layout(path, leaf)`` says which axes are units, as for ``constant_fan_in_masks``.
 
     Returns:
@@ -91,7 +91,7 @@ def constant_fan_in_rigl(
         ValueError: As ``rigl``; if salient_fraction is out of range, or units of a layer of the masks
             have different numbers of weights (when they are not traced).
 
-    Source: Lasby et al. 2024 (arXiv 2305.02299), section 3. In their code the gradients of kept weights
+    Source: Lasby et al. 2024 (arXiv 2305.02299). In their code the gradients of kept weights
     count as salient too, :math:`\gamma` is of the dense fan-in unless asked otherwise, and an ablated
     unit may return.
 

@@ -50,7 +50,7 @@ def n_m_rigl(
         ValueError: As ``rigl``; if n is not in [1, m], m does not divide the inputs of a leaf, or a
             group of the masks does not keep n (when they are not traced).
 
-    Source: Lasby et al. 2024 (arXiv 2305.02299), section 3, with groups in the place of units and without
+    Source: Lasby et al. 2024 (arXiv 2305.02299), with groups in the place of units and without
     ablation, as in the authors' sparsimony.
 
     >>> weights, kept = jnp.array([[3.0], [1.0], [0.0], [0.0]]), jnp.array([[1], [1], [0], [0]]) > 0

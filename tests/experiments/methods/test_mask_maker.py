@@ -183,6 +183,12 @@ def test_path_exclusion_is_the_librarys(masks, seen, written_out):
     assert agreement(masks("px", 0.9), expected) > 0.9995
 
 
+def test_a_model_whose_activation_cannot_be_replaced_is_refused(normalised):
+    maker, seen = normalised(RECIPES["digits"])
+    with pytest.raises(ValueError, match=r"a field `activation`.*got SmallNormalised without one"):
+        maker.masks("px", RANKINGS["px"], seen, 0.9)
+
+
 def test_ntk_sap_looks_at_no_weights(network, masks, seen):
     """Its key alone decides; each round has other draws, so that rounds of one draw would differ."""
     found = masks("ntk-sap", 0.9)

@@ -109,12 +109,6 @@ def test_half_of_the_candidates_go_on(networks):
     assert [epochs_of_search(k) for k in (1, 2, 3, 4, 16)] == [1, 1, 2, 2, 4]
 
 
-def test_more_halvings_than_epochs_are_refused():
-    knobs = Knobs(search=SearchKnobs(k=5, search_epochs=1))
-    with pytest.raises(ValueError, match=r"at most 4 candidates.*got --k 5"):
-        PruningMethods(methods=NAMES, epochs=2, knobs=knobs)
-
-
 def test_the_fitter_half_of_a_generation_survives_and_breeds(networks):
     """Without mutation a child has nothing that no parent has, and all that both have."""
     first, second = (
