@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.extend
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from train.data.datasets import Dataset
 from train.data.stored_images import is_stored
@@ -78,9 +78,7 @@ def on_every_device(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
     Args:
         mesh: Of the devices; None for all of this process.
     """
-    mesh = mesh or device_mesh()
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    return jax.device_put(tree, everywhere if mesh.size > 1 else mesh.devices.item())
+    return jax.device_put(tree, everywhere(mesh or device_mesh()))
 
 
 def dataset_on_every_device(dataset: Dataset, mesh: Mesh | None = None) -> Dataset:
@@ -104,13 +102,31 @@ def on_their_devices(stacked: PyTree, mesh: Mesh) -> PyTree:
     Args:
         stacked: Leaves with a leading axis of members; shared keys without.
     """
-    if mesh.size == 1:
-        return jax.device_put(stacked, mesh.devices.item())
-    sharding = _sharding_of_members(_members(stacked), mesh)
-    shared = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(
-        lambda leaf: jax.device_put(leaf, shared if is_shared(leaf) else sharding), stacked
+    return jax.device_put(stacked, _places_of_members(stacked, mesh))
+
+
+def shapes_on_their_devices(stacked: PyTree, mesh: Mesh) -> PyTree:
+    """What ``on_their_devices`` would give, as shapes: the devices need not be at hand."""
+    return jax.tree.map(shape_at, stacked, _places_of_members(stacked, mesh))
+
+
+def shapes_on_every_device(tree: PyTree, mesh: Mesh) -> PyTree:
+    """What ``on_every_device`` would give, as shapes: the devices need not be at hand."""
+    return jax.tree.map(lambda leaf: shape_at(leaf, everywhere(mesh)), tree)
+
+
+def everywhere(mesh: Mesh) -> Sharding:
+    """The place of what all devices of a mesh hold whole."""
+    return (
+        NamedSharding(mesh, PartitionSpec())
+        if mesh.size > 1
+        else SingleDeviceSharding(mesh.devices.item())
     )
+
+
+def shape_at(leaf: Any, place: Sharding) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of an array, with the place where it is to lie."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
 def over_batch_devices(batch: PyTree, mesh: Mesh) -> PyTree:
@@ -169,6 +185,13 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
         return jax.lax.with_sharding_constraint(results, _sharding_of_members(size, mesh))
 
     return run
+
+
+def _places_of_members(stacked: PyTree, mesh: Mesh) -> PyTree:
+    if mesh.size == 1:
+        return jax.tree.map(lambda _: everywhere(mesh), stacked)
+    split = _sharding_of_members(_members(stacked), mesh)
+    return jax.tree.map(lambda leaf: everywhere(mesh) if is_shared(leaf) else split, stacked)
 
 
 def _members(stacked: PyTree) -> int:

@@ -20,7 +20,12 @@ from jax.sharding import Mesh
 
 from train.data.datasets import Dataset, Split, hold_out
 from train.data.stored_images import is_stored
-from train.populations.devices import device_mesh, on_their_devices, over_devices
+from train.populations.devices import (
+    device_mesh,
+    on_their_devices,
+    over_devices,
+    shapes_on_their_devices,
+)
 from train.populations.member_training import Member, MemberState, MemberTraining, Method, pruned
 from train.populations.members import map_members
 from train.populations.reparametrization import DIRECT, Reparametrization
@@ -92,7 +97,7 @@ class Population:
     mesh: Mesh = field(default_factory=device_mesh)
 
     def __post_init__(self) -> None:
-        """Places the data and prepares the compiled functions."""
+        """Prepares the compiled functions."""
         train, evaluated = self.dataset.train, {"test": self.dataset.test}
         if self.recipe.validation_examples:
             train, evaluated["validation"] = hold_out(train, self.recipe.validation_examples)
@@ -225,6 +230,19 @@ class Population:
             init_key: A typed PRNG key.
         """
         return self._training.initial_variables(init_key)["params"]
+
+    def lower(self, members: Member) -> jax.stages.Lowered:
+        """The program of an epoch, as the compiler gets it; nothing is placed on devices.
+
+        Its ``compile()`` gives what can be read: bytes of a device, collectives. The devices of the mesh
+        need not be at hand (``jax.experimental.topologies``).
+
+        Args:
+            members: Stacked, or their shapes.
+        """
+        states = jax.eval_shape(self._start, members, jnp.int32(len(members.init_key)))
+        placed = shapes_on_their_devices((states, members), self.mesh)
+        return self._data.lower(*placed)
 
     def trace_member(self, member: Member) -> Any:
         """The program of one member's training, as it is written; nothing is compiled.

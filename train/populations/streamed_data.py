@@ -7,6 +7,7 @@ devices train on a block the next one is read and sent; a third waits until the 
 memory holds two.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +19,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 import pruning
 from train.data.datasets import Split
 from train.evaluation import Totals, add_batch, evaluation_batches, no_totals
-from train.populations.devices import BATCH, on_every_device, on_their_devices, over_devices
+from train.populations.devices import (
+    BATCH,
+    everywhere,
+    on_their_devices,
+    over_devices,
+    shape_at,
+    shapes_on_their_devices,
+)
 from train.populations.member_training import Member, MemberState, MemberTraining
 
 PyTree = Any
@@ -103,6 +111,24 @@ class StreamedData:
             metrics[f"{name}_accuracy"] = found.right / len(split.labels)
         return states, metrics
 
+    def lower(self, states: MemberState, members: Member) -> jax.stages.Lowered:
+        """The program of a block of steps, every member in an order of its own.
+
+        Args:
+            states: Shapes, with their places.
+            members: The same.
+        """
+        mesh, size = self.training.mesh, len(members.init_key)
+        number, batch = jax.ShapeDtypeStruct((), jnp.int32), self.training.recipe.batch_size
+        image = self.train.images.shape[1:]
+        steps = _steps_of_a_block(self.training.steps_per_epoch, size, batch, image)
+        block = jax.tree.map(shape_at, _block_shapes(steps, size, batch, image), self._places(batch))
+        each = jax.ShapeDtypeStruct((size,), jnp.float32), jax.ShapeDtypeStruct((size,), jnp.int32)
+        totals, order_of_member = shapes_on_their_devices(each, mesh)
+        arguments = states, members, totals, order_of_member, number, (number, number), block
+        traced = self._program.trace(*arguments)
+        return traced.lower(lowering_platforms=(mesh.devices.flat[0].platform,))
+
     def trace_member(self, state: MemberState, member: Member) -> Any:
         """The program of one member's training, as it is written.
 
@@ -110,20 +136,14 @@ class StreamedData:
             state: Shapes of a member's state.
         """
 
-        def block(batch: int) -> Block:
-            return Block(
-                jax.ShapeDtypeStruct((1, 1, batch, *self.train.images.shape[1:]), jnp.uint8),
-                jax.ShapeDtypeStruct((1, 1, batch), jnp.int32),
-                jax.ShapeDtypeStruct((1, batch), bool),
-            )
-
         def both(train: Block, test: Block, state: MemberState, member: Member) -> Any:
             common = (jnp.int32(0), jnp.int32(1)), train
             state, total = self._train_member(common, state, member, jnp.float32(0), jnp.int32(0))
             return state, total, self._test_member(test, state, member, no_totals())
 
         tested = max(len(evaluation_batches(len(s.labels))[0][0]) for s in self.evaluated.values())
-        blocks = block(self.training.recipe.batch_size), block(tested)
+        image = self.train.images.shape[1:]
+        blocks = (_block_shapes(1, 1, size, image) for size in (self.training.recipe.batch_size, tested))
         return jax.make_jaxpr(both)(*blocks, state, member)
 
     def _blocks(
@@ -136,8 +156,7 @@ class StreamedData:
     ) -> Iterator[tuple[int, Block]]:
         """Reads batches, (steps, orders, B), in blocks of one shape, with the step each begins at."""
         steps, orders, batch = rows.shape
-        step_bytes = orders * batch * int(np.prod(split.images.shape[1:]))
-        size = max(1, min(steps, BLOCK_BYTES // step_bytes))
+        size = _steps_of_a_block(steps, orders, batch, split.images.shape[1:])
         seeds = None if crops is None else np.tile(crops, (steps, 1))
         images = split.images.read(rows.reshape(steps * orders, batch), seeds)
         labels = np.asarray(split.labels)[rows]
@@ -150,14 +169,15 @@ class StreamedData:
 
     def _on_devices(self, block: Block) -> Block:
         """Sends a block: to each device its part of every batch."""
+        return Block(*jax.device_put(tuple(block), tuple(self._places(block.labels.shape[-1]))))
+
+    def _places(self, batch: int) -> Block:
+        """Where the parts of a block lie whose batches have so many examples."""
         mesh = self.training.mesh
-        if mesh.size == 1:
-            return jax.device_put(block, mesh.devices.item())
-        if block.labels.shape[-1] % mesh.shape[BATCH]:
-            return on_every_device(block, mesh)
+        if mesh.size == 1 or batch % mesh.shape[BATCH]:
+            return Block(*(everywhere(mesh),) * 3)
         split = NamedSharding(mesh, PartitionSpec(None, None, BATCH))
-        counted = NamedSharding(mesh, PartitionSpec(None, BATCH))
-        return Block(*jax.device_put(tuple(block), (split, split, counted)))
+        return Block(split, split, NamedSharding(mesh, PartitionSpec(None, BATCH)))
 
     def _placed(self, stacked: PyTree) -> PyTree:
         return on_their_devices(stacked, self.training.mesh)
@@ -204,6 +224,19 @@ class StreamedData:
             return add_batch(logits, totals, step.images[0], step.labels[0], step.counted), None
 
         return jax.lax.scan(add, totals, block)[0]
+
+
+def _steps_of_a_block(steps: int, orders: int, batch: int, image: tuple[int, ...]) -> int:
+    """How many of the steps fit into ``BLOCK_BYTES``; at least one."""
+    return max(1, min(steps, BLOCK_BYTES // (orders * batch * math.prod(image))))
+
+
+def _block_shapes(steps: int, orders: int, batch: int, image: tuple[int, ...]) -> Block:
+    return Block(
+        jax.ShapeDtypeStruct((steps, orders, batch, *image), jnp.uint8),
+        jax.ShapeDtypeStruct((steps, orders, batch), jnp.int32),
+        jax.ShapeDtypeStruct((steps, batch), bool),
+    )
 
 
 def _different_keys(keys: jax.Array, size: int) -> tuple[jax.Array, np.ndarray]:

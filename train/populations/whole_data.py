@@ -1,6 +1,7 @@
 """Epochs over a data set that lies on every device, whole: an epoch, or a part of one, is one call."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import pruning
 from train.data.datasets import Split
 from train.evaluation import evaluate
-from train.populations.devices import on_every_device, over_devices
+from train.populations.devices import on_every_device, over_devices, shapes_on_every_device
 from train.populations.member_training import Member, MemberState, MemberTraining
 
 PyTree = Any
@@ -25,15 +26,25 @@ class WholeData:
         evaluated: dict[str, Split],
         execute: Callable[..., PyTree],
     ) -> None:
-        """Puts the data on the devices.
+        """Prepares the compiled function; the data goes to the devices when it is first asked for.
 
         Args:
             execute: How a device executes its members (``members.py``).
         """
         self.training, self.compilations = training, 0
-        self.train, self.evaluated = on_every_device((train, evaluated), training.mesh)
+        self._splits = train, evaluated
         self._map = over_devices(execute, training.mesh)
         self._program = jax.jit(self._train_members, donate_argnums=0)
+
+    @property
+    def train(self) -> Split:
+        """What is trained on, on every device."""
+        return self._placed[0]
+
+    @property
+    def evaluated(self) -> dict[str, Split]:
+        """What is evaluated on, by name, on every device."""
+        return self._placed[1]
 
     def epoch(
         self, states: MemberState, members: Member, count: jax.Array, within: tuple[int, int]
@@ -51,13 +62,31 @@ class WholeData:
         bounds = jnp.int32(within[0]), jnp.int32(within[1])
         return self._program(states, members, count, bounds, self.train, self.evaluated)
 
+    def lower(self, states: MemberState, members: Member) -> jax.stages.Lowered:
+        """The program of an epoch, for devices that need not be at hand.
+
+        Args:
+            states: Shapes, with their places.
+            members: The same.
+        """
+        mesh, number = self.training.mesh, jax.ShapeDtypeStruct((), jnp.int32)
+        data = shapes_on_every_device(self._splits, mesh)
+        traced = self._program.trace(states, members, number, (number, number), *data)
+        return traced.lower(lowering_platforms=(mesh.devices.flat[0].platform,))
+
+    @cached_property
+    def _placed(self) -> tuple[Split, dict[str, Split]]:
+        # Whoever is the first to ask may be tracing a program, and arrays of a trace are gone after it.
+        with jax.ensure_compile_time_eval():
+            return on_every_device(self._splits, self.training.mesh)
+
     def trace_member(self, state: MemberState, member: Member) -> Any:
         """The program of one member's epoch, as it is written.
 
         Args:
             state: Shapes of a member's state.
         """
-        common = ((jnp.int32(0), jnp.int32(1)), self.train, self.evaluated)
+        common = ((jnp.int32(0), jnp.int32(1)), *self._splits)
         return jax.make_jaxpr(self._train_member)(common, state, member)
 
     def _train_members(
