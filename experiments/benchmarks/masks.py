@@ -157,16 +157,12 @@ def synflow(sizes: Sizes, model_name: str, dtype: str = "float32", other: Other 
         arrays = network.params, network.stats, jnp.ones_like(network.images)
         params, stats, ones = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), arrays)
 
-    def output(params: Any) -> jax.Array:
-        return network._replace(stats=stats).logits(params, ones, train=False)
-
-    def masks(params: Any) -> Any:
-        score = partial(pruning.synflow_scores, output)
-        return pruning.iterative_masks(score, params, SYNFLOW_SPARSITY, rounds=rounds)
-
+    network = network._replace(stats=stats)
     with wide():
-        prune, seconds = compile_anew(jax.jit(masks), params)
-    differentiate = jax.jit(jax.value_and_grad(lambda params: jnp.sum(output(params))))
+        prune, seconds = compile_anew(jax.jit(partial(synflow_masks, network, ones, rounds)), params)
+    differentiate = jax.jit(
+        jax.value_and_grad(lambda params: jnp.sum(network.logits(params, ones, train=False)))
+    )
 
     def ours() -> None:
         with wide():
@@ -180,6 +176,12 @@ def synflow(sizes: Sizes, model_name: str, dtype: str = "float32", other: Other 
     theirs, against = other or (passes, "forward and backward passes alone")
     flops, facts = training_flops(model_name, shape, 1), {"seconds to compile": seconds}
     return Row(alternating(ours, theirs), against, "rounds", rounds, flops=flops, facts=facts)
+
+
+def synflow_masks(network: Network, ones: jax.Array, rounds: int, params: Any) -> Any:
+    """The masks of SynFlow, for params of a network whose statistics are made positive."""
+    score = partial(pruning.synflow_scores, lambda params: network.logits(params, ones, train=False))
+    return pruning.iterative_masks(score, params, SYNFLOW_SPARSITY, rounds=rounds)
 
 
 def synflow_against_torch(sizes: Sizes, model_name: str) -> Row:
@@ -196,29 +198,10 @@ def candidates(sizes: Sizes, k: int, chunk_size: int | None = None) -> Row:
     """
     k, steps, shape = sizes.together(k), sizes.search_steps, sizes.shapes[MLP]
     network = make_network(MLP, shape, RECIPE.batch_size)
-    params = network.params
-
-    def train(params: Any, masks: Any) -> tuple[Any, Any]:
-        sums, hold = pruning.accumulate_gradients(), pruning.hold_masks(masks)
-        optimizer = optax.chain(sums, optax.sgd(0.1), hold)
-
-        def step(carry: Any, _: None) -> tuple[Any, None]:
-            params, state = carry
-            gradients = jax.grad(network.loss)(params, network.images)
-            updates, state = optimizer.update(gradients, state, params)
-            return (optax.apply_updates(params, updates), state), None
-
-        (params, state), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)
-        return params, optax.tree.get(state, "gradient_sums")
-
-    def search(k: int, chunk_size: int | None) -> tuple[Callable[[jax.Array], Any], float]:
-        choice = {"k": k, "sparsity": 0.9, "fitness": pruning.combined_fitness, "chunk_size": chunk_size}
-        # All of it: the winner's index alone is known beforehand where there is one candidate.
-        find = jax.jit(lambda key: pruning.k_starts(key, params, train, **choice))
-        return compile_anew(find, key)
-
+    params, train = network.params, partial(_train_candidate, network, steps)
     key = jax.random.key(2)
-    (together, seconds), (alone, _) = search(k, chunk_size), search(1, None)
+    together, seconds = compile_anew(jax.jit(search(network, k, steps, chunk_size)), key)
+    alone, _ = compile_anew(jax.jit(search(network, 1, steps, None)), key)
 
     def one_by_one() -> None:
         for one in jax.random.split(key, k):
@@ -240,3 +223,27 @@ def candidates(sizes: Sizes, k: int, chunk_size: int | None = None) -> Row:
             "MB that all candidates leave": (2 * k * tree_bytes(params) + tree_bytes(masks)) / 1e6,
         },
     )
+
+
+def search(
+    network: Network, k: int, steps: int, chunk_size: int | None
+) -> Callable[[jax.Array], pruning.KStarts]:
+    """From a key to all that K-starts gives; of one candidate the winner's index is known beforehand."""
+    choice = {"k": k, "sparsity": 0.9, "fitness": pruning.combined_fitness, "chunk_size": chunk_size}
+    train = partial(_train_candidate, network, steps)
+    return lambda key: pruning.k_starts(key, network.params, train, **choice)
+
+
+def _train_candidate(network: Network, steps: int, params: Any, masks: Any) -> tuple[Any, Any]:
+    """Trains under a mask; returns the params after it and the sums of gradients."""
+    sums, hold = pruning.accumulate_gradients(), pruning.hold_masks(masks)
+    optimizer = optax.chain(sums, optax.sgd(0.1), hold)
+
+    def step(carry: Any, _: None) -> tuple[Any, None]:
+        params, state = carry
+        gradients = jax.grad(network.loss)(params, network.images)
+        updates, state = optimizer.update(gradients, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, state), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=steps)
+    return params, optax.tree.get(state, "gradient_sums")

@@ -1,7 +1,8 @@
 """What a benchmark's row is: the same work done in two ways; and how both are measured."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
@@ -151,18 +152,25 @@ def agreement(found: Any, expected: Any, *, at_most: float = 0) -> dict[str, flo
 
 
 def compile_anew(function: Any, *args: Any) -> tuple[Callable[..., Any], float]:
-    """Compiles a jitted function as if it had never been compiled, whatever JAX keeps on disk.
+    """Compiles a jitted function as if it had never been compiled.
 
     Returns it with its ``memory_analysis``, and the seconds of tracing and compiling.
     """
+    with compiling_anew():
+        start = time.perf_counter()
+        compiled = function.lower(*args).compile()
+        return compiled, time.perf_counter() - start
+
+
+@contextmanager
+def compiling_anew() -> Iterator[None]:
+    """Compiles within as if nothing had ever been compiled, whatever JAX keeps on disk."""
     config: Any = jax.config
     enabled = config.jax_enable_compilation_cache
     config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # JAX asks once whether there is a cache.
     try:
-        start = time.perf_counter()
-        compiled = function.lower(*args).compile()
-        return compiled, time.perf_counter() - start
+        yield
     finally:
         config.update("jax_enable_compilation_cache", enabled)
         compilation_cache.reset_cache()

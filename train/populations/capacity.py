@@ -41,10 +41,10 @@ def members_that_fit(
     # Gradients and updates, each of a state's size at most, are not divided with the batch.
     held = held // parts + (state if parts > 1 else 0)
     each = state + held if vmapped else state
-    if is_stored(population.train_split.images):
+    if is_stored(population.dataset.train.images):
         # Of the images that are read ahead there are two blocks, of at least a step of every order, and
         # on each device those of all.
-        step = population.recipe.batch_size * math.prod(population.train_split.images.shape[1:])
+        step = population.recipe.batch_size * math.prod(population.dataset.train.images.shape[1:])
         available -= 2 * BLOCK_BYTES
         each += 2 * step * population.mesh.shape[MEMBERS] // parts
     rest = available if vmapped else available - held

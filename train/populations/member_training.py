@@ -143,13 +143,35 @@ class MemberTraining:
             within: The first step and the one after the last, counted within the epoch.
             fetch: From a step's number within the epoch to its images, uint8 (B, H, W, C), and labels.
         """
-        transformation = self._transformation(member)
-        key = self._epoch_key(member.order_key, state.step)
-        _, augment_key = jax.random.split(key)
+        key = self.epoch_key(member.order_key, state.step)
 
-        def step(number: jax.Array, carry: Any) -> Any:
+        def step(number: jax.Array, carry: tuple[MemberState, jax.Array]) -> Any:
             state, total = carry
-            images, labels = over_batch_devices(fetch(number), self.mesh)
+            state, loss = self.step(state, member, key, number, *fetch(number))
+            return state, total + loss
+
+        return jax.lax.fori_loop(*within, step, (state, total))
+
+    def step(
+        self,
+        state: MemberState,
+        member: Member,
+        key: jax.Array,
+        number: jax.Array,
+        images: jax.Array,
+        labels: jax.Array,
+    ) -> tuple[MemberState, jax.Array]:
+        """One step, and the loss of its batch before it.
+
+        Args:
+            key: Of its epoch.
+            number: Of the step within its epoch.
+            images: Uint8, (B, H, W, C).
+            labels: (B,).
+        """
+        _, augment_key = jax.random.split(key)
+        with jax.default_matmul_precision(self.recipe.matmul_precision):
+            images, labels = over_batch_devices((images, labels), self.mesh)
             images = preprocess_for_training(
                 jax.random.fold_in(augment_key, number), images, self.dataset, self.recipe
             )
@@ -158,12 +180,11 @@ class MemberTraining:
             (loss, batch_stats), gradients = differentiate(
                 params_key, member, state.params, state.batch_stats, state.step, images, labels
             )
-            updates, opt_state = transformation.update(gradients, state.opt_state, state.params)
+            updates, opt_state = self._transformation(member).update(
+                gradients, state.opt_state, state.params
+            )
             params = optax.apply_updates(state.params, updates)
-            return MemberState(params, batch_stats, opt_state, state.step + 1), total + loss
-
-        with jax.default_matmul_precision(self.recipe.matmul_precision):
-            return jax.lax.fori_loop(*within, step, (state, total))
+        return MemberState(params, batch_stats, opt_state, state.step + 1), loss
 
     def order(self, order_key: jax.Array, step: jax.Array, examples: int) -> jax.Array:
         """The order of an epoch's examples.
@@ -174,7 +195,7 @@ class MemberTraining:
         Returns:
             All examples in rows of B, one a step; the last row is filled up from the first.
         """
-        shuffle_key, _ = jax.random.split(self._epoch_key(order_key, step))
+        shuffle_key, _ = jax.random.split(self.epoch_key(order_key, step))
         order = jax.random.permutation(shuffle_key, examples)
         return jnp.resize(order, (self.steps_per_epoch, self.recipe.batch_size))
 
@@ -187,7 +208,8 @@ class MemberTraining:
         params = self.reparametrization.tested(state.params, member.method, state.step - 1)
         return partial(self._logits, params, state.batch_stats)
 
-    def _epoch_key(self, order_key: jax.Array, step: jax.Array) -> jax.Array:
+    def epoch_key(self, order_key: jax.Array, step: jax.Array) -> jax.Array:
+        """The key of all that is drawn in the epoch of a step."""
         return jax.random.fold_in(order_key, step // self.steps_per_epoch)
 
     def _transformation(self, member: Member) -> optax.GradientTransformationExtraArgs:

@@ -24,6 +24,7 @@ from train.populations.devices import (
     device_mesh,
     on_their_devices,
     over_devices,
+    shapes_on_every_device,
     shapes_on_their_devices,
 )
 from train.populations.member_training import Member, MemberState, MemberTraining, Method, pruned
@@ -86,6 +87,7 @@ class Population:
         execute: How a device executes its members; by default as suits the platform (``members.py``).
         mesh: Of the devices that members and batches are divided over (``devices.py``);
             by default members over all devices of this process.
+        training: The training of one member, as pure functions.
     """
 
     model: nn.Module
@@ -102,7 +104,7 @@ class Population:
         if self.recipe.validation_examples:
             train, evaluated["validation"] = hold_out(train, self.recipe.validation_examples)
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(train.labels))
-        self._training = MemberTraining(
+        self.training = MemberTraining(
             model=self.model,
             dataset=self.dataset,
             recipe=self.recipe,
@@ -112,9 +114,9 @@ class Population:
             mesh=self.mesh,
         )
         source = StreamedData if is_stored(train.images) else WholeData
-        self._data = source(self._training, train, evaluated, self.execute)
+        self._data = source(self.training, train, evaluated, self.execute)
         self._start = jax.jit(self._start_members)
-        self._begin = jax.jit(self._training.begin)
+        self._begin = jax.jit(self.training.begin)
 
     @property
     def train_split(self) -> Split:
@@ -172,7 +174,7 @@ class Population:
         Args:
             states: Of one member, or stacked.
         """
-        return self._training.masks(states)
+        return self.training.masks(states)
 
     def train(
         self,
@@ -229,7 +231,7 @@ class Population:
         Args:
             init_key: A typed PRNG key.
         """
-        return self._training.initial_variables(init_key)["params"]
+        return self.training.initial_variables(init_key)["params"]
 
     def lower(self, members: Member) -> jax.stages.Lowered:
         """The program of an epoch, as the compiler gets it; nothing is placed on devices.
@@ -244,17 +246,38 @@ class Population:
         placed = shapes_on_their_devices((states, members), self.mesh)
         return self._data.lower(*placed)
 
+    def lower_step(self, members: Member) -> jax.stages.Lowered:
+        """A single step of training, as the compiler gets it; it estimates the time of what has no loop.
+
+        Args:
+            members: Stacked, or their shapes.
+        """
+        images = (self.recipe.batch_size, *self.dataset.train.images.shape[1:])
+        batch = jax.ShapeDtypeStruct(images, jnp.uint8), jax.ShapeDtypeStruct(images[:1], jnp.int32)
+        states = jax.eval_shape(self._start, members, jnp.int32(len(members.init_key)))
+        places = shapes_on_their_devices((states, members), self.mesh)
+        traced = jax.jit(self._step_members).trace(*places, shapes_on_every_device(batch, self.mesh))
+        return traced.lower(lowering_platforms=(self.mesh.devices.flat[0].platform,))
+
     def trace_member(self, member: Member) -> Any:
         """The program of one member's training, as it is written; nothing is compiled.
 
         Args:
             member: One like the others; only shapes and dtypes matter.
         """
-        return self._data.trace_member(jax.eval_shape(self._training.start, member), member)
+        return self._data.trace_member(jax.eval_shape(self.training.start, member), member)
+
+    def _step_members(self, states: MemberState, members: Member, batch: PyTree) -> PyTree:
+        def step(batch: PyTree, state: MemberState, member: Member) -> PyTree:
+            key, number = self.training.epoch_key(member.order_key, state.step), jnp.int32(0)
+            return self.training.step(state, member, key, number, *batch)
+
+        run, count = over_devices(self.execute, self.mesh), jnp.int32(len(members.init_key))
+        return run(step, count, batch, states, members)
 
     def _start_members(self, members: Member, count: jax.Array) -> MemberState:
         run = over_devices(self.execute, self.mesh)
-        return run(lambda _, member: self._training.start(member), count, (), members)
+        return run(lambda _, member: self.training.start(member), count, (), members)
 
 
 def stack_members(members: Sequence[Any]) -> Any:
