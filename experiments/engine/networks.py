@@ -12,10 +12,11 @@ import pruning
 from experiments.engine.run_folder import Row, RunFolder, writing_to
 from experiments.engine.schedule import Schedule
 from experiments.engine.snapshots import Snapshots
-from experiments.methods.mask_maker import MaskMaker, Seen
+from experiments.methods.mask_maker import MaskMaker
 from experiments.methods.method import Method
 from experiments.methods.point import Need, Point, point_of
 from experiments.methods.programs import STATIC, Observe, Program
+from experiments.methods.ranking import Seen
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study, study_of
 from experiments.options.training import TrainingOptions

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 import pruning
-from experiments.methods.mask_maker import Losses, PyTree, Ranking, Seen
 from experiments.methods.method import Look, When
+from experiments.methods.ranking import Losses, PyTree, Ranking, Seen, Walks
 from experiments.methods.scored import ABLATIONS, Scored
 from experiments.methods.scored_methods import batches
 from pruning.search.path_weighted import walked_masks
@@ -119,7 +119,7 @@ METHODS = (
             "the number; biases stay, where it keeps those of visited units alone."
         ),
         ablations=tuple(ablation for ablation in ABLATIONS if ablation != "invert"),
-        ranking=Ranking(
+        ranking=Walks(
             masks=lambda losses, seen, pruned: walked_masks(seen.key, losses.output, seen.params, pruned)
         ),
     ),

@@ -9,9 +9,8 @@ Source: Frankle et al. 2021 (arXiv 2009.08576), section 3 and appendix A.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
+from experiments.methods.ranking import Losses, Ranking, Seen, Walks
 from pruning.masks.iterative import Rounds, prune_in_rounds, pruned_counts
 from train.data.datasets import Dataset, Split
 from train.data.examples import balanced_examples
@@ -29,84 +29,9 @@ from train.models.layers import Activation
 from train.recipes import Recipe
 
 PyTree = Any
-Allocation = Callable[[PyTree, float, list[str]], PyTree]
 EXAMPLES_PER_CLASS = 10
 _MEND = "the output or its gradient overflows or is NaN; try another initializer or a smaller network"
 GRASP_TEMPERATURE = 200
-
-
-class Seen(NamedTuple):
-    """What a score may look at; the images as they lie in the data set, uint8."""
-
-    key: jax.Array
-    params: PyTree
-    other_params: PyTree
-    batch_stats: PyTree
-    images: jax.Array
-    labels: jax.Array
-
-
-class Losses(NamedTuple):
-    """What a score may differentiate, for one network's statistics and examples.
-
-    Attributes:
-        loss: ``loss(params, batch)`` in the mode that the recipe names.
-        cooled_loss: The same with GraSP's temperature.
-        loss_by_example: In inference mode, so that it may be taken of one example.
-        cooled_loss_by_example: The same with GraSP's temperature.
-        output: ``output(params)`` of an input of ones, in inference mode.
-        inputs: The examples as the network is given them.
-        network: ``network(params, inputs, activation)`` in inference mode, with batch normalisation's
-            statistics at 0 and 1, and any activation in place of the network's own.
-        draw: ``draw(key)`` gives other initial params.
-        logits: ``logits(params, inputs, statistics)``, normalised with these statistics.
-        statistics: ``statistics(params, inputs)`` of the batch.
-    """
-
-    loss: Callable[[PyTree, Any], jax.Array]
-    cooled_loss: Callable[[PyTree, Any], jax.Array]
-    loss_by_example: Callable[[PyTree, Any], jax.Array]
-    cooled_loss_by_example: Callable[[PyTree, Any], jax.Array]
-    output: Callable[[PyTree], jax.Array]
-    inputs: jax.Array
-    network: Callable[[PyTree, jax.Array, Activation], jax.Array]
-    draw: Callable[[jax.Array], PyTree]
-    logits: Callable[[PyTree, jax.Array, PyTree], jax.Array]
-    statistics: Callable[[PyTree, jax.Array], PyTree]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranking:
-    """How a method ranks weights.
-
-    Attributes:
-        scores: ``scores(losses, seen, masked_params)``.
-        rounds: In how many rounds it prunes.
-        may_return: Whether a pruned weight may return in a later round.
-        in_float64: Whether it is computed in float64.
-        passes: Forward-backward passes of one round over the examples, or over one input where
-            ``sees_data`` is False: 1 for a gradient, a third for the outputs alone, 2 for a product with
-            the Hessian.
-        sees_data: Whether it looks at the examples.
-        allocation: ``allocation(params, sparsity, layers)`` gives each layer its sparsity, ``layers``
-            being their paths from input to output; None for one ranking of all weights.
-        masks: ``masks(losses, seen, pruned)`` makes masks without so many weights, where walks and no
-            score decide; nothing else is given then.
-    """
-
-    scores: Callable[[Losses, Seen, PyTree], PyTree] | None = None
-    rounds: int = 1
-    may_return: bool = False
-    in_float64: bool = False
-    passes: float = 0
-    sees_data: bool = True
-    allocation: Allocation | None = None
-    masks: Callable[[Losses, Seen, Any], PyTree] | None = None
-
-    def __post_init__(self) -> None:
-        """Checks that it says how weights are ranked, once."""
-        if (self.scores is None) == (self.masks is None):
-            raise ValueError("expected a Ranking with scores= or with masks=, and not with both")
 
 
 class MaskMaker:
@@ -153,7 +78,7 @@ class MaskMaker:
         return apply_model(self.model, params, batch_stats, images, train=True)[1]
 
     def masks(
-        self, name: str, ranking: Ranking, seen: Seen, sparsity: float, *, invert: bool = False
+        self, name: str, ranking: Ranking | Walks, seen: Seen, sparsity: float, *, invert: bool = False
     ) -> PyTree:
         """Masks of an exact sparsity.
 
@@ -165,7 +90,7 @@ class MaskMaker:
         Raises:
             ValueError: If the scores cannot be ranked, or there are none, so no other end either.
         """
-        if ranking.masks is not None:
+        if isinstance(ranking, Walks):
             if invert:
                 raise ValueError(f"expected no other end of {name} to be kept: it ranks by no score")
             size = pruning.count_prunable(pruning.full_masks(seen.params))
@@ -252,23 +177,16 @@ class MaskMaker:
         )
 
     def _compile_scores(self, ranking: Ranking) -> Callable[[Seen], PyTree]:
-        scores = ranking.scores
-        assert scores is not None
-        return jax.jit(lambda seen: scores(self._losses(seen), seen, seen.params))
+        return jax.jit(lambda seen: ranking.scores(self._losses(seen), seen, seen.params))
 
-    def _compile_masks(self, ranking: Ranking) -> Callable[[Seen, Any], PyTree]:
-        masks = ranking.masks
-        assert masks is not None
-        return jax.jit(lambda seen, pruned: masks(self._losses(seen), seen, pruned))
+    def _compile_masks(self, walks: Walks) -> Callable[[Seen, Any], PyTree]:
+        return jax.jit(lambda seen, pruned: walks.masks(self._losses(seen), seen, pruned))
 
     def _compile_rounds(self, ranking: Ranking, invert: bool) -> Callable[[Seen, jax.Array], Rounds]:
-        scores_of = ranking.scores
-        assert scores_of is not None
-
         @jax.jit
         def masks(seen: Seen, counts: jax.Array) -> Rounds:
             def score(params: PyTree) -> PyTree:
-                scores = scores_of(self._losses(seen), seen, params)
+                scores = ranking.scores(self._losses(seen), seen, params)
                 return pruning.invert_scores(scores) if invert else scores
 
             return prune_in_rounds(score, seen.params, counts, may_return=ranking.may_return)

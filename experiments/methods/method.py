@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from experiments.methods.mask_maker import MaskMaker, Seen
+from experiments.methods.mask_maker import MaskMaker
 from experiments.methods.point import Need, Point
 from experiments.methods.programs import STATIC, Observed, Program
+from experiments.methods.ranking import Seen
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
 from train.populations.population import MemberState

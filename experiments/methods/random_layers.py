@@ -1,8 +1,8 @@
 """Random masks with the layer sparsities of an allocation."""
 
 import pruning
-from experiments.methods.mask_maker import Ranking
 from experiments.methods.method import Look, When
+from experiments.methods.ranking import Ranking
 from experiments.methods.scored import Scored
 from experiments.methods.scored_methods import by_erk, random_scores
 

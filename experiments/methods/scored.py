@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
-from experiments.methods.mask_maker import Ranking
 from experiments.methods.method import Given, Method
 from experiments.methods.point import Need, Point, dense
+from experiments.methods.ranking import Ranking, Walks
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from train.populations.population import MemberState, pruned
@@ -28,14 +28,14 @@ ABLATIONS = (*PUBLISHED_ABLATIONS, "sparse-reinit")
 
 @dataclass(frozen=True, kw_only=True)
 class Scored(Method):
-    """A method that ranks weights.
+    """A method that ranks weights, or walks through them.
 
     Attributes:
         ranking: How.
         at_init_only: Whether it can only prune before training.
     """
 
-    ranking: Ranking
+    ranking: Ranking | Walks
     at_init_only: bool = False
 
     def points(self, study: Study, seed: int) -> Iterator[Point]:
@@ -55,8 +55,7 @@ class Scored(Method):
 
     def passes(self, examples: int) -> float:
         """Of all rounds."""
-        ranking = self.ranking
-        return ranking.rounds * ranking.passes * (examples if ranking.sees_data else 1)
+        return self.ranking.passes_of(examples)
 
     def start(self, point: Point, given: Given) -> MemberState:
         """The network that was scored, or another, under the mask."""

@@ -1,8 +1,8 @@
 """The methods of the paper on missing the mark: random, magnitude, SNIP, GraSP, SynFlow and their kin."""
 
 import pruning
-from experiments.methods.mask_maker import Losses, PyTree, Ranking, Seen
 from experiments.methods.method import Look, When
+from experiments.methods.ranking import Losses, PyTree, Ranking, Seen
 from experiments.methods.scored import ABLATIONS, Scored
 
 
