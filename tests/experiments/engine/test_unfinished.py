@@ -197,7 +197,8 @@ def test_what_cannot_be_used_is_removed_and_said(stage, tmp_path, keep_always, c
         (kept / "inside").mkdir(parents=True)
     elif harm == "without a checksum":
         kept.write_bytes(save(states, metadata))
-    else:  # Of another width, each leaf.
-        kept.write_bytes(seal({name: leaf[..., :-1] for name, leaf in states.items()}, metadata))
+    else:  # As many networks, of another width.
+        narrow = {name: leaf[..., :-1] if leaf.ndim > 1 else leaf for name, leaf in states.items()}
+        kept.write_bytes(seal(narrow, metadata))
     assert run(stage, tmp_path).epochs == [1, 2, 3]
     assert "begins anew" in capsys.readouterr().out
