@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -50,10 +51,10 @@ class Evolving(Searching):
             first, key = jax.random.split(seed_keys(point.seed).candidates)
             if round == 1:
                 params, sparsity = given.initial(point.seed).params, jnp.float32(point.sparsity_target)
-                return pruning.candidate_masks(first, params, k=knobs.k, sparsity=sparsity)
+                return first_generation(first, params, sparsity, k=knobs.k)
             key = jax.random.split(key, knobs.generations - 1)[round - 2]
             before, fitness = self._masks(point, round - 1, given), self._fitness(point, round - 1, given)
-            return pruning.breed_masks(key, before, fitness, mutation=knobs.mutation)
+            return next_generation(key, before, fitness, mutation=knobs.mutation)
 
         return given.kept_masks(point._replace(variant="none", candidate=None, round=round), make)
 
@@ -64,6 +65,18 @@ class Evolving(Searching):
 
     def _generation(self, point: Point, round: int, study: Study) -> Iterator[Point]:
         yield from candidates_of(point._replace(round=round), study)
+
+
+@partial(jax.jit, static_argnames="k")
+def first_generation(key: jax.Array, params: PyTree, sparsity: jax.Array, *, k: int) -> PyTree:
+    """The masks that evolution begins with, as ``pruning.candidate_masks`` draws them."""
+    return pruning.candidate_masks(key, params, k=k, sparsity=sparsity)
+
+
+@partial(jax.jit, static_argnames="mutation")
+def next_generation(key: jax.Array, masks: PyTree, fitness: jax.Array, *, mutation: float) -> PyTree:
+    """The masks that are bred from a generation, as ``pruning.breed_masks`` has them."""
+    return pruning.breed_masks(key, masks, fitness, mutation=mutation)
 
 
 METHODS = (

@@ -6,6 +6,7 @@ import pytest
 from filelock import FileLock
 
 from experiments.engine.experiment import run
+from experiments.methods import mask_maker
 from tests.experiments.everything import EXPERIMENT, Everything
 
 
@@ -14,5 +15,6 @@ def everything(tmp_path_factory):
     """The folder of the run; of several test processes the first one trains it."""
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-    with FileLock(root / "everything.lock"):
+    with FileLock(root / "everything.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_maker, "EXAMPLES_PER_CLASS", 2)  # Some scores look at one after the other.
         return run(EXPERIMENT, Everything(out_dir=root / "everything"))

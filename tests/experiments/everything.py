@@ -13,7 +13,7 @@ from experiments.options.training import Grid, GridOptions
 from experiments.report.stored_rows import read_rows
 
 ABLATED = (
-    *("magnitude", "snip", "grasp", "synflow", "snip-erk", "phew"),
+    *("magnitude", "snip", "grasp", "grasp-iterative", "snip-erk", "phew"),
     *("magnitude-after-training", "lottery-ticket-rewinding", "k-starts"),
 )
 """Methods whose ablations and later steps are a part of the run; those of the others are alike."""

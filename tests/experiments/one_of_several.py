@@ -18,7 +18,7 @@ SEARCH = ["--seeds", "2", "--methods", "imp", "imp-continued", "cs-parallel", "c
 SEARCH += ["--rounds", "2", "--sequential-rounds", "2", "--epochs", "3"]
 MASKS = ["--seeds", "2", "--sparsities", "0.9", "0.99", "--methods", "random", "magnitude", "snip"]
 GRIDS = {
-    "pruning_methods": [*METHODS, "--epochs", "3", "--prune-epochs", "2"],
+    "pruning_methods": [*METHODS, "--epochs", "2", "--prune-epochs", "1"],
     "missing_the_mark": MARK,
     "ticket_search": SEARCH,
     "effective_sparsity": MASKS,

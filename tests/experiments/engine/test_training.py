@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.engine.experiment import run
@@ -66,6 +67,9 @@ run(EXPERIMENT, replace(SMALL, out_dir=Path(sys.argv[1])))
 def test_killed_and_continued_it_gives_the_same_results(small, tmp_path, capsys):
     """SIGKILL in the middle of storing the third chunk; then the same command once more."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    # What the whole run has compiled is there.
+    environment |= {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or ""}
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     killed = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL

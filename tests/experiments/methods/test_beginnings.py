@@ -92,7 +92,7 @@ def test_draws_of_weights_differ(networks):
 # --- methods of one moment ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["magnitude", "random", "snip", "synflow"])
+@pytest.mark.parametrize("name", ["magnitude", "random", "snip", "grasp-iterative"])
 def test_at_initialization_the_initial_weights_are_under_the_mask(networks, name):
     seen = networks.seen(Need(dense(at(name)), 0))
     masks = networks.maker.masks(name, METHODS[name].ranking, seen, 0.9)

@@ -75,13 +75,14 @@ def test_it_is_an_ordinary_training_run_with_soft_masks():
         optax.sgd(0.5, momentum=0.9),
     )
     state, losses = tx.init(both), []
+    gradients_of, update = jax.jit(jax.value_and_grad(loss)), jax.jit(tx.update)
     train, test = pop.dataset.train, pop.dataset.test
     for step in range(2 * EPOCH):
         order_key, _ = jax.random.split(jax.random.fold_in(one.order_key, step // EPOCH))
         order = np.asarray(jax.random.permutation(order_key, 40))
         batch = np.append(order, order[:8]).reshape(EPOCH, 16)[step % EPOCH]
-        value, gradients = jax.value_and_grad(loss)(both, step, train.images[batch], train.labels[batch])
-        updates, state = tx.update(gradients, state, both)
+        value, gradients = gradients_of(both, step, train.images[batch], train.labels[batch])
+        updates, state = update(gradients, state, both)
         both = optax.apply_updates(both, updates)
         losses.append(value)
     for found, expected in zip(

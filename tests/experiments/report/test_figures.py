@@ -42,11 +42,17 @@ ASKED = {
     "no baseline": ("snip", "gradual-magnitude"),
     "one method": ("random",),
     "own sparsities alone": ("supermask", "dissipating-band"),
+    "a search": ("k-starts",),
 }
 
 
-@pytest.mark.parametrize("diverged", [False, True])
-@pytest.mark.parametrize("methods", ASKED)
+@pytest.mark.parametrize(
+    ("methods", "diverged"),
+    [
+        *((methods, False) for methods in ASKED),
+        *((methods, True) for methods in ASKED if methods != "all"),
+    ],
+)
 @pytest.mark.parametrize("experiment", [COMPARE, MARK, METHODS_AT_EQUAL_EPOCHS], ids=["c", "m", "p"])
 def test_a_run_of_one_seed_and_one_sparsity_has_figures_and_a_summary(
     table, experiment, methods, diverged
