@@ -113,6 +113,9 @@ def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
 
 def _standardised(values: jax.Array) -> jax.Array:
     values = jnp.where(jnp.isfinite(values), values, jnp.nan)
+    # Of two candidates each becomes exactly 1 or -1, so that fitnesses which disagree about them tie;
+    # without this, rounding of nearly equal values would decide.
+    values = values - jnp.nanmin(values)
     deviation = jnp.nanstd(values)
     centred = values - jnp.nanmean(values)
     return jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), centred * 0)

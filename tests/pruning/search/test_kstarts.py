@@ -139,6 +139,14 @@ def test_standardised_parts_by_hand(one, other, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_of_two_candidates_fitnesses_that_disagree_tie_exactly():
+    """Also where they nearly agree, and rounding would decide."""
+    rng = np.random.default_rng(0)
+    for one, other in rng.uniform(0.03, 0.04, (50, 2)).astype(np.float32):
+        first, second = jnp.array([one, one + 1e-6]), jnp.array([other + 3e-6, other])
+        assert jax.jit(pruning.add_standardised)(first, second).tolist() == [0, 0]
+
+
 def test_what_is_pruned_does_not_count_even_if_it_is_nan():
     params = {"a": jnp.where(KEPT["a"], STACKED["a"], jnp.nan), "b": STACKED["b"], "c": STACKED["c"]}
     assert pruning.weight_fitness(params, SUMS, KEPT).tolist() == [2, 5]
