@@ -5,12 +5,32 @@ placed: a program may be compiled anew without a trace, and only JAX's events sa
 cache of calls does not: once, in a long process, it was 0 behind a program that had just run.)
 """
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
 
 EVENT = "/jax/core/compile/backend_compile_duration"
+MOST_HELD = 2000
+_held = 0
+
+
+def _count(event: str, _: float, **found: object) -> None:
+    global _held
+    _held += event == EVENT
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
+def let_programs_go() -> None:
+    """Empties JAX's caches where many programs were compiled: each in them holds 1.3 MB."""
+    global _held
+    if _held > MOST_HELD:
+        jax.clear_caches()
+        gc.collect()
+        _held = 0
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import os
 import jax
 import pytest
 
+from tests.compilations import let_programs_go
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Read when JAX first computes. Tests compile much and compute little: a small loop compiles in 0.09 s of
 # processor time instead of 1.4, and in 0.06 where its code is not divided among threads. What the
@@ -20,6 +22,12 @@ UNOPTIMISED = (
 os.environ["XLA_FLAGS"] = f"{UNOPTIMISED} {os.environ.get('XLA_FLAGS', '')}"
 # Tracing makes many objects that stay: looking through all of them so often takes a sixth of the time.
 gc.set_threshold(100_000, 20, 100)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_other_modules():
+    """Of those that were compiled before few are needed again, and these are on disk (below)."""
+    let_programs_go()
 
 
 @pytest.fixture(scope="session", autouse=True)

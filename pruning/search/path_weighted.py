@@ -235,8 +235,9 @@ def _walked(
     numbers = _counted(indices, leaves)
     with jax.ensure_compile_time_eval():
         on_path = _on_path(graph, _counted(indices, leaves), size)
+    _check_on_paths(weights, pruned, on_path)
     tables = make_tables(graph, dict(zip(indices, leaves, strict=True)), numbers)
-    _check_enough(weights, pruned, on_path, tables.possible)
+    _check_possible(size, pruned, tables.possible)
     order = walk_order(key, graph, tables, size, size - pruned, most_walks)
     parts = [slice(*ends) for ends in itertools.pairwise(first)]
     scores = [
@@ -264,8 +265,8 @@ def _on_path(graph: UnitGraph, numbers: dict[int, Any], size: int) -> np.ndarray
     return None if found.all() else found
 
 
-def _check_enough(weights: PyTree, pruned: Any, on_path: np.ndarray | None, possible: jax.Array) -> None:
-    """Refuses what walks cannot come to."""
+def _check_on_paths(weights: PyTree, pruned: Any, on_path: np.ndarray | None) -> None:
+    """Refuses more weights than are on paths."""
     leaves = jax.tree_util.tree_leaves_with_path(weights)
     size = sum(leaf.size for _, leaf in leaves)
     if is_traced(pruned):
@@ -284,7 +285,14 @@ def _check_enough(weights: PyTree, pruned: Any, on_path: np.ndarray | None, poss
             f"expected {kept} weights on paths from input to output, got {there}{where}: ask for a "
             "higher sparsity, or leave out with prunable= what no path leads through"
         )
-    if not is_traced(possible) and int(possible) < kept:
+
+
+def _check_possible(size: int, pruned: Any, possible: jax.Array) -> None:
+    """Refuses more weights than walks can go over."""
+    if is_traced(pruned) or is_traced(possible):
+        return
+    kept = size - pruned
+    if int(possible) < kept:
         raise ValueError(
             f"expected {kept} weights that a walk can go over, got {int(possible)}, since the others are "
             "zero: ask for a higher sparsity, or pass weights that are not pruned"

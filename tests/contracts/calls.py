@@ -18,7 +18,7 @@ def stacked(tree, k=3):
     return jax.tree.map(lambda leaf: jnp.stack([leaf * 2**i for i in range(k)]), tree)
 
 
-def steps(tx, params, count=4):
+def steps(tx, params, count=2):
     """Momentum SGD with `tx` at the end of the chain; the gradient is half the weight."""
     chain = optax.chain(optax.sgd(0.25, momentum=0.5), tx)
     state = chain.init(params)
@@ -40,16 +40,19 @@ def pruned_by(make):
 
 
 def dynamically(make, first=every_other):
-    """A row's `run` for a wrapper of an optimizer that moves masks: two checks in five steps."""
+    """A row's `run` for a wrapper of an optimizer that moves masks: two checks in five steps.
+
+    One program serves all steps: without it each compiles its two branches.
+    """
 
     def run(key, params):
         params = pruning.apply_masks(params, first(params))
         knobs = {"check_every": 2, "stop_after": 4, "drop_fraction": 0.5}
         tx = make(key, optax.sgd(0.25, momentum=0.5), first(params), **knobs)
-        state = tx.init(params)
+        state, update = tx.init(params), jax.jit(tx.update)
         for place in range(5):
             gradients = jax.tree.map(lambda p, n=place: jnp.ones_like(p) * (1 + n), params)
-            updates, state = tx.update(gradients, state, params)
+            updates, state = update(gradients, state, params)
             params = optax.apply_updates(params, updates)
         return params, pruning.get_masks(state)
 

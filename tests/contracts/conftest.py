@@ -1,6 +1,8 @@
 import jax
 import pytest
 
+from tests.compilations import let_programs_go
+
 
 @pytest.fixture(autouse=True)
 def quick_compilation_and_strict_promotion():
@@ -9,3 +11,4 @@ def quick_compilation_and_strict_promotion():
     with jax.numpy_dtype_promotion("strict"):
         yield
     jax.config.update("jax_disable_most_optimizations", False)
+    let_programs_go()

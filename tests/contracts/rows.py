@@ -215,7 +215,7 @@ ROWS = {
         lambda _, p: jnp.asarray(pruning.cubic_sparsities(0.8, 2), jnp.float32), checks.equal([0.7, 0.8])
     ),
     "gradual_magnitude": Row(
-        pruned_by(lambda p: pruning.gradual_magnitude([0.25, 0.5], check_every=2)), checks.trained_to(0.5)
+        pruned_by(lambda p: pruning.gradual_magnitude([0.25, 0.5], check_every=1)), checks.trained_to(0.5)
     ),
     "GradualMagnitudeState": Row(
         lambda _, p: pruning.gradual_magnitude([0.5], check_every=1).init(p), checks.record("count masks")
@@ -425,7 +425,7 @@ ROWS = {
         pruned_by(lambda p: pruning.dissipate_settled(0.3, check_every=2, stop_after=2)), checks.trained
     ),
     "dissipate_to": Row(
-        pruned_by(lambda p: pruning.dissipate_to(np.array([0.25, 0.5]), check_every=2)),
+        pruned_by(lambda p: pruning.dissipate_to(np.array([0.25, 0.5]), check_every=1)),
         checks.trained_to(0.5),
     ),
     "hold_masks": Row(pruned_by(lambda p: pruning.hold_masks(every_other(p))), checks.trained_to(0.5)),

@@ -86,5 +86,5 @@ def test_gradients_are_finite(name):
     def total(params):
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(ROWS[name].run(jax.random.key(1), params)))
 
-    gradients = jax.grad(total)(make_params())
+    gradients = jax.jit(jax.grad(total))(make_params())
     assert all(np.isfinite(array(leaf)).all() for leaf in jax.tree.leaves(gradients))

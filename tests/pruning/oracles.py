@@ -13,6 +13,8 @@ import optax
 import pytest
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "oracles"
+# For jax.jit of programs that compute much: tests are compiled without optimisation (tests/conftest.py).
+OPTIMISED = {"xla_backend_optimization_level": 3}
 needs_oracles = pytest.mark.skipif(
     not (FOLDER / "mlp_state.npz").is_file(), reason=f"no oracle arrays at {FOLDER}"
 )

@@ -1,5 +1,7 @@
 """Straight through masks, scores and gates: the references' losses, gradients and masks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,7 @@ from tests.pruning.oracles import FOLDER, NETWORKS, Arrays, cross_entropy, load,
 
 @needs_oracles
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4)])
-@pytest.mark.parametrize("decay", ["0", "0.0002"])
-def test_sr_ste_is_the_references(n, m, decay):
+def test_sr_ste_is_the_references(n, m):
     """Loss, gradients with and without decay, and the kernels after a step of SGD."""
     with np.load(FOLDER / "nm_masks.npz") as file, jax.enable_x64(True):
         here = {name: jnp.asarray(file[f"srste/{name}"]) for name in ("x", "y")}
@@ -29,22 +30,27 @@ def test_sr_ste_is_the_references(n, m, decay):
             hidden = jax.nn.relu(x @ p["kernel0"] + p["bias0"][None])
             return cross_entropy(hidden @ p["kernel1"] + p["bias1"][None], here["y"])
 
-        value, gradients = jax.value_and_grad(loss)(params)
+        @jax.jit
+        def step(params):
+            value, gradients = jax.value_and_grad(loss)(params)
+            after = {}
+            for decay in ("0", "0.0002"):
+                tx = pruning.decay_pruned(float(decay), make)
+                decayed, _ = tx.update(gradients, tx.init(params), params)
+                chain = optax.chain(tx, optax.sgd(0.1))
+                updates, _ = chain.update(gradients, chain.init(params), params)
+                after[decay] = decayed, optax.apply_updates(params, updates)
+            return value, make(params), after
+
+        value, masks, after = step(params)
         head = f"srste/{n}_{m}"
         np.testing.assert_allclose(value, file[f"{head}/loss"], rtol=1e-10)
-        tx = pruning.decay_pruned(float(decay), make)
-        decayed, _ = tx.update(gradients, tx.init(params), params)
-        chain = optax.chain(tx, optax.sgd(0.1))
-        updates, _ = chain.update(gradients, chain.init(params), params)
-        after = optax.apply_updates(params, updates)
-        for layer in (0, 1):
-            np.testing.assert_array_equal(
-                make(params)[f"kernel{layer}"], file[f"{head}/mask{layer}"] != 0
-            )
+        for layer, (decay, (decayed, moved)) in itertools.product((0, 1), after.items()):
+            np.testing.assert_array_equal(masks[f"kernel{layer}"], file[f"{head}/mask{layer}"] != 0)
             found, expected = decayed[f"kernel{layer}"], file[f"{head}/decay{decay}/gradient{layer}"]
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
             expected = file[f"{head}/decay{decay}/kernel{layer}_after_sgd_lr0.1"]
-            np.testing.assert_allclose(after[f"kernel{layer}"], expected, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(moved[f"kernel{layer}"], expected, rtol=0, atol=1e-9)
 
 
 def of_weights(arrays, head, params):
@@ -54,34 +60,40 @@ def of_weights(arrays, head, params):
 
 
 @needs_oracles
-@pytest.mark.parametrize("keep", ["0.5", "0.1"])
-def test_edge_popup_is_the_references(keep):
+def test_edge_popup_is_the_references():
     arrays = Arrays("conv", "edge_popup_rare_gems")
     with jax.enable_x64(True):
         params, x, y = load("conv")
-        scores, sparsity = of_weights(arrays, "edge_popup/scores", params), 1 - float(keep)
+        scores = of_weights(arrays, "edge_popup/scores", params)
 
-        def loss(scores):
+        @jax.jit
+        @jax.value_and_grad
+        def loss(scores, sparsity):
             return cross_entropy(NETWORKS["conv"](pruning.edge_popup(params, scores, sparsity), x), y)
 
-        def masks(scores):
+        @jax.jit
+        def masks(scores, sparsity):
             popped = pruning.edge_popup(params, scores, sparsity)
             return {name: popped[name] != 0 for name, leaf in scores.items() if leaf is not None}
 
-        value, gradients = jax.value_and_grad(loss)(scores)
-        np.testing.assert_allclose(value, arrays[f"edge_popup/keep{keep}/loss"], rtol=1e-10)
-        for name, expected in arrays.under(f"score_gradient64/edge_popup/keep{keep}").items():
-            np.testing.assert_allclose(
-                gradients[name], expected, rtol=0, atol=1e-9 * np.abs(expected).max()
-            )
-        first = {
-            n: b for n, b in arrays.under(f"maskbits64/edge_popup/keep{keep}").items() if "/" not in n
-        }
-        later = arrays.under(f"maskbits64/edge_popup/keep{keep}/after_sgd_lr10")
-        moved = jax.tree.map(lambda s, g: s - 10 * g, scores, gradients)
-        for expected, found in ((first, masks(scores)), (later, masks(moved))):
-            for name, bits in expected.items():
-                np.testing.assert_array_equal(np.packbits(np.asarray(found[name])), bits)
+        for keep in ("0.5", "0.1"):
+            sparsity = 1 - float(keep)
+            value, gradients = loss(scores, sparsity)
+            np.testing.assert_allclose(value, arrays[f"edge_popup/keep{keep}/loss"], rtol=1e-10)
+            for name, expected in arrays.under(f"score_gradient64/edge_popup/keep{keep}").items():
+                np.testing.assert_allclose(
+                    gradients[name], expected, rtol=0, atol=1e-9 * np.abs(expected).max()
+                )
+            first = {
+                n: b for n, b in arrays.under(f"maskbits64/edge_popup/keep{keep}").items() if "/" not in n
+            }
+            later = arrays.under(f"maskbits64/edge_popup/keep{keep}/after_sgd_lr10")
+            assert first
+            assert later
+            moved = jax.tree.map(lambda s, g: s - 10 * g, scores, gradients)
+            for expected, found in ((first, masks(scores, sparsity)), (later, masks(moved, sparsity))):
+                for name, bits in expected.items():
+                    np.testing.assert_array_equal(np.packbits(np.asarray(found[name])), bits)
 
 
 @needs_oracles
@@ -97,11 +109,11 @@ def test_rounded_gates_are_those_of_rare_gems():
             return cross_entropy(NETWORKS["conv"](pruning.rounded_gates(params, gates, flags), x), y)
 
         def loss(gates):
-            squares = [jnp.sum(p**2) for p in jax.tree.leaves(gates)]
-            return entropy(gates) + float(arrays["rare_gems/lambda"]) * sum(squares)
+            squares, loss = [jnp.sum(p**2) for p in jax.tree.leaves(gates)], entropy(gates)
+            return loss + float(arrays["rare_gems/lambda"]) * sum(squares), loss
 
-        np.testing.assert_allclose(entropy(gates), arrays["rare_gems/cross_entropy"], rtol=1e-10)
-        gradients = jax.grad(loss)(gates)
+        gradients, found = jax.jit(jax.grad(loss, has_aux=True))(gates)
+        np.testing.assert_allclose(found, arrays["rare_gems/cross_entropy"], rtol=1e-10)
         for name, expected in arrays.under("p_gradient64/rare_gems").items():
             np.testing.assert_allclose(
                 gradients[name], expected, rtol=0, atol=1e-9 * np.abs(expected).max()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pruning
-from tests.pruning.oracles import NETWORKS, Arrays, cross_entropy, load, needs_oracles
+from tests.pruning.oracles import NETWORKS, OPTIMISED, Arrays, cross_entropy, load, needs_oracles
 
 CONV = pytest.param("conv", marks=pytest.mark.slow)  # Without optimisation its products take long.
 pytestmark = [needs_oracles, pytest.mark.parametrize("case", ["mlp", CONV])]
@@ -108,12 +108,15 @@ def test_ntk_sap(case):
 # --- PX and SynFlow-L2 ----------------------------------------------------------------------------
 
 
-def check_rounds(arrays, head, score, params, numbers=("rounds1", "rounds100")):
-    for number in numbers:
-        rounds = int(number.removeprefix("rounds"))
-        prune = jax.jit(lambda p, s, rounds=rounds: pruning.iterative_masks(score, p, s, rounds=rounds))
-        for density in ("0.2", "0.05"):
-            arrays.check_masks(f"{head}{number}/d{density}", prune(params, 1 - float(density)))
+def check_masks(arrays, head, score, params, found, rounds=(1, 100)):
+    """After one round, of the scores found, and after a hundred."""
+    prune = jax.jit(
+        lambda p, s: pruning.iterative_masks(score, p, s, rounds=100), compiler_options=OPTIMISED
+    )
+    for density in ("0.2", "0.05"):
+        arrays.check_masks(f"{head}rounds1/d{density}", selected(found, f"d{density}"))
+        if 100 in rounds:
+            arrays.check_masks(f"{head}rounds100/d{density}", prune(params, 1 - float(density)))
 
 
 @pytest.mark.parametrize("variant", ["all", "no_bias"])
@@ -123,13 +126,12 @@ def test_path_exclusion(case, variant):
         params, x, _ = load(case)
         params = params if variant == "all" else without_biases(params)
         score = lambda params: pruning.path_exclusion_scores(network, params, [x])  # noqa: E731
-        arrays.check_scores(f"{variant}/one_batch40", score(params))
-        halves = pruning.path_exclusion_scores(network, params, [x[:20], x[20:]])
-        arrays.check_scores(f"{variant}/one_batch40", halves)
+        halves = lambda params: pruning.path_exclusion_scores(network, params, [x[:20], x[20:]])  # noqa: E731
+        for batched in (halves, score):
+            found = jax.jit(batched)(params)
+            arrays.check_scores(f"{variant}/one_batch40", found)
         # Without biases equal scores up to rounding decide in late rounds.
-        check_rounds(
-            arrays, f"{variant}/", score, params, ("rounds1", "rounds100")[: 1 + (variant == "all")]
-        )
+        check_masks(arrays, f"{variant}/", score, params, found, (1, 100)[: 1 + (variant == "all")])
 
 
 def test_synflow_l2(case):
@@ -140,8 +142,8 @@ def test_synflow_l2(case):
         def score(params):
             return pruning.synflow_l2_scores(lambda p: network(p, jnp.ones_like(x[:1])), params)
 
-        found = score(params)
+        found = jax.jit(score)(params)
         arrays.check_scores("coded", found)
         if case == "conv":
             arrays.check_scores("no_bias", score(without_biases(params)))
-        check_rounds(arrays, "", score, params)
+        check_masks(arrays, "", score, params, found)

@@ -224,6 +224,7 @@ def test_a_whole_equinox_model_is_searched():
     """Its functions are the same for all candidates, and come back with the winner."""
     model = eqx.nn.MLP(2, 2, 4, 1, key=KEY)
 
+    @eqx.filter_jit
     def train_fn(model, masks):
         arrays = eqx.filter(model, eqx.is_array)
         tx = optax.chain(pruning.accumulate_gradients(), optax.sgd(0.1), pruning.hold_masks(masks))

@@ -43,6 +43,16 @@ def residual_params(seed=1):
     return jax.tree.map(lambda leaf: jnp.asarray(draw(size=leaf.shape), jnp.float32), params)
 
 
+@jax.jit
+def of_residual(key, params, sparsity):
+    """One program for all tests of that network."""
+    return pruning.phew_masks(key, residual, params, sparsity)
+
+
+def of_chain(kernels, sparsity, **knobs):
+    return jax.jit(lambda k: pruning.path_weighted_masks(KEY, k, sparsity, **knobs))(kernels)
+
+
 # --- probabilities --------------------------------------------------------------------------------
 
 
@@ -88,28 +98,28 @@ def test_the_first_step_is_over_a_weight_as_often_as_it_is_large():
 def test_the_second_walk_goes_backward_from_an_output_unit():
     """Two inputs, one hidden unit, two outputs: walk 0 leaves input 0, walk 1 output 0."""
     kernels = [jnp.ones((2, 1)), jnp.array([[1.0, 1e-9]])]
-    masks = pruning.path_weighted_masks(KEY, kernels, 0.25)
+    masks = of_chain(kernels, 0.25)
     assert masks[1].tolist() == [[True, False]]  # of walk 0, and of walk 1 again
     assert masks[0].tolist() == [[True], [True]]  # 3 of 4 are kept: walk 2 leaves input 1
 
 
-@pytest.mark.parametrize("sparsity", [0.0, 0.9])
-@pytest.mark.parametrize("is_traced", [False, True])
+@pytest.mark.parametrize(("sparsity", "is_traced"), [(0.0, True), (0.9, True), (0.0, False)])
 def test_counts_are_exact(sparsity, is_traced):
     params = residual_params()
-    run = lambda s: pruning.phew_masks(KEY, residual, params, s)  # noqa: E731
-    masks = jax.jit(run)(sparsity) if is_traced else jax.jit(lambda: run(sparsity))()
+    if is_traced:
+        masks = of_residual(KEY, params, sparsity)
+    else:
+        masks = jax.jit(lambda p: pruning.phew_masks(KEY, residual, p, sparsity))(params)
     size = pruning.count_prunable(masks)
     assert size - pruning.count_kept(masks) == int(sparsity * size + 1e-6)
 
 
 def test_what_is_kept_lies_on_kept_paths_but_for_the_walk_that_is_cut():
     params = residual_params()
-    at = jax.jit(lambda sparsity: pruning.phew_masks(KEY, residual, params, sparsity))
     effective = jax.jit(lambda masks: pruning.effective_masks(residual, params, masks))
     longest, cut = 6, []
     for sparsity in (0.5, 0.9, 0.95, 0.98, 0.99):
-        masks = at(sparsity)
+        masks = of_residual(KEY, params, sparsity)
         cut.append(pruning.count_kept(masks) - pruning.count_kept(effective(masks)))
         assert 0 <= cut[-1] < longest
     assert min(cut) == 0
@@ -117,8 +127,8 @@ def test_what_is_kept_lies_on_kept_paths_but_for_the_walk_that_is_cut():
 
 def test_masks_of_one_key_are_nested_and_another_key_gives_others():
     params = residual_params()
-    run = jax.jit(lambda key, sparsity: pruning.phew_masks(key, residual, params, sparsity))
-    few, many, other = run(KEY, 0.95), run(KEY, 0.9), run(jax.random.key(1), 0.9)
+    wanted = ((KEY, 0.95), (KEY, 0.9), (jax.random.key(1), 0.9))
+    few, many, other = (of_residual(key, params, sparsity) for key, sparsity in wanted)
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.all(~a | b)), few, many)))
     assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), many, other)))
 
@@ -141,16 +151,17 @@ def test_the_chain_is_the_network_that_is_read():
         return x.reshape(1, -1) @ kernels[2]
 
     read = jax.jit(lambda: pruning.phew_masks(KEY, network, kernels, 0.8))()
-    chain = jax.jit(lambda: pruning.path_weighted_masks(KEY, kernels, 0.8))()
+    chain = of_chain(kernels, 0.8)
     for one, other in zip(read, chain, strict=True):
         np.testing.assert_array_equal(one, other)
+    size = pruning.count_prunable(read)
+    assert size - pruning.count_kept(read) == int(0.8 * size + 1e-6)
 
 
 def test_a_stack_of_layers_is_a_chain():
     stack = jax.random.normal(KEY, (3, 4, 4))
     layout = pruning.stacked_layout()
-    masks = pruning.path_weighted_masks(KEY, [stack], 0.5, layout=layout)
-    each = pruning.path_weighted_masks(KEY, list(stack), 0.5)
+    masks, each = of_chain([stack], 0.5, layout=layout), of_chain(list(stack), 0.5)
     np.testing.assert_array_equal(masks[0], jnp.stack(each))
 
 
@@ -160,7 +171,7 @@ def test_a_stack_of_layers_is_a_chain():
 def test_after_the_last_walk_weights_follow_by_magnitude():
     """From the one input unit no walk of 64 goes to the second hidden unit but by chance of 1e-12."""
     kernels = [jnp.array([[1.0, 1e-12, 1e-11]]), jnp.array([[1.0, 1.0], [1e-12, 1e-9], [1e-10, 1e-8]])]
-    masks = pruning.path_weighted_masks(KEY, kernels, 4 / 9, most_walks=1)
+    masks = of_chain(kernels, 4 / 9, most_walks=1)
     assert masks[0].tolist() == [[True, False, False]]
     assert masks[1].tolist() == [[True, True], [False, True], [False, True]]
 
@@ -168,7 +179,7 @@ def test_after_the_last_walk_weights_follow_by_magnitude():
 def test_zeros_are_never_gone_over():
     params = residual_params()
     masked = jax.tree.map(lambda leaf: jnp.where(abs(leaf) > 0.2, leaf, 0), params)
-    masks = jax.jit(lambda p: pruning.phew_masks(KEY, residual, p, 0.9))(masked)
+    masks = of_residual(KEY, masked, 0.9)
     assert all(jax.tree.leaves(jax.tree.map(lambda m, w: bool(jnp.all(~m | (w != 0))), masks, masked)))
 
 
@@ -184,7 +195,8 @@ def test_too_few_weights():
     assert masks["a"].all()
     assert masks["b"].all()
     assert masks["unused"].sum() == 4
-    kept = pruning.phew_masks(KEY, network, params, 0.5, prunable=pruning.prunable_except("unused"))
+    used = pruning.prunable_except("unused")
+    kept = jax.jit(lambda: pruning.phew_masks(KEY, network, params, 0.5, prunable=used))()
     assert kept["unused"] is None
     with pytest.raises(ValueError, match=r"expected 4 weights that a walk can go over, got 3"):
         pruning.path_weighted_masks(KEY, [jnp.array([[1.0, 1.0], [1.0, 0.0]])], 0.0)

@@ -19,6 +19,12 @@ def kernels_of(params):
     return {name: leaf for name, leaf in params.items() if name.endswith("weight")}
 
 
+def probabilities(params):
+    return jax.jit(lambda p: pruning.path_probabilities(p, layout=pruning.equinox_layout))(
+        kernels_of(params)
+    )
+
+
 def network(case, x):
     return lambda params: NETWORKS[case](params, jnp.ones_like(x[:1]))
 
@@ -27,7 +33,7 @@ def test_probabilities_of_the_convolutional_network():
     arrays = Arrays("conv", "phew")
     with jax.enable_x64(True):
         params, _, _ = load("conv")
-        found = pruning.path_probabilities(kernels_of(params), layout=pruning.equinox_layout)
+        found = probabilities(params)
     for name, kernel in found.items():
         for part, head in ((kernel.forward, "forward64"), (kernel.backward, "reverse64")):
             np.testing.assert_allclose(part, arrays[f"{head}/{name}"], rtol=0, atol=1e-12)
@@ -39,7 +45,7 @@ def test_probabilities_of_the_mlp():
     arrays = Arrays("mlp", "phew")
     with jax.enable_x64(True):
         params, _, _ = load("mlp")
-        found = pruning.path_probabilities(kernels_of(params), layout=pruning.equinox_layout)
+        found = probabilities(params)
     for name, kernel in found.items():
         at = arrays[f"sample_index/{name}"]
         forward, backward = (
@@ -76,19 +82,18 @@ def test_the_stored_walks_from_their_uniform_numbers(case):
             for (at, leaf), start in zip(leaves.items(), sizes[:-1], strict=True)
         }
         graph = graph_of(find_links(network(case, x), params, frozenset(leaves)))
-        tables = make_tables(graph, leaves, numbers)
-        turns = jnp.arange(12)
-        inputs, outputs = jnp.asarray(graph.inputs), jnp.asarray(graph.outputs)
-        ahead = forward_walks(
-            graph,
-            tables,
-            inputs[turns % len(inputs)],
+        turns = np.arange(12)
+        first, last = (np.asarray(ends)[turns % len(ends)] for ends in (graph.inputs, graph.outputs))
+
+        @jax.jit
+        def walks(leaves, *uniforms):
+            tables = make_tables(graph, leaves, numbers)
+            ahead = forward_walks(graph, tables, jnp.asarray(first), uniforms[0])
+            return ahead, backward_walks(graph, tables, jnp.asarray(last), uniforms[1])
+
+        ahead, back = walks(
+            leaves,
             walks_from(arrays, slice(0, None, 2), ways),
-        )
-        back = backward_walks(
-            graph,
-            tables,
-            outputs[turns % len(outputs)],
             walks_from(arrays, slice(1, None, 2), np.zeros_like(ways)),
         )
     flat = [

@@ -173,7 +173,8 @@ def test_what_every_optimizer_keeps_of_a_new_weight_is_0(name):
     state = tx.init(HELD)
     number = lambda leaf: jnp.ones_like(leaf) if leaf.ndim == 2 else leaf  # noqa: E731
     inner = jax.tree.map(number, state.inner)
-    _, after = tx.update(jax.grad(loss)(HELD, target(0)), state._replace(inner=inner), HELD)
+    gradients = jax.grad(loss)(HELD, target(0))
+    _, after = jax.jit(tx.update)(gradients, state._replace(inner=inner), HELD)
     found = 0
     for layer in ("a", "b"):
         new = after.masks[layer]["kernel"] & ~MASKS[layer]["kernel"]
@@ -185,15 +186,28 @@ def test_what_every_optimizer_keeps_of_a_new_weight_is_0(name):
 
 
 def test_it_is_the_same_under_vmap_and_goes_on_from_a_checkpoint():
-    def run(masks, carry=None, steps=(0, 12)):
-        tx = pruning.rigl(optax.adam(0.05), masks, check_every=4, stop_after=10)
-        held = pruning.apply_masks(PARAMS, masks)
-        carry = (held, tx.init(held)) if carry is None else carry
-        return jax.lax.scan(stepping(tx), carry, jnp.arange(*steps))[0]
+    """Twelve steps in two halves, so that one program serves all of them."""
+    made = lambda masks: pruning.rigl(optax.adam(0.05), masks, check_every=4, stop_after=10)  # noqa: E731
 
-    masks = [pruning.random_masks(jax.random.key(seed), PARAMS, 0.6) for seed in range(3)]
-    alone = [jax.jit(run)(one) for one in masks]
-    together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *masks))
+    def begun(masks):
+        held = pruning.apply_masks(PARAMS, masks)
+        return held, made(masks).init(held)
+
+    def six_steps(masks, carry, numbers):
+        return jax.lax.scan(stepping(made(masks)), carry, numbers)[0]
+
+    def twelve_steps(run, masks, carry):
+        half = run(masks, carry, jnp.arange(6))
+        return half, run(masks, half, jnp.arange(6, 12))
+
+    masks = [pruning.random_masks(jax.random.key(seed), PARAMS, 0.6) for seed in range(2)]
+    starts = [begun(one) for one in masks]
+    run = jax.jit(six_steps)
+    (half, first), (_, second) = (twelve_steps(run, *pair) for pair in zip(masks, starts, strict=True))
+    alone = first, second
+    stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)  # noqa: E731
+    several = jax.jit(jax.vmap(six_steps, (0, 0, None)))
+    _, together = twelve_steps(several, stack(masks), stack(starts))
     for place, expected in enumerate(alone):
         jax.tree.map(
             lambda a, b, i=place: np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6),
@@ -202,10 +216,9 @@ def test_it_is_the_same_under_vmap_and_goes_on_from_a_checkpoint():
         )
         found = jax.tree.map(lambda leaf, i=place: leaf[i], pruning.get_masks(together[1]))
         jax.tree.map(np.testing.assert_array_equal, found, pruning.get_masks(expected[1]))
-    half = jax.jit(lambda m: run(m, steps=(0, 7)))(masks[0])
     stored = serialization.from_bytes(half, serialization.to_bytes(half))
-    ended = jax.jit(lambda m, c: run(m, c, steps=(7, 12)))(masks[0], stored)
-    jax.tree.map(np.testing.assert_array_equal, ended, alone[0])
+    ended = run(masks[0], stored, jnp.arange(6, 12))
+    jax.tree.map(np.testing.assert_array_equal, ended, first)
 
 
 def test_around_it_accumulated_gradients_decide():

@@ -1,5 +1,7 @@
 """Constant fan-in and N:M RigL: updates by hand, and the structure at every step of every optimizer."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +19,9 @@ def updated(make, weights, gradients, *, kept=None, checks=1, **knobs):
     masks = {"w": params["w"] != 0 if kept is None else jnp.array(kept)}
     tx = make(optax.sgd(0.1, momentum=0.9), masks, check_every=1, stop_after=checks, **knobs)
     state = tx.init(params)
-    state = state._replace(inner=jax.tree.map(jnp.ones_like, state.inner))
+    state, update = state._replace(inner=jax.tree.map(jnp.ones_like, state.inner)), jax.jit(tx.update)
     for _ in range(checks):
-        updates, state = tx.update({"w": jnp.array(gradients)}, state, params)
+        updates, state = update({"w": jnp.array(gradients)}, state, params)
         params = optax.apply_updates(params, updates)
     (momentum,) = jax.tree.leaves(state.inner)
     return params["w"], momentum, state
@@ -159,7 +161,7 @@ def test_a_unit_without_any_gradient_keeps_what_it_has(dtype):
 
 
 def test_stacked_layers_and_other_layouts_are_as_each_layer_alone():
-    weights, gradients = (jax.random.normal(jax.random.key(seed), (3, 8, 6)) for seed in (0, 1))
+    weights, gradients = (jax.random.normal(jax.random.key(seed), (2, 8, 6)) for seed in (0, 1))
     select = {
         "fan_in": lambda w, **how: pruning.constant_fan_in_masks(w, 0.5, **how),
         "n_m": lambda w, **how: pruning.n_m_masks(w, 2, 4, **how),
@@ -177,7 +179,8 @@ def test_stacked_layers_and_other_layouts_are_as_each_layer_alone():
         return updated(make[name], kernel, gradients, kept=kept, drop_fraction=0.5, **how)[2].masks["w"]
 
     for name in make:
-        alone = [masks(name, *pair) for pair in zip(weights, gradients, strict=True)]
+        of_one = jax.jit(lambda *pair, name=name: masks(name, *pair))
+        alone = [of_one(*pair) for pair in zip(weights, gradients, strict=True)]
         together = masks(name, weights, gradients, layout=pruning.stacked_layout())
         np.testing.assert_array_equal(together, alone)
         turned = masks(name, weights[0].T, gradients[0].T, layout=pruning.equinox_layout)
@@ -197,15 +200,15 @@ OPTIMIZERS = {
 }
 
 
-def of_units(optimizer, masks, **knobs):
+def of_units(inner, masks, **knobs):
     body = pruning.prunable_except("head")
     return pruning.constant_fan_in_rigl(
-        optimizer, masks, ablatable=body, salient_fraction=0.6, drop_fraction=0.3, **knobs
+        inner, masks, ablatable=body, salient_fraction=0.6, drop_fraction=0.3, **knobs
     )
 
 
-def of_groups(optimizer, masks, **knobs):
-    return pruning.n_m_rigl(optimizer, masks, n=2, m=4, drop_fraction=0.4, **knobs)
+def of_groups(inner, masks, **knobs):
+    return pruning.n_m_rigl(inner, masks, n=2, m=4, drop_fraction=0.4, **knobs)
 
 
 METHODS = {
@@ -220,7 +223,12 @@ def loss(params, number):
     return jnp.mean((hidden @ params["head"]["kernel"] - y[:, :4]) ** 2)
 
 
-def trained(tx, masks, steps):
+def started(tx, masks):
+    params = pruning.apply_masks(PARAMS, masks)
+    return params, tx.init(params)
+
+
+def trained(tx, start, numbers):
     """The state, and after each step: params, masks and all floats that are kept of weights."""
 
     def step(carry, number):
@@ -230,18 +238,29 @@ def trained(tx, masks, steps):
         floats = (leaf for leaf in jax.tree.leaves(state.inner) if leaf.ndim == 2)
         return (params, state), (params, kept, list(floats))
 
-    start = pruning.apply_masks(PARAMS, masks)
-    return jax.lax.scan(step, (start, tx.init(start)), jnp.arange(steps))
+    return jax.lax.scan(step, start, numbers)
+
+
+def optimizer(method, name, masks):
+    return METHODS[method][0](OPTIMIZERS[name](), masks, check_every=4, stop_after=50)
+
+
+@functools.cache
+def program(method, name):
+    """``trained`` from the first masks, a start and the steps' numbers: twelve, for all tests."""
+    return jax.jit(lambda masks, *given: trained(optimizer(method, name, masks), *given))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_structure_zeros_and_slots_hold_at_every_step(method, name):
-    make, select = METHODS[method]
-    first = select(SCORES)
-    tx = make(OPTIMIZERS[name](), first, check_every=4, stop_after=50)
-    (_, state), (params, masks, slots) = jax.jit(lambda m: trained(tx, m, 60))(first)
-    assert state.blind == 0
+    first = METHODS[method][1](SCORES)
+    carry, parts = started(optimizer(method, name, first), first), []
+    for place in range(0, 60, 12):
+        carry, part = program(method, name)(first, carry, jnp.arange(place, place + 12))
+        parts.append(part)
+    params, masks, slots = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    assert carry[1].blind == 0
     for layer, size in (("body", 384), ("head", 96)):
         kept = np.concatenate([first[layer]["kernel"][None], masks[layer]["kernel"]])
         new = kept[1:] & ~kept[:-1]
@@ -277,17 +296,15 @@ def test_known_masks_are_read_where_params_are_traced():
 
 
 def test_it_is_the_same_under_vmap():
-    for make, select in METHODS.values():
-
-        def run(masks, make=make):
-            tx = make(optax.adam(0.02), masks, check_every=4, stop_after=10)
-            return trained(tx, masks, 12)[0]
-
-        masks = [select(pruning.random_scores(jax.random.key(seed), PARAMS)) for seed in range(3)]
-        together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *masks))
-        alone = jax.jit(run)
-        for place, one in enumerate(masks):
-            for found, expected in zip(*map(jax.tree.leaves, (together, alone(one))), strict=True):
+    for method, (_, select) in METHODS.items():
+        run, numbers = program(method, "adam"), jnp.arange(12)
+        masks = [select(pruning.random_scores(jax.random.key(seed), PARAMS)) for seed in range(2)]
+        each = [(first, started(optimizer(method, "adam", first), first)) for first in masks]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+        together, _ = jax.jit(jax.vmap(run, (0, 0, None)))(*stacked, numbers)
+        for place, one in enumerate(each):
+            alone, _ = run(*one, numbers)
+            for found, expected in zip(*map(jax.tree.leaves, (together, alone)), strict=True):
                 np.testing.assert_allclose(found[place], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -297,7 +314,8 @@ def test_a_part_of_the_params_is_enough():
     sparse = of_units(optax.sgd(0.1), masks, check_every=1, stop_after=1)
     tx = optax.partition({"sparse": sparse, "dense": optax.sgd(0.1)}, {"body": "sparse", "head": "dense"})
     params = pruning.apply_masks(PARAMS, masks | {"head": {"kernel": None}})
-    _, state = tx.update(jax.grad(loss)(params, 0), tx.init(params), params)
+    step = jax.jit(lambda params, state: tx.update(jax.grad(loss)(params, 0), state, params))
+    _, state = step(params, tx.init(params))
     found = pruning.get_masks(state)["body"]["kernel"]
     assert (found != masks["body"]["kernel"]).any()
 
@@ -310,7 +328,7 @@ def test_gradients_through_masks_are_reported_and_move_nothing():
         masks = select(SCORES)
         params = pruning.apply_masks(PARAMS, masks)
         tx = make(optax.sgd(0.1), masks, check_every=1, stop_after=9)
-        gradients = jax.grad(lambda p, m=masks: loss(pruning.apply_masks(p, m), 0))(params)
+        gradients = jax.jit(jax.grad(lambda p, m=masks: loss(pruning.apply_masks(p, m), 0)))(params)
         with pytest.raises(ValueError, match="rigl: expected gradients of the dense network, got 0"):
             tx.update(gradients, tx.init(params), params)
         _, state = jax.jit(tx.update)(gradients, tx.init(params), params)

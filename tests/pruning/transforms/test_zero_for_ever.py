@@ -52,9 +52,15 @@ def assert_zero_for_ever(weights, masks):
     assert (weights[-1][masks[-1]] != 0).all()
 
 
-# Each rule in all wrappers; what else is made of it in those that handle updates in other ways.
-RULES, OF_RULES = ("dissipate", "gradual_magnitude"), ("dissipate_settled", "dissipate_to", "injected")
-CASES = [*itertools.product(RULES, WRAPPERS), *itertools.product(OF_RULES, ("adamw", *DIFFERENT))]
+# One method in all wrappers, as held masks below; the others in those that handle updates in other ways.
+CASES = [
+    pytest.param(
+        method,
+        wrapper,
+        marks=() if method == "dissipate" or wrapper in ("adamw", *DIFFERENT) else pytest.mark.slow,
+    )
+    for method, wrapper in itertools.product(METHODS, WRAPPERS)
+]
 
 
 @pytest.mark.parametrize(("method", "wrapper"), CASES)

@@ -24,14 +24,14 @@ def runs(found):
 @pytest.mark.parametrize(
     "run",
     [
-        "dense, in_turn, 4 devices, 1 each, 8 of 8",
         "dense, in_turn, 8 devices, 1 each, 5 of 5",
         "dense, in_turn, 8 devices, 1 each, 3 of 5",
-        "dense, side_by_side, 4 devices, 1 each, 5 of 5",
+        "dense, side_by_side, 4 devices, 1 each, 8 of 8",
+        "dense, side_by_side, 4 devices, 1 each, 5 of 8",
         "convolutional, side_by_side, 8 devices, 4 each, 3 of 3",
         "convolutional, side_by_side, 8 devices, 4 each, 1 of 3",
         "convolutional, in_turn, 4 devices, 2 each, 3 of 3",
-        "convolutional, in_turn, 4 devices, 2 each, 3 of 3, streamed",
+        "dense, in_turn, 4 devices, 2 each, 3 of 3, streamed",
     ],
 )
 def test_the_numbers_are_those_of_one_device(runs, run):
@@ -44,7 +44,7 @@ def test_the_numbers_are_those_of_one_device(runs, run):
 
 
 def test_every_device_has_its_share(runs):
-    assert runs["dense, in_turn, 4 devices, 1 each, 8 of 8"]["shards"] == [2, 2, 2, 2]
+    assert runs["dense, side_by_side, 4 devices, 1 each, 8 of 8"]["shards"] == [2, 2, 2, 2]
 
 
 def test_how_many_fit_is_found_on_any_devices(runs):
