@@ -125,7 +125,7 @@ def _differences(axes: Axes, results: Results, methods: Sequence[str], baseline:
     axes.set_yscale("symlog", linthresh=1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}"))
     name = find_method(baseline).look.label
-    axes.set_ylabel(f"accuracy minus that of {name} (points; log axis beyond ±1)")
+    axes.set_ylabel(f"accuracy minus that of {name}\n(points; log axis beyond ±1)")
     axes.grid(alpha=0.3)
 
 
