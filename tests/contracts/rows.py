@@ -22,6 +22,7 @@ from .calls import (
     chain_of,
     dynamically,
     every_zeroed,
+    found_and_trained,
     gates,
     grow,
     half_of_inputs,
@@ -196,6 +197,13 @@ ROWS = {
     "rounded_gates": Row(
         lambda _, p: pruning.rounded_gates(p, jax.tree.map(jnp.ones_like, gates(p)), every_other(p)),
         checks.applied,
+    ),
+    "rare_gems": Row(found_and_trained, checks.trained_to(0.5), heavy=True),
+    "RareGemsState": Row(
+        lambda _, p: pruning.rare_gems(optax.sgd(0.1), optax.sgd(0.1), [0.5], check_every=1).init(
+            pruning.SoftMasked(p, gates(p))
+        ),
+        checks.record("count masks params gates"),
     ),
     "decay_pruned": Row(
         lambda _, p: pruning.decay_pruned(0.5, every_other).update(p, optax.EmptyState(), p)[0],
