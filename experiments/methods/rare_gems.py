@@ -115,18 +115,18 @@ METHODS = (
         source="Sreenivasan et al. 2022 (arXiv 2202.12002)",
         choices=(
             "The search takes the first `--prune-epochs`, with a drop at the end of each, and the "
-            "weights are trained in the epochs that are left, by the rest of the recipe's schedule; the released "
-            "code searches for 150 epochs, drops after every fifth, and then trains for as many. As in "
-            "it, the trained network has all weights that were not dropped, those whose gate is below "
-            "one half too. Counts are exact, and of equal gates the lower index is kept: the code removes "
-            "`ceil(rate * active)` a round and all that tie with the last of them, more than asked for "
-            "where gates are clipped to 0. Shortcuts are pruned here, never in the code's ResNets. "
-            "Weights begin as the recipe says, where the code draws signed constants; biases and "
-            "normalisation wait for the end of the search, where it has neither. Gates learn by the "
-            "recipe's optimizer without its weight decay, where the code has SGD with momentum and a "
-            "cosine schedule; the penalty is the code's, `1e-4` times the sum of squares. Their rate is "
-            "`--gate-learning-rate`, by default the recipe's, at whose 0.01 on digits they hardly move: "
-            "a rate of 3 serves there."
+            "weights are trained in the epochs that are left, by the rest of the recipe's schedule; the "
+            "released code searches for 150 epochs, drops after every fifth, and then trains for as "
+            "many. As in it, the trained network has all weights that were not dropped, those whose "
+            "gate is below one half too. Counts are exact, and of equal gates the lower index is kept: "
+            "the code removes `ceil(rate * active)` a round and all that tie with the last of them, "
+            "more than asked for where gates are clipped to 0. Shortcuts are pruned here, never in the "
+            "code's ResNets. Weights begin as the recipe says, where the code draws signed constants; "
+            "biases and normalisation wait for the end of the search, where it has neither. Gates learn "
+            "by the recipe's optimizer without its weight decay, where the code has SGD with momentum "
+            "and a cosine schedule; the penalty is the code's, `1e-4` times the sum of squares. Their "
+            "rate is `--gate-learning-rate`, by default the recipe's, at whose 0.01 on digits they "
+            "hardly move: a rate of 3 serves there."
         ),
     ),
 )
