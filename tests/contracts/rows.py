@@ -433,8 +433,11 @@ ROWS = {
         pruned_by(lambda p: pruning.dissipate_settled(0.3, check_every=2, stop_after=2)), checks.trained
     ),
     "dissipate_to": Row(
-        pruned_by(lambda p: pruning.dissipate_to(np.array([0.25, 0.5]), check_every=2)),
-        checks.trained_to(0.5),
+        lambda key, p: [
+            pruned_by(lambda p, s=s: pruning.dissipate_to([0.25, 0.5], check_every=2, select=s))(key, p)
+            for s in (None, pruning.constant_fan_in_masks)
+        ],
+        lambda results, p: [checks.trained_to(0.5)(result, p) for result in results],
     ),
     "hold_masks": Row(pruned_by(lambda p: pruning.hold_masks(every_other(p))), checks.trained_to(0.5)),
     "rigl": Row(
