@@ -437,7 +437,7 @@ ROWS = {
             pruned_by(lambda p, s=s: pruning.dissipate_to([0.25, 0.5], check_every=2, select=s))(key, p)
             for s in (None, pruning.constant_fan_in_masks)
         ],
-        lambda results, p: [checks.trained_to(0.5)(result, p) for result in results],
+        checks.each(checks.trained_to(0.5)),
     ),
     "hold_masks": Row(pruned_by(lambda p: pruning.hold_masks(every_other(p))), checks.trained_to(0.5)),
     "rigl": Row(
