@@ -99,6 +99,7 @@ from pruning.transforms.gradual import GradualMagnitudeState, gradual_magnitude
 from pruning.transforms.hold import HoldMasksState, hold_masks
 from pruning.transforms.hold_outside import hold_outside
 from pruning.transforms.n_m_rigl import n_m_rigl
+from pruning.transforms.rare_gems import RareGemsState, rare_gems
 from pruning.transforms.rigl import cosine_drop_fraction, rigl, sparse_evolutionary
 from pruning.trees.layout import Axes, equinox_layout, flax_layout, stacked_layout
 from pruning.trees.leaves import prunable, prunable_by_shape, prunable_except, prunable_under
@@ -116,6 +117,7 @@ __all__ = [
     "NetworkRow",
     "NtkSapDraw",
     "PathProbabilities",
+    "RareGemsState",
     "SoftMasked",
     "accumulate_gradients",
     "accumulate_signed_gradients",
@@ -206,6 +208,7 @@ __all__ = [
     "pruned_count",
     "random_masks",
     "random_scores",
+    "rare_gems",
     "reinitialise",
     "rescaled_masks",
     "rigl",

@@ -4,8 +4,9 @@ Whoever searches, and at which sparsity, its candidates are networks of the run.
 at the end of the search, and it alone chooses.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,13 +16,14 @@ import optax
 
 import pruning
 from experiments.methods import scored_methods
-from experiments.methods.method import Given, Look, Method, When
+from experiments.methods.method import Given, Look, Method, When, variants
 from experiments.methods.point import Need, Point, point_of
 from experiments.methods.programs import SEARCHED, Observed, Program
 from experiments.methods.scored import Scored, named
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
+from pruning.trees.layout import axes_of
 from train.populations.population import MemberState
 
 PyTree = Any
@@ -125,6 +127,24 @@ class KStartsLike(KStarts):
         return pruning.shuffle_masks(key, masks)
 
 
+@dataclass(frozen=True, kw_only=True)
+class KStartsInGroups(KStarts):
+    """Candidates are random N:M masks; a network for each N, which is its setting."""
+
+    at_sparsities: bool = False
+
+    def points(self, study: Study, seed: int) -> Iterator[Point]:
+        """One a variant and N."""
+        for variant in variants(self, study):
+            for kept in study.knobs.search.kept_in_group:
+                yield Point(self.name, variant, setting=float(kept), seed=seed)
+
+    def draw(self, key: jax.Array, point: Point, given: Given) -> PyTree:
+        """See ``draw_n_m_masks``."""
+        n, m = int(point.setting or 0), given.study.knobs.search.group_size
+        return draw_n_m_masks(key, given.initial(point.seed).params, n, m)
+
+
 def candidates_of(point: Point, study: Study) -> list[Point]:
     """The candidates among which a network is searched for."""
     return [point._replace(variant="none", candidate=index) for index in range(study.knobs.search.k)]
@@ -184,6 +204,28 @@ def draw_masks(key: jax.Array, params: PyTree, sparsity: Any) -> PyTree:
     return pruning.random_masks(key, params, sparsity)
 
 
+@partial(jax.jit, static_argnames=("n", "m"))
+def draw_n_m_masks(key: jax.Array, params: PyTree, n: int, m: int) -> PyTree:
+    """A random mask that keeps n of every m inputs; layers whose inputs m does not divide stay dense.
+
+    Raises:
+        ValueError: If there is no other layer.
+    """
+    full, scores = pruning.full_masks(params), pruning.random_scores(key, params)
+    inputs = [axes.fan_in for axes in axes_of(pruning.flax_layout, full)]
+    if all(count % m for count in inputs):
+        raise ValueError(
+            f"expected --group-size to divide the inputs of a layer, of which there are "
+            f"{', '.join(map(str, inputs))}, got {m}"
+        )
+    fits = jax.tree.unflatten(jax.tree.structure(full), [count % m == 0 for count in inputs])
+    chosen = jax.tree.map(lambda score, fits: score if fits else None, scores, fits)
+    found = pruning.n_m_masks(chosen, n, m)
+    return jax.tree.map(
+        lambda dense, mask: dense if mask is None else mask, full, found, is_leaf=lambda x: x is None
+    )
+
+
 METHODS = (
     KStarts(
         name="k-starts",
@@ -225,5 +267,21 @@ METHODS = (
         choices="Candidates are SynFlow's mask, permuted within layers.",
         ablations=("retrained",),
         like=named(scored_methods.METHODS, "synflow"),
+    ),
+    KStartsInGroups(
+        name="k-starts-n-m",
+        look=Look("K-starts, N:M", "#B06A00", "P"),
+        when=When.BEFORE,
+        functions=("random_scores", "n_m_masks", "train_candidates", "fittest", "combined_fitness"),
+        source="Haroon 2022 (arXiv 2209.02201), with groups as Zhou et al. 2021 (arXiv 2102.04010)",
+        choices=(
+            "The paper's search among masks that keep N of every M inputs of a unit, in convolutions "
+            "at each position. N:M has the sparsities 1 - N/M alone, so the method is asked by "
+            "`--kept-in-group` and `--group-size` (1:4 and 2:4 by default) and not by `--sparsities`; "
+            "it stands beside methods that prune to sparsities at the sparsity that it has. A layer "
+            "whose inputs M does not divide stays dense, as in the libraries of sparse hardware: the "
+            "first convolution of colour images, say; the sparsity counts it."
+        ),
+        ablations=("retrained",),
     ),
 )

@@ -37,10 +37,20 @@ class SearchKnobs:
     """of the evolutionary search, each of k candidates"""
     mutation: float = 0.1
     """of a child's kept weights, moved in the evolutionary search"""
+    group_size: int = 4
+    """inputs of a group, M, in the search among N:M masks"""
+    kept_in_group: tuple[int, ...] = (1, 2)
+    """weights that are kept of each group, N, in the search among N:M masks, one network each"""
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
-        check_counts(self, "k", "search_epochs", "generations")
+        check_counts(self, "k", "search_epochs", "generations", "group_size")
+        check_different("--kept-in-group", self.kept_in_group)
+        if any(not 1 <= kept < self.group_size for kept in self.kept_in_group):
+            raise ValueError(
+                f"expected --kept-in-group from 1 to below --group-size ({self.group_size}), got "
+                f"{', '.join(map(str, self.kept_in_group))}"
+            )
         if not 0 <= self.mutation <= 1:
             raise ValueError(f"expected --mutation in [0, 1], got {self.mutation}")
 

@@ -1,4 +1,4 @@
 """What acts inside an optax chain: hold masks, accumulate gradients, prune while training.
 
-What trains something beside the weights is in `gates/`.
+What a network with gates or scores beside its weights computes with is in `gates/`.
 """

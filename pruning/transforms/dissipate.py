@@ -5,7 +5,8 @@ for the band, when it is looked at:
 
 - ``dissipate``: inside the band at a check.
 - ``dissipate_settled``: inside the band at a check and never outside it after any step before.
-- ``dissipate_to``: no band; at each check the least displaced go, up to a given sparsity.
+- ``dissipate_to``: no band; at each check the least displaced go, up to a given sparsity: single
+  weights, or whole units of a structure.
 
 All are the last member of an optax chain: they judge the weights after that step's update and hold
 what they removed at exactly zero. Steps count from 1.
@@ -30,12 +31,14 @@ import numpy as np
 import optax
 
 from pruning.masks.counting import check_rising, check_steps, pruned_count
+from pruning.masks.iterative import Select
 from pruning.masks.reading import as_bool
 from pruning.masks.selection import keep_highest
 from pruning.masks.tree import count_prunable, map_masks
 from pruning.scores.movement import relative_displacement
 from pruning.transforms.conditions import compute_where
 from pruning.transforms.states import first_masks, is_placeholder, without_hidden
+from pruning.transforms.structured_dissipation import least_displaced_removed
 from pruning.transforms.updates import after_update, require_params, zero_pruned
 from pruning.trees.layout import Layout, flax_layout, map_layers
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_traced
@@ -164,6 +167,7 @@ def dissipate_to(
     sparsities: Sequence[float] | np.ndarray | jax.Array,
     *,
     check_every: int,
+    select: Select | None = None,
     masks: PyTree = None,
     prunable: Prunable | None = None,
     layout: Layout | None = None,
@@ -175,21 +179,36 @@ def dissipate_to(
     The most displaced weight of each layer is spared as long as the sparsity allows. This is what
     makes the method comparable with others at equal sparsity; a threshold is implied, not given.
 
+    A ``select`` keeps structure, as that of ``iterative_masks`` does: at each check it is given the
+    displacements as scores and ``sparsities[i - 1]``, a *traced* scalar, and what it does not keep is
+    removed for good; no weight of a layer is spared besides. Pruned weights score just below 0, so that
+    the sum of a unit or a block is what is left in it. Counts are exact in the units of the structure::
+
+        dissipate_to(sparsities, check_every=100, select=pruning.constant_fan_in_masks)
+        dissipate_to(sparsities, check_every=100, select=partial(pruning.block_masks, block=(4, 4)))
+
+    N of every M at one sparsity is ``lambda scores, _: pruning.n_m_masks(scores, n, m)``, which the first
+    check decides.
+
     Args:
         sparsities: Sparsity after each check, non-decreasing, in [0, 1), shape (checks,); may be
             traced. ``pruning.exponential_sparsities`` makes one.
         check_every: Steps between checks, >= 1.
+        select: ``select(scores, sparsity) -> masks``, the highest are kept: ``channel_masks`` and other
+            selections; None for the ranking of all weights. (Under ``optax.inject_hyperparams`` it needs
+            ``static_args=("select",)``.)
         masks: Where to begin; its removed weights count. None for the dense network.
         prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
         layout: ``layout(path, leaf)`` says which axes are layers, none of which is emptied; None for
-            ``pruning.flax_layout``.
+            ``pruning.flax_layout``. A ``select`` has its own.
 
     Returns:
         A transformation for the end of a chain, as ``dissipate``.
 
     Raises:
-        ValueError: If the sparsities are empty, out of range or decreasing, or check_every < 1; from
-            ``init`` and ``update`` as ``dissipate``.
+        ValueError: If the sparsities are empty, out of range or decreasing, check_every < 1, or a layout
+            is given beside a ``select``; from ``init`` and ``update`` as ``dissipate``, and from
+            ``update`` if what is selected does not fit.
 
     Source: ours, from Haroon 2022 (arXiv 2209.02201); nearest to the "movement" criterion of Zhou et
     al. 2019 (arXiv 1905.01067), which is absolute, per layer and applied once, after training.
@@ -198,13 +217,22 @@ def dissipate_to(
     check_precise(sparsities=sparsities)
     check_rising(sparsities)
     checks = len(sparsities)
+    if select is not None and layout is not None:
+        raise ValueError(
+            "expected no layout beside select, which selects by its own: give it to the selection, as in "
+            "select=functools.partial(pruning.channel_masks, layout=layout)"
+        )
 
     def prune(state: DissipateState, weights: PyTree) -> PyTree:
+        check = state.count // check_every - 1
+        if select is not None:
+            sparsity = jnp.stack([jnp.asarray(s) for s in sparsities])[check]
+            return least_displaced_removed(select, sparsity, state.masks, weights, state.initial)
         size = count_prunable(state.masks)
         counts = jnp.stack([jnp.asarray(pruned_count(s, size)) for s in sparsities])
         chosen = layout or flax_layout
         scores = map_layers(_spare_most_displaced, chosen, state.masks, weights, state.initial)
-        return keep_highest(scores, counts[state.count // check_every - 1], masks=state.masks)
+        return keep_highest(scores, counts[check], masks=state.masks)
 
     return _transformation(
         "dissipate_to", None, prune, check_every, checks * check_every, masks, prunable

@@ -165,6 +165,18 @@ def updates_together(key, params):
     return updates
 
 
+def found_and_trained(key, params):
+    """Two steps of a search with gates, a check in each, and two steps of training."""
+    both = pruning.SoftMasked(params, scores(params))
+    tx = pruning.rare_gems(optax.sgd(0.25, momentum=0.5), optax.sgd(0.25), [0.25, 0.5], check_every=1)
+    state = tx.init(both)
+    for _ in range(4):
+        gradients = jax.tree.map(lambda p: (p / 2).astype(p.dtype), both)
+        updates, state = tx.update(gradients, state, both)
+        both = optax.apply_updates(both, updates)
+    return both.params, pruning.get_masks(state)
+
+
 def last_bred(key, params):
     """The child of two masks without a common weight."""
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(every_other(params, i) for i in (0, 1)))

@@ -179,6 +179,16 @@ def trained_to(total):
     return check
 
 
+def each(check):
+    """The same of several results."""
+
+    def of_all(results, params):
+        for result in results:
+            check(result, params)
+
+    return of_all
+
+
 def sums(factor, part):
     """Sums over prunable leaves, float32 at least; the updates pass through as they came."""
 

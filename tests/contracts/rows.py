@@ -22,6 +22,7 @@ from .calls import (
     chain_of,
     dynamically,
     every_zeroed,
+    found_and_trained,
     gates,
     grow,
     half_of_inputs,
@@ -196,6 +197,13 @@ ROWS = {
     "rounded_gates": Row(
         lambda _, p: pruning.rounded_gates(p, jax.tree.map(jnp.ones_like, gates(p)), every_other(p)),
         checks.applied,
+    ),
+    "rare_gems": Row(found_and_trained, checks.trained_to(0.5), heavy=True),
+    "RareGemsState": Row(
+        lambda _, p: pruning.rare_gems(optax.sgd(0.1), optax.sgd(0.1), [0.5], check_every=1).init(
+            pruning.SoftMasked(p, gates(p))
+        ),
+        checks.record("count masks params gates"),
     ),
     "decay_pruned": Row(
         lambda _, p: pruning.decay_pruned(0.5, every_other).update(p, optax.EmptyState(), p)[0],
@@ -425,8 +433,13 @@ ROWS = {
         pruned_by(lambda p: pruning.dissipate_settled(0.3, check_every=2, stop_after=2)), checks.trained
     ),
     "dissipate_to": Row(
-        pruned_by(lambda p: pruning.dissipate_to(np.array([0.25, 0.5]), check_every=1)),
-        checks.trained_to(0.5),
+        lambda key, p: [
+            pruned_by(
+                lambda p, s=s: pruning.dissipate_to(np.array([0.25, 0.5]), check_every=1, select=s)
+            )(key, p)
+            for s in (None, pruning.constant_fan_in_masks)
+        ],
+        checks.each(checks.trained_to(0.5)),
     ),
     "hold_masks": Row(pruned_by(lambda p: pruning.hold_masks(every_other(p))), checks.trained_to(0.5)),
     "rigl": Row(
