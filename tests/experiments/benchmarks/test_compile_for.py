@@ -8,8 +8,9 @@ import pytest
 
 from experiments.benchmarks import compile_for
 from experiments.benchmarks.compile_for import CompileFor
-from experiments.benchmarks.programs import Lowerable
+from experiments.benchmarks.programs import PROGRAMS, Lowerable, Place
 from experiments.benchmarks.reading import bytes_held, collectives
+from experiments.benchmarks.sizes import SMALLEST
 
 TEXT = """
   %all-reduce.1 = (f32[10]{0}, bf16[3,4]{1,0}) all-reduce(%a, %b), replica_groups={{0,1}}
@@ -99,3 +100,16 @@ def test_a_compiler_that_is_not_here(monkeypatch):
         ValueError, match=r"no compiler for 1 such devices here \(topology of platform tpu"
     ):
         compile_for.run(CompileFor(target="tpu-v5e"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "train-lenet-300-100" else pytest.param(name, marks=pytest.mark.slow)
+        for name in PROGRAMS
+    ],
+)
+def test_every_program_reaches_the_compiler(name):
+    program = PROGRAMS[name](Place(jax.local_devices(), None, SMALLEST))
+    for lower in (program.lower, program.step):
+        assert lower is None or "func.func public @main" in lower().as_text()
