@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import jax
 
 EVENT = "/jax/core/compile/backend_compile_duration"
-MOST_HELD = 2000
+MOST_HELD = 4000
 _held = 0
 
 

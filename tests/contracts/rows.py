@@ -59,7 +59,7 @@ class Row:
     grads: bool = False  # the result is float and differentiable in the params
     promotes: bool = False  # in half precision it needs JAX's implicit promotion of dtypes
     composed: bool = False  # made of members that run in every container and dtype: compiled alone
-    heavy: bool = False  # takes seconds: in one container and dtype alone, but where slow tests run
+    heavy: bool = False  # takes seconds: under jit and vmap only where slow tests run
 
 
 ROWS = {

@@ -61,7 +61,8 @@ def by_layer(method):
     """Whether each layer is given its sparsity, and rounds down by itself."""
     if isinstance(METHODS[method], Searching | Dynamic | EdgePopup):
         return method != "k-starts-synflow"
-    return method in scored() and scored()[method].ranking.allocation is not None
+    ranking = scored()[method].ranking if method in scored() else None
+    return isinstance(ranking, Ranking) and ranking.allocation is not None
 
 
 def by_epoch(rows, method):

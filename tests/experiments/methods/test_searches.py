@@ -41,7 +41,7 @@ def networks(tmp_path_factory):
 
     found = Networks(OPTIONS, OPTIONS.load(), asked, find_method)
     folder = RunFolder(tmp_path_factory.mktemp("run") / "run", OPTIONS.settings(), {}, fresh=False)
-    train_all(found, folder, chunk_size=None)
+    train_all(found, folder, chunk_size=1)  # As the tests train: one program for both.
     found.forget_rows()
     return found
 
