@@ -18,7 +18,7 @@ ABLATED = (
 )
 """Methods whose ablations and later steps are a part of the run; those of the others are alike."""
 KNOBS = Knobs(
-    search=SearchKnobs(k=2, search_epochs=1, generations=2, kept_in_group=(2,)),
+    search=SearchKnobs(k=4, search_epochs=1, generations=2, mutation=0.0, kept_in_group=(2,)),
     schedule=ScheduleKnobs(prune_epochs=2, fractions=(0.3,), rewind_step=3),
     gates=GateKnobs(starts=(-0.01, 0.02), stochastic_starts=(-1.0, 1.0)),
     rounds=RoundKnobs(rounds=2, sequential_rounds=2),

@@ -6,24 +6,12 @@ import optax
 import pytest
 
 import pruning
-from experiments.engine.networks import Networks
-from experiments.engine.run_folder import RunFolder
 from experiments.methods.point import Need, Point, dense
-from experiments.methods.registry import METHODS, find_method, scored
+from experiments.methods.registry import METHODS, scored
 from experiments.methods.seeds import SeedKeys, seed_keys
-from tests.experiments.everything import ABLATED, EPOCH, Everything, points
+from tests.experiments.everything import ABLATED, EPOCH, KNOBS
 
-OPTIONS = Everything()
 LAST = 3 * EPOCH
-
-
-@pytest.fixture(scope="module")
-def networks(everything):
-    """Those of the finished run, which may begin again."""
-    found = Networks(OPTIONS, OPTIONS.load(), lambda study: points(OPTIONS, study), find_method)
-    settings = OPTIONS.settings() | {"seed_keys": 2}
-    found.open(RunFolder(everything, settings, {}, fresh=False), 16)
-    return found
 
 
 def at(method, variant="none", step=0):
@@ -165,7 +153,7 @@ def test_other_weights_begin_at_step_0_under_the_rewound_mask(networks):
 def test_candidates_have_the_masks_that_the_library_draws(networks):
     initial, key = networks.initial(0).params, seed_keys(0).candidates
     for name, sparsity in (("k-starts", 0.9), ("k-starts+dissipating-gradients", 1 - 0.1**0.5)):
-        expected = pruning.candidate_masks(key, initial, k=2, sparsity=np.float32(sparsity))
+        expected = pruning.candidate_masks(key, initial, k=KNOBS.search.k, sparsity=np.float32(sparsity))
         for candidate in range(2):
             state = networks.start(at(name)._replace(candidate=candidate))
             drawn = jax.tree.map(lambda leaf, c=candidate: leaf[c], expected)

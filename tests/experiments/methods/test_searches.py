@@ -7,43 +7,13 @@ import optax
 import pytest
 
 import pruning
-from experiments.engine.networks import Networks
-from experiments.engine.run_folder import RunFolder
-from experiments.engine.training import train_all
 from experiments.methods.elimination import ELIMINATED, epochs_of_search
 from experiments.methods.point import Point
-from experiments.methods.registry import find_method
 from experiments.methods.seeds import seed_keys
-from experiments.options.knobs import Knobs, ScheduleKnobs, SearchKnobs
-from experiments.pruning_methods import PruningMethods
 from train.populations.population import stack_members
 
 NAMES = ("successive-elimination", "evolved-masks", "k-starts-erk", "k-starts-synflow")
-OPTIONS = PruningMethods(
-    methods=NAMES,
-    sparsities=(0.9,),
-    seeds=1,
-    epochs=2,
-    knobs=Knobs(
-        search=SearchKnobs(k=4, search_epochs=1, generations=2, mutation=0.0),
-        schedule=ScheduleKnobs(prune_epochs=1),
-    ),
-)
 ELIMINATION, EVOLVED, ERK, LIKE_SYNFLOW = (Point(name, sparsity_target=0.9) for name in NAMES)
-
-
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    """Those of a small run, all of them trained."""
-
-    def asked(study):
-        return [point for name in NAMES for point in find_method(name).points(study, 0)]
-
-    found = Networks(OPTIONS, OPTIONS.load(), asked, find_method)
-    folder = RunFolder(tmp_path_factory.mktemp("run") / "run", OPTIONS.settings(), {}, fresh=False)
-    train_all(found, folder, chunk_size=1)  # As the tests train: one program for both.
-    found.forget_rows()
-    return found
 
 
 def masks_at_start(networks, point):
