@@ -86,7 +86,7 @@ def test_methods_say_what_they_need():
         ("magnitude-fine-tuned",): (Counter(dense=1), {2 * EPOCH}),
         ("magnitude-after-training",): (Counter(dense=1), {3 * EPOCH}),
         ("lottery-ticket-rewinding",): (Counter(dense=1), {3, 3 * EPOCH}),
-        ("k-starts",): (Counter({"dense": 1, "k-starts": 2}), set()),
+        ("k-starts",): (Counter({"dense": 1, "k-starts": 4}), set()),
         ("imp",): (Counter(dense=1), {3, 3 * EPOCH}),
         ("imp-continued",): (Counter({"dense": 1, "learning-rate-rewinding": 1}), {3, 3 * EPOCH}),
         ("imp-reinit",): (Counter({"dense": 1, "imp": 1}), {3, 3 * EPOCH}),
