@@ -2,8 +2,7 @@
 
 The choice changes speed, not numbers, beyond rounding. What decided it is beside each way:
 ``train.populations.members`` (members in turn or vmapped), ``train.layers.convolution`` and
-``train.layers.batch_norm`` (gradients written for XLA:CPU, or the compiler's own),
-``train.layers.patches`` (first layers that TPUs compile). On CPU, 2 cores, jax
+``train.layers.batch_norm`` (gradients written for XLA:CPU, or the compiler's own). On CPU, 2 cores, jax
 0.10.1, November 2026: four LeNet-5 train 1.6 to 2.2 times as fast in turn as vmapped; a step of a small
 convolutional network in a loop takes 12 to 20 times as long with the compiler's own gradients. No
 accelerator has been measured yet: what is chosen there is what is read of them.
@@ -25,20 +24,16 @@ class Lowering(NamedTuple):
         in_turn: Members one after another in a loop; otherwise vmapped.
         own_gradients: Convolutions and batch normalisation with gradients that are fast in loops on CPU;
             otherwise the compiler's.
-        patches: Convolutions of images with few channels as products of patches.
     """
 
     in_turn: bool
     own_gradients: bool
-    patches: bool = False
 
 
 LOWERINGS = {
     "cpu": Lowering(in_turn=True, own_gradients=True),
     "accelerator": Lowering(in_turn=False, own_gradients=False),
     "accelerator-in-turn": Lowering(in_turn=True, own_gradients=False),
-    "tpu": Lowering(in_turn=False, own_gradients=False, patches=True),
-    "tpu-in-turn": Lowering(in_turn=True, own_gradients=False, patches=True),
 }
 """By the names that the experiments' option ``--lowering`` takes."""
 
@@ -49,7 +44,7 @@ def lowering() -> Lowering:
     """How networks are computed here: as the platform suggests, unless ``lowered`` says otherwise."""
     if _overrides:
         return _overrides[-1]
-    return LOWERINGS.get(jax.default_backend(), LOWERINGS["accelerator"])
+    return LOWERINGS["cpu" if jax.default_backend() == "cpu" else "accelerator"]
 
 
 @contextmanager

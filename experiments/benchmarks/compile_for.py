@@ -87,7 +87,7 @@ def run(config: CompileFor) -> None:
     for name in config.only or PROGRAMS:
         with (
             compiling_anew(),
-            nullcontext() if target.lowering is None else lowered(LOWERINGS[target.lowering]),
+            nullcontext() if target.memory is None else lowered(LOWERINGS["accelerator"]),
         ):
             rows[name] = compiled_row(name, place)
         print(_line(name, rows[name]), flush=True)

@@ -54,12 +54,10 @@ class Target(NamedTuple):
 
     Attributes:
         memory: Bytes of a device; None for those at hand.
-        lowering: A name of ``train.lowering.LOWERINGS``; None for that of the devices at hand.
         find: From a number of devices to them.
     """
 
     memory: int | None
-    lowering: str | None
     find: Callable[[int], Sequence[Any]]
 
     def devices(self, count: int) -> list[Any]:
@@ -115,10 +113,10 @@ def _here(count: int) -> Sequence[Any]:
 
 
 TARGETS = {
-    "tpu-v5e": Target(16 * 2**30, "tpu", _tpu("v5litepod", "v5e")),
-    "tpu-v6e": Target(32 * 2**30, "tpu", _tpu("v6e", "v6e")),
-    "a100": Target(85_024_112_640, "accelerator", _gpu(A100)),
-    "h100": Target(84_942_979_072, "accelerator", _gpu(H100)),
-    "here": Target(None, None, _here),
+    "tpu-v5e": Target(16 * 2**30, _tpu("v5litepod", "v5e")),
+    "tpu-v6e": Target(32 * 2**30, _tpu("v6e", "v6e")),
+    "a100": Target(85_024_112_640, _gpu(A100)),
+    "h100": Target(84_942_979_072, _gpu(H100)),
+    "here": Target(None, _here),
 }
 """By the names of the command line; "here" is what JAX finds, whose compiler is always there."""

@@ -62,7 +62,6 @@ import jax
 from jax import lax
 
 from train.layers.bilinear import Geometry, Pair, convolve
-from train.layers.patches import MOST_CHANNELS, convolve_patches
 from train.lowering import lowering
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -87,8 +86,7 @@ def conv_general_dilated(
     The fast gradients are for two-dimensional NHWC images with HWIO kernels and no groups, at any
     stride, padding and dilation. Everything else is passed to `jax.lax.conv_general_dilated` as it
     is: right, but slow to differentiate inside a loop on CPU. So is everything on other platforms,
-    whose compilers choose layouts themselves; but on TPUs images of few channels are convolved as
-    patches (`patches.py`), which compile fast.
+    whose compilers choose layouts themselves.
 
     The fast gradients exist in reverse mode only, to any order: `jax.jvp`, `jax.jacfwd` and
     forward-over-reverse raise on CPU.
@@ -133,17 +131,11 @@ def conv_general_dilated(
     # `lax.platform_dependent` would follow the device instead of the process, but it traces both branches
     # into every gradient and would take forward mode away from every platform; a wrong guess here costs
     # time, never a wrong number.
-    chosen = lowering()
-    ours = chosen.own_gradients or (chosen.patches and rhs.shape[2] <= MOST_CHANNELS)
-    if grouped or special or lhs.ndim != 4 or rhs.ndim != 4 or not ours:
+    if grouped or special or lhs.ndim != 4 or rhs.ndim != 4 or not lowering().own_gradients:
         return plain(padding)
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     if layout != lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT):
         return plain(padding)
-    if not chosen.own_gradients:
-        pads = padding if isinstance(padding, str) else tuple(map(_pair, padding))
-        dilations = (d and _pair(d) for d in (lhs_dilation, rhs_dilation))
-        return convolve_patches(lhs, rhs, _pair(window_strides), pads, *dilations, precision)
 
     strides = _pair(window_strides)
     image_dilation = _pair(lhs_dilation or (1, 1))
