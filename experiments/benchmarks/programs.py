@@ -168,12 +168,7 @@ def _on_each_device(place: Place, function: Callable[..., Any], *arguments: Any)
     """What every device computes by itself."""
     mesh = device_mesh(place.devices)
     placed = shapes_on_every_device(jax.eval_shape(lambda: arguments), mesh)
-
-    def lower() -> jax.stages.Lowered:
-        traced = jax.jit(function).trace(*placed)
-        return traced.lower(lowering_platforms=(mesh.devices.flat[0].platform,))
-
-    return Lowerable(lower)
+    return Lowerable(lambda: jax.jit(function).lower(*placed))
 
 
 def _dataset(shapes: Trained) -> Dataset:

@@ -256,8 +256,7 @@ class Population:
         batch = jax.ShapeDtypeStruct(images, jnp.uint8), jax.ShapeDtypeStruct(images[:1], jnp.int32)
         states = jax.eval_shape(self._start, members, jnp.int32(len(members.init_key)))
         places = shapes_on_their_devices((states, members), self.mesh)
-        traced = jax.jit(self._step_members).trace(*places, shapes_on_every_device(batch, self.mesh))
-        return traced.lower(lowering_platforms=(self.mesh.devices.flat[0].platform,))
+        return jax.jit(self._step_members).lower(*places, shapes_on_every_device(batch, self.mesh))
 
     def trace_member(self, member: Member) -> Any:
         """The program of one member's training, as it is written; nothing is compiled.

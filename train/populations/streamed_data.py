@@ -126,8 +126,7 @@ class StreamedData:
         each = jax.ShapeDtypeStruct((size,), jnp.float32), jax.ShapeDtypeStruct((size,), jnp.int32)
         totals, order_of_member = shapes_on_their_devices(each, mesh)
         arguments = states, members, totals, order_of_member, number, (number, number), block
-        traced = self._program.trace(*arguments)
-        return traced.lower(lowering_platforms=(mesh.devices.flat[0].platform,))
+        return self._program.lower(*arguments)
 
     def trace_member(self, state: MemberState, member: Member) -> Any:
         """The program of one member's training, as it is written.

@@ -71,8 +71,7 @@ class WholeData:
         """
         mesh, number = self.training.mesh, jax.ShapeDtypeStruct((), jnp.int32)
         data = shapes_on_every_device(self._splits, mesh)
-        traced = self._program.trace(states, members, number, (number, number), *data)
-        return traced.lower(lowering_platforms=(mesh.devices.flat[0].platform,))
+        return self._program.lower(states, members, number, (number, number), *data)
 
     @cached_property
     def _placed(self) -> tuple[Split, dict[str, Split]]:
