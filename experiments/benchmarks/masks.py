@@ -179,7 +179,7 @@ def synflow(sizes: Sizes, model_name: str, dtype: str = "float32", other: Other 
 
 
 def synflow_masks(network: Network, ones: jax.Array, rounds: int, params: Any) -> Any:
-    """The masks of SynFlow, for params of a network whose statistics are made positive."""
+    """The masks of SynFlow from an input of ones; statistics are used as they are, 0 and 1 at first."""
     score = partial(pruning.synflow_scores, lambda params: network.logits(params, ones, train=False))
     return pruning.iterative_masks(score, params, SYNFLOW_SPARSITY, rounds=rounds)
 

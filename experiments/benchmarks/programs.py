@@ -39,9 +39,9 @@ class Place(NamedTuple):
     """What programs are compiled for.
 
     Attributes:
-        devices: That share a program.
-        memory: Bytes of each; None for what is free of those at hand.
-        sizes: How much is computed.
+        devices: The devices that share a program.
+        memory: The bytes that each has; None for what is free on those at hand.
+        sizes: The sizes of batches, searches and selections, and how many networks there are at most.
     """
 
     devices: list[Any]
@@ -53,9 +53,9 @@ class Lowerable(NamedTuple):
     """A program that waits to be compiled.
 
     Attributes:
-        lower: Gives it to the compiler.
-        networks: How many it trains or scores.
-        step: A single training step of them, without a loop, so that a compiler can estimate its time.
+        lower: Gives the program to the compiler.
+        networks: The number of networks that it trains or scores.
+        step: A single training step of them: a compiler estimates the time of no loop over steps.
     """
 
     lower: Callable[[], jax.stages.Lowered]

@@ -23,30 +23,6 @@ GPU = """gpu_device_info {{
   registers_per_block_limit: 65536 cuda_compute_capability {{ major: {major} minor: 0 }} }}
 platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 8 }} device_description_str: "{name}"
 """
-A100 = GPU.format(
-    name="NVIDIA A100-SXM4-80GB",
-    cores=108,
-    fpus=64,
-    shared=167936,
-    most_shared=166912,
-    bandwidth=2039000000000,
-    cache=41943040,
-    clock=1.41,
-    memory=85024112640,
-    major=8,
-)
-H100 = GPU.format(
-    name="NVIDIA H100 80GB HBM3",
-    cores=132,
-    fpus=128,
-    shared=233472,
-    most_shared=232448,
-    bandwidth=3352320000000,
-    cache=52428800,
-    clock=1.98,
-    memory=84942979072,
-    major=9,
-)
 
 
 class Target(NamedTuple):
@@ -95,13 +71,14 @@ def _tpu(accelerator: str, version: str) -> Callable[[int], Sequence[Any]]:
     return find
 
 
-def _gpu(config: str) -> Callable[[int], Sequence[Any]]:
+def _gpu(*, name: str, memory: int, **facts: float) -> Target:
     def find(count: int) -> Sequence[Any]:
         os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # It asks a driver, and there may be none.
+        config = GPU.format(name=name, memory=memory, **facts)
         topology = {"topology": f"1x1x{count}", "target_config": config}
         return topologies.get_topology_desc("gpu", platform="cuda", **topology).devices
 
-    return find
+    return Target(memory, find)
 
 
 def _here(count: int) -> Sequence[Any]:
@@ -115,8 +92,30 @@ def _here(count: int) -> Sequence[Any]:
 TARGETS = {
     "tpu-v5e": Target(16 * 2**30, _tpu("v5litepod", "v5e")),
     "tpu-v6e": Target(32 * 2**30, _tpu("v6e", "v6e")),
-    "a100": Target(85_024_112_640, _gpu(A100)),
-    "h100": Target(84_942_979_072, _gpu(H100)),
+    "a100": _gpu(
+        name="NVIDIA A100-SXM4-80GB",
+        memory=85_024_112_640,
+        cores=108,
+        fpus=64,
+        shared=167936,
+        most_shared=166912,
+        bandwidth=2_039_000_000_000,
+        cache=41943040,
+        clock=1.41,
+        major=8,
+    ),
+    "h100": _gpu(
+        name="NVIDIA H100 80GB HBM3",
+        memory=84_942_979_072,
+        cores=132,
+        fpus=128,
+        shared=233472,
+        most_shared=232448,
+        bandwidth=3_352_320_000_000,
+        cache=52428800,
+        clock=1.98,
+        major=9,
+    ),
     "here": Target(None, _here),
 }
 """By the names of the command line; "here" is what JAX finds, whose compiler is always there."""

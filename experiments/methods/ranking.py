@@ -92,6 +92,6 @@ class Walks(NamedTuple):
     masks: Callable[[Losses, Seen, Any], PyTree]
 
     def passes_of(self, examples: int) -> float:
-        """None."""
+        """Of examples it passes none forward or backward."""
         del examples
         return 0

@@ -125,8 +125,10 @@ METHODS = (
             "biases and normalisation wait for the end of the search, where it has neither. Gates learn "
             "by the recipe's optimizer without its weight decay, where the code has SGD with momentum "
             "and a cosine schedule; the penalty is the code's, `1e-4` times the sum of squares. Their "
-            "rate is `--gate-learning-rate`, by default the recipe's, at whose 0.01 on digits they "
-            "hardly move: a rate of 3 serves there."
+            "rate is `--gate-learning-rate`, by default the recipe's: with 0.01 on digits it is no "
+            "better than random pruning at 95 % (23.2 ± 6.5 against 24.0 ± 7.7), with 3 it reaches 92.4 "
+            "± 1.0 (`python -m experiments.pruning_methods --methods random rare-gems --sparsities 0.95 "
+            "--seeds 2 --epochs 10`, and with `--gate-learning-rate 3`; 2 seeds)."
         ),
     ),
 )

@@ -164,10 +164,10 @@ class MemberTraining:
         """One step, and the loss of its batch before it.
 
         Args:
-            key: Of its epoch.
-            number: Of the step within its epoch.
-            images: Uint8, (B, H, W, C).
-            labels: (B,).
+            key: What all draws of its epoch come from: ``epoch_key``.
+            number: Which step of its epoch it is, from 0.
+            images: Those of the batch, uint8, (B, H, W, C).
+            labels: Those of the batch, (B,).
         """
         _, augment_key = jax.random.split(key)
         with jax.default_matmul_precision(self.recipe.matmul_precision):
