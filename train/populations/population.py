@@ -225,6 +225,14 @@ class Population:
             yield EpochResult(epoch, end, end % per_epoch == 0, current, metrics)
             begin = end
 
+    def place_data(self) -> None:
+        """Puts the data set on the devices, unless it is read while training; training does so too."""
+        self._data.place()
+
+    def data_bytes(self, size: int) -> int:
+        """Bytes that data take on a device in the program of so many members: all of it, or a block."""
+        return self._data.bytes_for(size)
+
     def initial_params(self, init_key: jax.Array) -> PyTree:
         """The params that a member of this key begins with, before any mask.
 

@@ -70,6 +70,17 @@ class StreamedData:
         self._test = jax.jit(self._test_members)
         self._sparsity = jax.jit(jax.vmap(lambda state: pruning.sparsity(training.masks(state))))
 
+    def place(self) -> None:
+        """Nothing: each block is sent when its turn comes."""
+
+    def bytes_for(self, size: int) -> int:
+        """Bytes of a device that a block takes, for so many members."""
+        leaves = jax.tree.leaves(self._block_of_training(size))
+        shards = (leaf.sharding.shard_shape(leaf.shape) for leaf in leaves)
+        return sum(
+            math.prod(shard) * leaf.dtype.itemsize for shard, leaf in zip(shards, leaves, strict=True)
+        )
+
     def epoch(
         self, states: MemberState, members: Member, count: jax.Array, within: tuple[int, int]
     ) -> tuple[MemberState, dict[str, jax.Array]]:
@@ -119,10 +130,7 @@ class StreamedData:
             members: The same.
         """
         mesh, size = self.training.mesh, len(members.init_key)
-        number, batch = jax.ShapeDtypeStruct((), jnp.int32), self.training.recipe.batch_size
-        image = self.train.images.shape[1:]
-        steps = _steps_of_a_block(self.training.steps_per_epoch, size, batch, image)
-        block = jax.tree.map(shape_at, _block_shapes(steps, size, batch, image), self._places(batch))
+        number, block = jax.ShapeDtypeStruct((), jnp.int32), self._block_of_training(size)
         each = jax.ShapeDtypeStruct((size,), jnp.float32), jax.ShapeDtypeStruct((size,), jnp.int32)
         totals, order_of_member = shapes_on_their_devices(each, mesh)
         arguments = states, members, totals, order_of_member, number, (number, number), block
@@ -144,6 +152,12 @@ class StreamedData:
         image = self.train.images.shape[1:]
         blocks = (_block_shapes(1, 1, size, image) for size in (self.training.recipe.batch_size, tested))
         return jax.make_jaxpr(both)(*blocks, state, member)
+
+    def _block_of_training(self, orders: int) -> Block:
+        """The shapes of a block with so many orders, and their places."""
+        batch, image = self.training.recipe.batch_size, self.train.images.shape[1:]
+        steps = _steps_of_a_block(self.training.steps_per_epoch, orders, batch, image)
+        return jax.tree.map(shape_at, _block_shapes(steps, orders, batch, image), self._places(batch))
 
     def _blocks(
         self,

@@ -46,6 +46,15 @@ class WholeData:
         """What is evaluated on, by name, on every device."""
         return self._placed[1]
 
+    def place(self) -> None:
+        """Puts the data on the devices."""
+        _ = self._placed
+
+    def bytes_for(self, size: int) -> int:
+        """Bytes of a device that the data take, for so many members."""
+        del size
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._splits))
+
     def epoch(
         self, states: MemberState, members: Member, count: jax.Array, within: tuple[int, int]
     ) -> tuple[MemberState, dict[str, jax.Array]]:
