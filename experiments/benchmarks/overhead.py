@@ -65,8 +65,8 @@ def optimizer_step(sizes: Sizes, method: str) -> Row:
     steps (its checks included) holds besides, as ratios to the bytes of the params.
     """
     params, masks = _weights(sizes, 1)
-    ours, our_state, our_temporaries = _ten_steps(params, lambda m: METHODS[method](SGD, m), masks)
-    theirs, their_state, their_temporaries = _ten_steps(params, lambda _: SGD, masks)
+    ours, our_state, our_temporaries = ten_steps(params, lambda m: METHODS[method](SGD, m), masks)
+    theirs, their_state, their_temporaries = ten_steps(params, lambda _: SGD, masks)
     extra_state, extra_temporaries = our_state - their_state, our_temporaries - their_temporaries
     return Row(
         alternating(ours, theirs),
@@ -89,7 +89,7 @@ def optimizer_step_against_holding(sizes: Sizes, method: str, members: int) -> R
     """
     params, masks = _weights(sizes, members)
     ours, theirs = (
-        _ten_steps(params, lambda m, name=name: METHODS[name](SGD, m), masks)[0]
+        ten_steps(params, lambda m, name=name: METHODS[name](SGD, m), masks)[0]
         for name in (method, "hold-masks")
     )
     size = params["kernel"].size
@@ -108,7 +108,7 @@ def _weights(sizes: Sizes, members: int) -> tuple[Params, Any]:
     return params, jax.vmap(lambda key, one: pruning.random_masks(key, one, 0.9))(keys, params)
 
 
-def _ten_steps(
+def ten_steps(
     params: Params, optimizer_of: Callable[[Any], optax.GradientTransformation], masks: Any
 ) -> tuple[Work, int, int]:
     """Ten steps of each network: the work, the bytes of the states, and those held besides."""

@@ -89,5 +89,6 @@ ROWS: dict[str, Entry] = {
     **_rows(CPU, "compile", overhead.compiling, *((name, 100) for name in overhead.PROGRAMS)),
     **_rows(CPU, "compile", overhead.compiling, ("global-masks", 25), ("global-masks", 400)),
     **_rows(CPU, "input", whole_runs.reading, ("mnist",), ("cifar10",)),
+    **_rows(CPU, "imports", whole_runs.imports, ("compare",)),
     **_rows(CPU, "startup", whole_runs.startup, ("compare",), ("missing_the_mark",)),
 }

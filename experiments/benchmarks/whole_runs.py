@@ -1,22 +1,38 @@
-"""Rows of what users wait for besides training: reading a set, and a run's start, cold and warm."""
+"""Rows of what users wait for besides training: imports, reading a set, a run's start, cold and warm."""
 
 import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import jax
 
-from experiments.benchmarks.measuring import Pair, Row, Unavailable, alternating, tree_bytes
+from experiments.benchmarks.measuring import Pair, Row, Unavailable, Work, alternating, tree_bytes
 from experiments.benchmarks.sizes import Sizes
 from train.data.datasets import load_dataset
 
 # Where they are set, JAX keeps programs elsewhere, or none.
 CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+
+
+ALONE = "import jax, flax.linen, optax"
+ROOT = Path(__file__).parents[2]
+
+
+def imports(sizes: Sizes, experiment: str) -> Row:
+    """Starting Python and importing an experiment, against importing what every user of JAX imports."""
+    del sizes
+
+    def python(statement: str) -> Work:
+        return lambda: subprocess.run([sys.executable, "-c", statement], cwd=ROOT, check=True)
+
+    ours, theirs = python(f"import experiments.{experiment}"), python(ALONE)
+    return Row(alternating(ours, theirs), f"`{ALONE}`", "starts")
 
 
 def reading(sizes: Sizes, name: str) -> Row:
@@ -49,19 +65,26 @@ def startup(sizes: Sizes, experiment: str) -> Row:
     Both are processes of their own, with a cache folder that is theirs alone, so each is run once.
     """
     with TemporaryDirectory() as folder:
-        runs = [_run(experiment, sizes, Path(folder), way) for way in ("cold", "warm")]
+        runs = [timed_run(experiment, sizes.run_options, Path(folder), way) for way in ("cold", "warm")]
     (theirs, cold), (ours, warm) = runs
     against, pair = "the run before, which compiles all", Pair(ours, theirs)
     return Row(lambda _: [pair, pair], against, "runs", facts=cold | warm)
 
 
-def _run(experiment: str, sizes: Sizes, folder: Path, way: str) -> tuple[float, dict[str, float]]:
-    """The seconds of a run, Python's start included, and facts of it."""
+def timed_run(
+    experiment: str, options: Sequence[str], folder: Path, way: str
+) -> tuple[float, dict[str, float]]:
+    """The seconds of a run, Python's start included, and facts of it.
+
+    Args:
+        folder: Where its results go, under the name of the way, and its cache of programs.
+        way: "cold" or "warm", as the facts call it.
+    """
     environment = {key: value for key, value in os.environ.items() if key not in CACHE_VARIABLES}
     environment["XDG_CACHE_HOME"] = str(folder / "cache")
     command = [sys.executable, "-m", f"experiments.{experiment}", "--out-dir", str(folder / way)]
-    command, root, start = [*command, *sizes.run_options], Path(__file__).parents[2], time.time()
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    command, start = [*command, *options], time.time()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     total = time.time() - start
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} has failed: {(done.stdout + done.stderr)[-200:]}")
