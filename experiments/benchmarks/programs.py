@@ -33,6 +33,8 @@ from train.populations.population import Member, Population, stack_members
 from train.recipes import RECIPES, Recipe, build_model
 
 WIDE, DEEP = "wide-resnet-28-10", "resnet-50"
+DIVIDED = f"train-{RESNET}-divided-batches"
+"""Every batch divided over all devices."""
 
 
 class Place(NamedTuple):
@@ -113,7 +115,7 @@ def training(
     )
     key, zero = jax.random.key(0), jnp.float32(0)
     member = Member(key, key, zero, zero, data)
-    most = place.sizes.together(1 if together else MOST_VMAPPED * len(place.devices))
+    most = 1 if together else len(place.devices) * place.sizes.together(MOST_VMAPPED)
     size = members_that_fit(population, member, most=most, free=place.memory)
     members = jax.eval_shape(lambda: stack_members([member] * size))
     return Lowerable(lambda: population.lower(members), size, lambda: population.lower_step(members))
@@ -209,6 +211,7 @@ _CONVOLUTIONAL = (LENET, CONV, RESNET, VGG)
 
 PROGRAMS: dict[str, Callable[[Place], Lowerable]] = {
     **{f"train-{model}": partial(training, model=model) for model in _FAMILIES},
+    DIVIDED: partial(training, model=RESNET, together=True),
     f"train-{DEEP}-bfloat16": partial(training, model=DEEP, dtype="bfloat16", together=True),
     f"train-{MLP}-dissipating": partial(dissipating, model=MLP),
     f"train-{MLP}-gated": partial(gated, model=MLP),

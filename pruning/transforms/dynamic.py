@@ -11,7 +11,7 @@ from jax.experimental import checkify
 from pruning.masks.counting import check_steps
 from pruning.masks.reading import as_bool
 from pruning.masks.tree import map_masks
-from pruning.transforms.conditions import for_any_member
+from pruning.transforms.conditions import compute_where
 from pruning.transforms.regrowth import Regrown
 from pruning.transforms.slots import check_slots, zero_slots
 from pruning.transforms.states import is_placeholder, own_masks, without_hidden
@@ -99,36 +99,32 @@ def dynamic_sparse(
         count = jnp.asarray(optax.safe_increment(state.count))
         is_check = (count % check_every == 0) & (count <= stop_after)
 
-        def step() -> tuple[PyTree, DynamicSparseState]:
-            gradients = _masked(updates, before)
-            moved, inside = inner.update(gradients, state.inner, params, **extra_args)
-            after = DynamicSparseState(count, before, explored, state.blind, inside)
-            return zero_pruned(moved, params, before), after
+        def step() -> tuple[PyTree, Any]:
+            return inner.update(_masked(updates, before), state.inner, params, **extra_args)
 
-        def check() -> tuple[PyTree, DynamicSparseState]:
-            moved, stepped = step()
-            if not growth.steps_at_checks:
-                moved, stepped = jax.tree.map(jnp.zeros_like, moved), stepped._replace(inner=state.inner)
+        def check() -> tuple[PyTree, PyTree, jax.Array]:
+            weights = map_masks(_itself, before, params)
+            if growth.steps_at_checks:
+                # The step is taken once more: handed in, its updates would lie in memory at every step.
+                weights = after_update(params, step()[0], before)
             fraction = drop_fraction(count) if callable(drop_fraction) else drop_fraction
-            weights = after_update(params, moved, before)
-            scores = growth.scores(map_masks(lambda _, g: g, before, updates), count)
+            scores = growth.scores(map_masks(_itself, before, updates), count)
             found = growth.regrow(before, weights, scores, fraction)
             checkify.debug_check(~found.blind, f"{growth.name}: {_BLIND}")
-            # What returns starts at 0, as does all that the optimizer keeps of it.
-            held = jax.tree.map(lambda mask, new: mask & ~new, found.masks, found.new)
-            return zero_pruned(moved, params, held), stepped._replace(
-                masks=found.masks,
-                explored=jax.tree.map(jnp.logical_or, explored, found.masks),
-                blind=state.blind + found.blind.astype(state.blind.dtype),
-                inner=zero_slots(stepped.inner, found.new, params),
-            )
+            ever = jax.tree.map(jnp.logical_or, explored, found.masks)
+            return found.masks, ever, state.blind + found.blind.astype(state.blind.dtype)
 
-        def checked() -> tuple[PyTree, DynamicSparseState]:
-            return jax.tree.map(lambda new, old: jnp.where(is_check, new, old), check(), step())
-
-        found, new = jax.lax.cond(for_any_member(is_check), checked, step)
-        _refuse_blind(new.blind, state.blind, growth.name)
-        return found, new
+        kept, ever, blind = compute_where(is_check, check, (before, explored, state.blind))
+        _refuse_blind(blind, state.blind, growth.name)
+        moved, inside = step()
+        if not growth.steps_at_checks:
+            moved = jax.tree.map(lambda leaf: jnp.where(is_check, jnp.zeros_like(leaf), leaf), moved)
+            inside = jax.tree.map(lambda new, old: jnp.where(is_check, old, new), inside, state.inner)
+        # What comes starts at 0, as does all that the optimizer keeps of it.
+        stayed = jax.tree.map(jnp.logical_and, kept, before)
+        new = jax.tree.map(lambda now, then: now & ~then, kept, before)
+        after = DynamicSparseState(count, kept, ever, blind, zero_slots(inside, new, params))
+        return zero_pruned(moved, params, stayed), after
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -137,6 +133,10 @@ _BLIND = (
     "expected gradients of the dense network, got 0 for every pruned weight of a layer: do not multiply "
     "the params by the masks inside the loss (they are 0 already), or weights grow by their place"
 )
+
+
+def _itself(_: Any, leaf: Any) -> Any:
+    return leaf
 
 
 def _masked(updates: PyTree, masks: PyTree) -> PyTree:

@@ -18,12 +18,10 @@ class Regrown(NamedTuple):
 
     Attributes:
         masks: What is kept now.
-        new: What is kept now and was not before.
         blind: Whether growth had to choose among weights of a layer that all scored 0, a bool scalar.
     """
 
     masks: PyTree
-    new: PyTree
     blind: jax.Array
 
 
@@ -47,8 +45,8 @@ def drop_and_grow(masks: PyTree, weights: PyTree, growth: PyTree, fraction: Scal
     leaves, structure = jax.tree.flatten(masks)
     beside = zip(leaves, jax.tree.leaves(weights), jax.tree.leaves(growth), strict=True)
     rows = [_of_layer(mask, weight, score, fraction) for mask, weight, score in beside]
-    kept, new, blind = zip(*rows, strict=True)
-    return Regrown(structure.unflatten(kept), structure.unflatten(new), jnp.any(jnp.stack(blind)))
+    kept, blind = zip(*rows, strict=True)
+    return Regrown(structure.unflatten(kept), jnp.any(jnp.stack(blind)))
 
 
 def dropped(count: jax.Array, fraction: Scalar) -> jax.Array:
@@ -67,12 +65,11 @@ def dropped(count: jax.Array, fraction: Scalar) -> jax.Array:
 
 def _of_layer(
     mask: jax.Array, weight: jax.Array, growth: jax.Array, fraction: Scalar
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array]:
     count = jnp.sum(mask, dtype=jnp.int32)
     drop = dropped(count, fraction)
     stays: jax.Array = keep_highest(jnp.abs(weight), mask.size - count + drop, masks=mask)
     grown: jax.Array = keep_highest(growth, mask.size - drop, masks=~stays)
     # Only pruned weights can tell whether the scores are of the dense network.
     blind = (drop > 0) & ~jnp.all(mask) & ~jnp.any(jnp.where(mask, 0, growth))
-    kept = jnp.where(blind, mask, stays | grown)
-    return kept, kept & ~mask, blind
+    return jnp.where(blind, mask, stays | grown), blind

@@ -135,14 +135,13 @@ def regrow_rows(
         kept, blind = over_layers(of_layer, rows.axes.stacked)(
             rows.of(mask), rows.of(weight), rows.of(score), *more
         )
-        kept = rows.leaf(kept)
-        return kept, kept & ~mask, jnp.any(blind)
+        return rows.leaf(kept), jnp.any(blind)
 
     leaves, structure = jax.tree.flatten(masks)
     beside = (leaves, jax.tree.leaves(weights), jax.tree.leaves(growth), *per_layer)
     found = [of_leaf(*given) for given in zip(rows, quotas, *beside, strict=True)]
-    kept, new, blind = zip(*found, strict=True)
-    return Regrown(structure.unflatten(kept), structure.unflatten(new), jnp.any(jnp.stack(blind)))
+    kept, blind = zip(*found, strict=True)
+    return Regrown(structure.unflatten(kept), jnp.any(jnp.stack(blind)))
 
 
 def _regrown(layer: Layer, quota: Quota) -> tuple[jax.Array, jax.Array]:
