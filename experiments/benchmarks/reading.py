@@ -7,7 +7,7 @@ from typing import Any
 from jax.stages import Compiled
 
 KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
-_COLLECTIVE = re.compile(rf" = (?P<shapes>[^=]*?) (?P<kind>{'|'.join(KINDS)})(-start)?\(")
+_COLLECTIVE = re.compile(rf" = (?P<shapes>.*?) (?P<kind>{'|'.join(KINDS)})(-start)?\(")
 _SHAPE = re.compile(r"(?P<dtype>[a-z]+\d*[a-z0-9]*)\[(?P<sides>[\d,]*)\]")
 
 

@@ -15,7 +15,7 @@ from experiments.benchmarks.sizes import SMALLEST
 TEXT = """
   %all-reduce.1 = (f32[10]{0}, bf16[3,4]{1,0}) all-reduce(%a, %b), replica_groups={{0,1}}
   %all-reduce.2 = f32[] all-reduce(%c), to_apply=%add
-  %ag = (u8[2,8]{1,0}, u8[4,8]{1,0}) all-gather-start(%d), dimensions={0}
+  %ag = (u8[2,8]{1,0}, /*index=5*/u8[4,8]{1,0}) all-gather-start(%d), dimensions={0}
   %done = u8[4,8]{1,0} all-gather-done(%ag)
 """
 
