@@ -67,16 +67,11 @@ def network_layout(
         numbers[index] = np.arange(first, last).reshape(weight.shape)
         leaves.append(_Leaf(name, weight.shape, first, last, axes))
         first = last
-    found: dict[str, Axes] = {}
+    roles: dict[str, list[_Roles]] = {}
     for use in _uses(output_fn, params, frozenset(numbers)):
         leaf, at = _entered(use, numbers, leaves)
-        axes = _axes(use, leaf, at)
-        before = found.setdefault(leaf.name, axes)
-        if before != axes:
-            raise ValueError(
-                f"expected one use of {leaf.name}, or several alike, got {before} and {axes}; say with "
-                "layout= which axes are meant, and leave it out with prunable= here"
-            )
+        roles.setdefault(leaf.name, []).append(_roles(use, leaf, at))
+    found = {leaf.name: _agreed(leaf, roles[leaf.name]) for leaf in leaves if leaf.name in roles}
 
     def of_leaf(path: Path, leaf: Any) -> Axes:
         return found.get(jax.tree_util.keystr(path)) or layout(path, leaf)
@@ -120,8 +115,24 @@ def _entered(use: Use, numbers: dict[int, Any], leaves: list[_Leaf]) -> tuple[_L
     )
 
 
-def _axes(use: Use, leaf: _Leaf, at: np.ndarray) -> Axes:
-    """Those of a leaf, by what its coordinates vary with in a use."""
+class _Roles(NamedTuple):
+    """What the axes of a leaf are in one use.
+
+    Attributes:
+        groups: Batched axes.
+        inputs: Axes.
+        outputs: Axes.
+        fixed: Axes of which the use has one entry of several -> which.
+    """
+
+    groups: set[int]
+    inputs: set[int]
+    outputs: set[int]
+    fixed: dict[int, int]
+
+
+def _roles(use: Use, leaf: _Leaf, at: np.ndarray) -> _Roles:
+    """By what a leaf's coordinates vary with in a use."""
     lines = [np.moveaxis(at, along, 0)[:, 0, 0, 0] for along in range(4)]
     varies = [
         {axis for axis, places in enumerate(np.unravel_index(line, leaf.shape)) if np.ptp(places)}
@@ -135,9 +146,32 @@ def _axes(use: Use, leaf: _Leaf, at: np.ndarray) -> Axes:
     # Axes of one entry vary with nothing.
     inputs |= {axis for axis in leaf.axes.inputs if leaf.shape[axis] == 1}
     outputs |= {axis for axis in leaf.axes.outputs if leaf.shape[axis] == 1}
-    if groups != set(range(len(groups))):
+    coordinates = enumerate(np.unravel_index(at.ravel(), leaf.shape))
+    fixed = {axis: int(c[0]) for axis, c in coordinates if leaf.shape[axis] > 1 and not np.ptp(c)}
+    return _Roles(groups, inputs, outputs, fixed)
+
+
+def _agreed(leaf: _Leaf, uses: list[_Roles]) -> Axes:
+    """The axes of a leaf in all its uses; one of which they have different entries is of layers."""
+    layers = {
+        axis
+        for axis in set.intersection(*(set(roles.fixed) for roles in uses))
+        if axis < len(leaf.axes.stacked) or len({roles.fixed[axis] for roles in uses}) > 1
+    }
+    found = [_axes(leaf, layers | roles.groups, roles) for roles in uses]
+    for axes in found:
+        if axes != found[0]:
+            raise ValueError(
+                f"expected one use of {leaf.name}, or several alike, got {found[0]} and {axes}; say with "
+                "layout= which axes are meant, and leave it out with prunable= here"
+            )
+    return found[0]
+
+
+def _axes(leaf: _Leaf, stacked: set[int], roles: _Roles) -> Axes:
+    if stacked != set(range(len(stacked))):
         raise ValueError(
-            f"expected the batched axes of {leaf.name} to lead, got {sorted(groups)} of shape "
+            f"expected the batched axes of {leaf.name} to lead, got {sorted(stacked)} of shape "
             f"{leaf.shape}; say with layout= which axes are meant, and leave it out with prunable= here"
         )
-    return Axes(len(groups), tuple(sorted(inputs)), tuple(sorted(outputs)))
+    return Axes(len(stacked), tuple(sorted(roles.inputs)), tuple(sorted(roles.outputs)))

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from pruning.masks.selection import layerwise_masks
-from pruning.masks.tree import check_masks
+from pruning.masks.tree import check_alike, check_masks
+from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import PyTree, Scalar, is_none
 
 
@@ -42,7 +43,9 @@ def straight_through(params: PyTree, masks: PyTree) -> PyTree:
     )
 
 
-def edge_popup(params: PyTree, scores: PyTree, sparsity: Scalar) -> PyTree:
+def edge_popup(
+    params: PyTree, scores: PyTree, sparsity: Scalar, *, layout: Layout = flax_layout
+) -> PyTree:
     r"""Frozen weights under the mask of learned scores: :math:`w \odot \mathrm{top}_{1-s}(|z|)`.
 
     The fraction 1 - s of each layer with the largest :math:`|z|` is kept. The derivative by a score is
@@ -53,6 +56,7 @@ def edge_popup(params: PyTree, scores: PyTree, sparsity: Scalar) -> PyTree:
         params: Any pytree of arrays.
         scores: z, a tree like masks with float leaves: what is trained.
         sparsity: Fraction of each layer to remove, in [0, 1).
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.trees.layout``).
 
     Returns:
         The params, exactly 0 where pruned.
@@ -69,7 +73,8 @@ def edge_popup(params: PyTree, scores: PyTree, sparsity: Scalar) -> PyTree:
     (Array(2., dtype=float32), {'w': Array([[-2.,  4.]], dtype=float32)})
     """
     sizes = jax.tree.map(jnp.abs, scores)
-    kept = layerwise_masks(jax.lax.stop_gradient(sizes), jax.tree.map(lambda _: sparsity, sizes))
+    everywhere = jax.tree.map(lambda _: sparsity, sizes)
+    kept = layerwise_masks(jax.lax.stop_gradient(sizes), everywhere, layout=layout)
     check_masks(kept, params)
     return jax.tree.map(
         lambda z, leaf, mask: leaf if z is None else _popped(z, jax.lax.stop_gradient(leaf), mask),
@@ -106,7 +111,7 @@ def rounded_gates(params: PyTree, gates: PyTree, masks: PyTree) -> PyTree:
     (Array(3., dtype=float32), {'w': Array([[3., 4.]], dtype=float32)})
     """
     check_masks(masks, params)
-    check_masks(jax.tree.map(lambda gate: gate > 0.5, gates), params)
+    check_alike(masks, gates)
 
     def of_leaf(gate: jax.Array, leaf: jax.Array, mask: jax.Array) -> jax.Array:
         weights = jnp.where(mask, jax.lax.stop_gradient(leaf), 0)

@@ -87,6 +87,27 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
     return count if is_traced(count) else int(count)
 
 
+def counted_share(fraction: Any, count: Any) -> Any:
+    r"""How many of some weights a fraction of them is: :math:`\lfloor f n + 10^{-6} \rfloor`.
+
+    Counted as ``pruned_count`` does, so that it is the same number where it is compiled; but f may be 1.
+
+    Args:
+        fraction: f in [0, 1]; a number, or a traced scalar.
+        count: n, an int32 scalar; may be traced.
+
+    Returns:
+        An int32 scalar.
+
+    Raises:
+        ValueError: If a concrete fraction is below 0.
+    """
+    if not is_traced(fraction) and fraction >= 1:
+        return count
+    share = jnp.int32(pruned_count(fraction, count if is_traced(count) else int(count)))
+    return jnp.where(jnp.asarray(fraction) >= 1, count, share)
+
+
 def exponential_sparsities(sparsity: Any, rounds: int) -> Any:
     r"""Sparsities that remove the same fraction of what is left in each round.
 

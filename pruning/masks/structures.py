@@ -16,11 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pruning.masks.counting import check_sparsity, pruned_count
 from pruning.masks.selection import check_scores, keep_highest
 from pruning.trees.layout import LayerAxes, Layout, axes_of, flax_layout
 from pruning.trees.leaves import PyTree, Scalar
+from pruning.trees.precision import at_least_float32
 from pruning.trees.rows import group_rows, over_rows, unit_rows
 
 
@@ -47,8 +49,7 @@ def n_m_masks(scores: PyTree, n: int, m: int, *, layout: Layout = flax_layout) -
     >>> n_m_masks({"w": jnp.array([[4.0], [1.0], [3.0], [2.0]])}, 2, 4)["w"].ravel()
     Array([ True, False,  True, False], dtype=bool)
     """
-    if not 1 <= n <= m:
-        raise ValueError(f"expected n from 1 to m, got n = {n} and m = {m}")
+    check_group(n, m)
 
     def of_leaf(where: str, leaf: jax.Array, axes: LayerAxes) -> jax.Array:
         return over_rows(lambda groups: _ranks(groups) < n, group_rows(axes, m, where), leaf)
@@ -115,7 +116,7 @@ def channel_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = flax_lay
     def of_leaf(where: str, leaf: jax.Array, axes: LayerAxes) -> jax.Array:
         del where
         along = (*axes.spatial, *axes.inputs)
-        units = jnp.sum(leaf, axis=along, keepdims=True)
+        units = jnp.sum(_to_sum(leaf), axis=along, keepdims=True)
         pruned = pruned_count(sparsity, axes.fan_out)
         kept = _highest(units.reshape(axes.layers, axes.fan_out), pruned)
         return jnp.broadcast_to(kept.reshape(units.shape), leaf.shape)
@@ -148,8 +149,10 @@ def block_masks(
     Array([ True,  True, False, False], dtype=bool)
     """
     check_sparsity(sparsity)
-    if min(block) < 1:
-        raise ValueError(f"expected a block of one input and output or more, got {block}")
+    if not isinstance(block, tuple | list) or len(block) != 2 or not all(map(_is_size, block)):
+        raise ValueError(
+            f"expected a block as two whole numbers, inputs and outputs, of 1 or more, got {block}"
+        )
     rows, columns = block
 
     def of_leaf(where: str, leaf: jax.Array, axes: LayerAxes) -> jax.Array:
@@ -162,13 +165,31 @@ def block_masks(
         moved = jnp.transpose(leaf, order)
         outer = (*axes.stacked, math.prod(axes.kernel))
         parts = moved.reshape(*outer, axes.fan_in // rows, rows, axes.fan_out // columns, columns)
-        sums = jnp.sum(parts, axis=(-3, -1), keepdims=True)
+        sums = jnp.sum(_to_sum(parts), axis=(-3, -1), keepdims=True)
         blocks = sums.reshape(axes.layers, -1)
         kept = _highest(blocks, pruned_count(sparsity, blocks.shape[1])).reshape(sums.shape)
         whole = jnp.broadcast_to(kept, parts.shape).reshape(moved.shape)
         return jnp.transpose(whole, tuple(order.index(axis) for axis in range(len(order))))
 
     return _map_leaves(of_leaf, scores, layout)
+
+
+def check_group(n: int, m: int) -> None:
+    """Checks how many of every m are kept.
+
+    Args:
+        n: How many are kept.
+        m: The size of a group.
+
+    Raises:
+        ValueError: Unless both are whole numbers and n lies in [1, m].
+    """
+    if not (_is_size(n) and _is_size(m) and n <= m):
+        raise ValueError(f"expected whole numbers, n from 1 to m, got n = {n} and m = {m}")
+
+
+def _is_size(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and bool(number >= 1)
 
 
 def _map_leaves(
@@ -180,6 +201,11 @@ def _map_leaves(
     return structure.unflatten(
         [function(jax.tree_util.keystr(path), jnp.asarray(leaf), axes) for (path, leaf), axes in both]
     )
+
+
+def _to_sum(scores: jax.Array) -> jax.Array:
+    """What is summed in a short dtype ties, or overflows."""
+    return scores.astype(at_least_float32(scores.dtype))
 
 
 def _ranks(groups: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.scores.batches import check_batches
-from pruning.scores.binary_scaling import score_dtype, widened
+from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scalar, check_scores
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_float, is_traced, prunable, split_prunable
 
@@ -46,7 +46,7 @@ def prospr_scores(
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
 
     Returns:
-        A tree of scores in the dtype of the params (float32 where that has 8 bits), at least 0.
+        A tree of scores, at least 0, in float32, or in the params' dtype where that is longer.
 
     Raises:
         ValueError: If the loss is no float scalar, the batches of the steps are not alike, a rate is out
@@ -99,7 +99,7 @@ def prospr_first_order_scores(
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
 
     Returns:
-        A tree of scores in the dtype of the params (float32 where that has 8 bits), at least 0.
+        A tree of scores, at least 0, in float32, or in the params' dtype where that is longer.
 
     Raises:
         ValueError: As ``prospr_scores``.
@@ -165,7 +165,7 @@ def _inner_steps(
 
 def _scores(weights: PyTree, gradients: PyTree) -> PyTree:
     def score(weight: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jnp.abs(widened(weight) * widened(gradient)).astype(score_dtype(weight.dtype))
+        return jnp.abs(widened(weight) * widened(gradient))
 
     scores = jax.tree.map(score, weights, gradients)
     return check_scores(scores, weights, "the loss after the inner steps, or its derivative,")

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pruning.scores.binary_scaling import score_dtype, widened
+from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scalar, check_scores
 from pruning.trees.leaves import Prunable, PyTree, prunable, prunable_pair, split_prunable
 
@@ -124,7 +124,7 @@ def curvature_scores(params: PyTree, diagonal: PyTree, *, prunable: Prunable = p
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
 
     Returns:
-        A tree of scores in the dtype of the params (float32 where that has 8 bits), of the sign of d.
+        A tree of scores of the sign of d, in float32, or in the params' dtype where that is longer.
 
     Raises:
         ValueError: If the trees do not match, or no leaf is prunable.
@@ -135,7 +135,7 @@ def curvature_scores(params: PyTree, diagonal: PyTree, *, prunable: Prunable = p
     {'w': Array([[6., 2.]], dtype=float32)}
     """
     weights, diagonal = prunable_pair(params, diagonal, "diagonal", prunable)
-    return jax.tree.map(lambda w, d: _half_square(w, d).astype(score_dtype(w.dtype)), weights, diagonal)
+    return jax.tree.map(_half_square, weights, diagonal)
 
 
 def taylor_scores(
@@ -153,7 +153,7 @@ def taylor_scores(
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
 
     Returns:
-        A tree of scores in the dtype of the params (float32 where that has 8 bits), at least 0.
+        A tree of scores, at least 0, in float32, or in the params' dtype where that is longer.
 
     Raises:
         ValueError: If the trees do not match, or no leaf is prunable.
@@ -167,7 +167,7 @@ def taylor_scores(
     _, diagonal = prunable_pair(params, diagonal, "diagonal", prunable)
 
     def score(w: jax.Array, g: jax.Array, d: jax.Array) -> jax.Array:
-        return jnp.abs(widened(w) * widened(g) + _half_square(w, d)).astype(score_dtype(w.dtype))
+        return jnp.abs(widened(w) * widened(g) + _half_square(w, d))
 
     return jax.tree.map(score, weights, slopes, diagonal)
 

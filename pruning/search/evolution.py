@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocations.uniform import uniform
+from pruning.masks.counting import counted_share
 from pruning.masks.drawn_layers import each_layer
 from pruning.masks.reading import fit_masks
 from pruning.masks.selection import keep_highest
@@ -43,10 +44,7 @@ def mutate_masks(
     def mutate(key: jax.Array, mask: jax.Array) -> jax.Array:
         check_countable(mask.size)
         kept = jnp.sum(mask, dtype=jnp.int32)
-        moving = jnp.minimum(
-            jnp.floor(fraction * kept.astype(jnp.float32) + 1e-6).astype(jnp.int32),
-            mask.size - kept,
-        )
+        moving = jnp.minimum(counted_share(fraction, kept), mask.size - kept)
         leave, enter = jax.random.uniform(key, (2, *mask.shape))
         stay = keep_highest(leave, mask.size - kept + moving, masks=mask)
         arrive = keep_highest(enter, mask.size - moving, masks=~mask)

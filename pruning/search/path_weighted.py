@@ -89,7 +89,7 @@ def phew_masks(
     Raises:
         ValueError: If the sparsity is outside [0, 1), no leaf is prunable, no path leads through prunable
             weights from input to output, or too few weights are on a path or (where they are concrete)
-            are not zero; or the interpreter refuses the network.
+            are not zero, or one is not finite; or the interpreter refuses the network.
 
     >>> params = {"a": jnp.array([[1.0, 0.0]]), "b": jnp.array([[1.0], [1.0]])}
     >>> phew_masks(jax.random.key(0), lambda p: jnp.ones((1, 1)) @ p["a"] @ p["b"], params, 0.5)
@@ -228,6 +228,7 @@ def _walked(
 ) -> PyTree:
     """Walks over the weights, leaves that the graph knows by index, and keeps what is come to first."""
     check_steps(most_walks=(1 if most_walks is None else most_walks, 1))
+    _check_finite(weights)
     leaves, structure = jax.tree.flatten(weights)
     sizes = [leaf.size for leaf in leaves]
     size, first = sum(sizes), np.cumsum([0, *sizes])
@@ -263,6 +264,20 @@ def _on_path(graph: UnitGraph, numbers: dict[int, Any], size: int) -> np.ndarray
         is_open = open_in[:, :, None] & open_out[:, None, :]
         found[np.asarray(use.weights(numbers))[is_open]] = True
     return None if found.all() else found
+
+
+def _check_finite(weights: PyTree) -> None:
+    """Refuses weights that give no probabilities; traced ones cannot be read."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        if is_traced(leaf):
+            continue
+        with jax.ensure_compile_time_eval():
+            finite = bool(jnp.all(jnp.isfinite(leaf)))
+        if not finite:
+            raise ValueError(
+                f"expected finite weights, got NaN or infinity at {jax.tree_util.keystr(path)}: look for "
+                "what has diverged"
+            )
 
 
 def _check_on_paths(weights: PyTree, pruned: Any, on_path: np.ndarray | None) -> None:

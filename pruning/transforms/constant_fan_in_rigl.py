@@ -16,6 +16,7 @@ from pruning.transforms.rigl import magnitudes
 from pruning.transforms.structured_regrowth import Layer, Quota, check_rows, cut, regrow_rows
 from pruning.trees.layout import Layout, axes_of, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_traced, map_with_leaf_path
+from pruning.trees.precision import check_precise
 from pruning.trees.rows import Rows, unit_rows
 
 
@@ -105,6 +106,8 @@ def constant_fan_in_rigl(
     """
     if not is_traced(salient_fraction) and not 0 <= salient_fraction <= 1:
         raise ValueError(f"expected salient_fraction in [0, 1], got {salient_fraction}")
+
+    check_precise(salient_fraction=salient_fraction)
 
     def units(masks: PyTree) -> list[Rows]:
         return cut(lambda _, axes: unit_rows(axes), layout, masks)

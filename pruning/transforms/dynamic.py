@@ -18,6 +18,7 @@ from pruning.transforms.states import is_placeholder, own_masks, without_hidden
 from pruning.transforms.updates import after_update, require_params, zero_pruned
 from pruning.trees.leaves import PyTree, Scalar, is_none, is_traced
 from pruning.trees.placement import zero_count
+from pruning.trees.precision import check_precise
 
 DropFraction = float | Callable[[jax.Array], Scalar]
 
@@ -83,6 +84,8 @@ def dynamic_sparse(
     check_steps(check_every=(check_every, 1), stop_after=(stop_after, 0))
     if not callable(drop_fraction) and not is_traced(drop_fraction) and not 0 <= drop_fraction <= 1:
         raise ValueError(f"expected drop_fraction in [0, 1], got {drop_fraction}")
+    if not callable(drop_fraction):
+        check_precise(drop_fraction=drop_fraction)
     inner = optax.with_extra_args_support(optimizer)
 
     def init_fn(params: PyTree) -> DynamicSparseState:

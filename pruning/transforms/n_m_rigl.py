@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pruning.masks.structures import check_group
 from pruning.transforms.dynamic import DropFraction, Growth, dynamic_sparse
 from pruning.transforms.regrowth import Regrown
 from pruning.transforms.rigl import magnitudes
@@ -61,8 +62,7 @@ def n_m_rigl(
     >>> state.masks["w"].ravel()
     Array([ True, False, False,  True], dtype=bool)
     """
-    if not 1 <= n <= m:
-        raise ValueError(f"expected n from 1 to m, got n = {n} and m = {m}")
+    check_group(n, m)
 
     def groups(masks: PyTree) -> list[Rows]:
         return cut(lambda where, axes: group_rows(axes, m, where), layout, masks)

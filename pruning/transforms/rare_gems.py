@@ -116,11 +116,13 @@ def rare_gems(
 
         def step(optimizer: Any, updates: PyTree, inner: Any, trained: PyTree, now: jax.Array) -> Any:
             """The optimizer's step in its phase; out of it nothing moves, its state neither."""
-            return compute_where(
-                now,
-                lambda: optimizer.update(updates, inner, trained, **extra_args),
-                (jax.tree.map(jnp.zeros_like, updates), inner),
-            )
+
+            def moved() -> tuple[PyTree, Any]:
+                return optimizer.update(updates, inner, trained, **extra_args)
+
+            # An optimizer's updates may have another dtype than the gradients.
+            still = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(moved)[0])
+            return compute_where(now, moved, (still, inner))
 
         searches = count <= last
         moved, inner = step(of_params, updates.params, state.params, params.params, ~searches)

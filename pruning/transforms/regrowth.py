@@ -3,13 +3,15 @@
 Shapes: n_1 weights are kept of a layer's n.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from pruning.masks.counting import TOLERANCE
+from pruning.masks.counting import counted_share
 from pruning.masks.selection import keep_highest
+from pruning.trees.layout import Layout, axes_of, over_layers
 from pruning.trees.leaves import PyTree, Scalar
 
 
@@ -25,7 +27,9 @@ class Regrown(NamedTuple):
     blind: jax.Array
 
 
-def drop_and_grow(masks: PyTree, weights: PyTree, growth: PyTree, fraction: Scalar) -> Regrown:
+def drop_and_grow(
+    masks: PyTree, weights: PyTree, growth: PyTree, fraction: Scalar, *, layout: Layout
+) -> Regrown:
     r"""Drops the weights of the smallest magnitude and grows as many, in each layer.
 
     :math:`k = \lfloor f n_1 \rfloor` of a layer's kept weights go, those of the smallest :math:`|w|`;
@@ -38,36 +42,26 @@ def drop_and_grow(masks: PyTree, weights: PyTree, growth: PyTree, fraction: Scal
         weights: A tree like masks.
         growth: A tree like masks, at least 0.
         fraction: f in [0, 1], of the kept weights; may be traced.
+        layout: ``layout(path, leaf)`` says which axes are layers.
 
     Returns:
         The masks, with the same count in every layer.
     """
     leaves, structure = jax.tree.flatten(masks)
-    beside = zip(leaves, jax.tree.leaves(weights), jax.tree.leaves(growth), strict=True)
-    rows = [_of_layer(mask, weight, score, fraction) for mask, weight, score in beside]
-    kept, blind = zip(*rows, strict=True)
+    given = leaves, jax.tree.leaves(weights), jax.tree.leaves(growth)
+    rows = [
+        over_layers(partial(_of_layer, fraction), axes.stacked)(*of_leaf)
+        for axes, *of_leaf in zip(axes_of(layout, masks), *given, strict=True)
+    ]
+    kept, blind = zip(*[(mask, jnp.any(none)) for mask, none in rows], strict=True)
     return Regrown(structure.unflatten(kept), jnp.any(jnp.stack(blind)))
 
 
-def dropped(count: jax.Array, fraction: Scalar) -> jax.Array:
-    r"""How many of a layer's kept weights go: :math:`\lfloor f n_1 \rfloor`.
-
-    Args:
-        count: :math:`n_1`, an int32 scalar.
-        fraction: f in [0, 1]; may be traced.
-
-    Returns:
-        An int32 scalar.
-    """
-    share = count.astype(jnp.float32) * jnp.asarray(fraction, jnp.float32)
-    return jnp.clip(jnp.floor(share + TOLERANCE).astype(jnp.int32), 0, count)
-
-
 def _of_layer(
-    mask: jax.Array, weight: jax.Array, growth: jax.Array, fraction: Scalar
+    fraction: Scalar, mask: jax.Array, weight: jax.Array, growth: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     count = jnp.sum(mask, dtype=jnp.int32)
-    drop = dropped(count, fraction)
+    drop = counted_share(fraction, count)
     stays: jax.Array = keep_highest(jnp.abs(weight), mask.size - count + drop, masks=mask)
     grown: jax.Array = keep_highest(growth, mask.size - drop, masks=~stays)
     # Only pruned weights can tell whether the scores are of the dense network.

@@ -1,5 +1,7 @@
 """RigL: weights are dropped by magnitude and grow by the gradient of the dense network."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 
 from pruning.transforms.dynamic import DropFraction, Growth, dynamic_sparse
 from pruning.transforms.regrowth import drop_and_grow
+from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import PyTree, Scalar
 
 
@@ -17,6 +20,7 @@ def rigl(
     check_every: int,
     stop_after: int,
     drop_fraction: DropFraction = 0.3,
+    layout: Layout = flax_layout,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rigging the lottery: dynamic sparse training that grows weights where the loss would fall fastest.
 
@@ -44,6 +48,7 @@ def rigl(
         stop_after: Steps after which the masks stay, >= 0. The paper's: three quarters of the training.
         drop_fraction: f in [0, 1], of the kept weights of a layer, or a schedule ``fraction(step)``, such
             as ``cosine_drop_fraction``.
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.trees.layout``).
 
     Returns:
         An optimizer, whose state is a ``DynamicSparseState``. It needs ``params`` in ``update``; read the
@@ -63,10 +68,11 @@ def rigl(
     >>> optax.apply_updates(params, updates)["w"], state.masks["w"]
     (Array([[3., 0., 0.]], dtype=float32), Array([[ True, False,  True]], dtype=bool))
     """
+    regrow = partial(drop_and_grow, layout=layout)
     return dynamic_sparse(
         optimizer,
         masks,
-        Growth("rigl", magnitudes, steps_at_checks=False, regrow=drop_and_grow),
+        Growth("rigl", magnitudes, steps_at_checks=False, regrow=regrow),
         check_every=check_every,
         stop_after=stop_after,
         drop_fraction=drop_fraction,
@@ -95,6 +101,7 @@ def sparse_evolutionary(
     check_every: int,
     stop_after: int,
     drop_fraction: DropFraction = 0.3,
+    layout: Layout = flax_layout,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Sparse evolutionary training (SET): as ``rigl``, but weights grow at random.
 
@@ -109,6 +116,7 @@ def sparse_evolutionary(
         check_every: Steps between checks, >= 1.
         stop_after: Steps after which the masks stay, >= 0.
         drop_fraction: As for ``rigl``.
+        layout: As for ``rigl``.
 
     Returns:
         An optimizer, whose state is a ``DynamicSparseState``.
@@ -132,10 +140,16 @@ def sparse_evolutionary(
         drawn = [jax.random.uniform(k, g.shape, minval=0.5) for k, g in zip(keys, leaves, strict=True)]
         return structure.unflatten(drawn)
 
+    regrow = partial(drop_and_grow, layout=layout)
     return dynamic_sparse(
         optimizer,
         masks,
-        Growth("sparse_evolutionary", scores, steps_at_checks=True, regrow=drop_and_grow),
+        Growth(
+            "sparse_evolutionary",
+            scores,
+            steps_at_checks=True,
+            regrow=regrow,
+        ),
         check_every=check_every,
         stop_after=stop_after,
         drop_fraction=drop_fraction,

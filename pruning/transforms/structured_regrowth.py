@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pruning.masks.counting import counted_share
 from pruning.masks.selection import keep_highest
-from pruning.transforms.regrowth import Regrown, dropped
+from pruning.transforms.regrowth import Regrown
 from pruning.trees.layout import LayerAxes, Layout, axes_of, over_layers
 from pruning.trees.leaves import PyTree, Scalar, is_traced
 from pruning.trees.precision import at_least_float32
@@ -127,7 +128,7 @@ def regrow_rows(
 
     def of_leaf(rows: Rows, quota: Callable[..., Quota], *leaves: jax.Array) -> tuple[jax.Array, ...]:
         def of_layer(mask: jax.Array, weight: jax.Array, growth: jax.Array, *more: jax.Array):
-            drop = dropped(jnp.sum(mask, dtype=jnp.int32), fraction)
+            drop = counted_share(fraction, jnp.sum(mask, dtype=jnp.int32))
             layer = Layer(mask, weight, growth, drop)
             return _regrown(layer, quota(layer, *more))
 

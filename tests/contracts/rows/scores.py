@@ -40,11 +40,11 @@ ROWS = {
         lambda _, p: pruning.grasp_absolute_scores(loss, p, BATCHES), checks.scores(None)
     ),
     "prospr_scores": Row(
-        lambda _, p: pruning.prospr_scores(loss, p, BATCHES, learning_rate=2**-7), checks.scores(None)
+        lambda _, p: pruning.prospr_scores(loss, p, BATCHES, learning_rate=2**-7), checks.scores("wide")
     ),
     "prospr_first_order_scores": Row(
         lambda _, p: pruning.prospr_first_order_scores(loss, p, BATCHES, learning_rate=2**-7),
-        checks.scores(None),
+        checks.scores("wide"),
     ),
     "ntk_sap_scores": Row(
         lambda key, p: pruning.ntk_sap_scores(
@@ -65,7 +65,7 @@ ROWS = {
     ),
     "synflow_l2_scores": Row(lambda _, p: pruning.synflow_l2_scores(output, p), checks.scores(None)),
     "layer_adaptive_magnitude_scores": Row(
-        lambda _, p: pruning.layer_adaptive_magnitude_scores(p), checks.scores(None)
+        lambda _, p: pruning.layer_adaptive_magnitude_scores(p), checks.scores("wide")
     ),
     "fisher_diagonal": Row(
         lambda _, p: pruning.fisher_diagonal(loss, p, jnp.ones((3,))), checks.scores("wide")
@@ -75,9 +75,9 @@ ROWS = {
         checks.scores("wide"),
         keyed=True,
     ),
-    "curvature_scores": Row(lambda _, p: pruning.curvature_scores(p, scores(p)), checks.scores(None)),
+    "curvature_scores": Row(lambda _, p: pruning.curvature_scores(p, scores(p)), checks.scores("wide")),
     "taylor_scores": Row(
-        lambda _, p: pruning.taylor_scores(p, scores(p), scores(p)), checks.scores(None)
+        lambda _, p: pruning.taylor_scores(p, scores(p), scores(p)), checks.scores("wide")
     ),
     "synflow_scores": Row(lambda _, p: pruning.synflow_scores(output, p), checks.scores(None)),
     "iterative_masks": Row(

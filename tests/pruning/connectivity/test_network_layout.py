@@ -119,3 +119,16 @@ def test_what_enters_no_product_has_the_other_layout():
 def test_what_has_no_one_layout_is_refused(params, compute, says):
     with pytest.raises(ValueError, match=says):
         pruning.network_layout(compute, params)
+
+
+@pytest.mark.parametrize("said", [pruning.flax_layout, pruning.stacked_layout()])
+def test_layers_that_are_taken_one_after_another_are_stacked(said):
+    params = {"w": jax.random.normal(jax.random.key(0), (3, 6, 6))}
+
+    def scanned(params):
+        return lax.scan(lambda x, w: (jnp.tanh(x @ w), None), jnp.ones((1, 6)), params["w"])[0]
+
+    layout = pruning.network_layout(scanned, params, layout=said)
+    assert layout((jax.tree_util.DictKey("w"),), params["w"]) == (1, (1,), (2,))
+    masks = pruning.constant_fan_in_masks(pruning.magnitude_scores(params), 0.5, layout=layout)
+    assert np.all(masks["w"].sum(axis=1) == 3)

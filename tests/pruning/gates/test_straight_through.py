@@ -157,3 +157,19 @@ def test_masks_of_another_shape_are_refused(call):
 def test_it_needs_the_params():
     with pytest.raises(ValueError, match="decay_pruned needs the params"):
         pruning.decay_pruned(0.1, lambda params: MASKS).update(PARAMS, optax.EmptyState())
+
+
+def test_edge_popup_keeps_a_share_of_every_stacked_layer():
+    scores = {"w": jax.random.normal(jax.random.key(0), (2, 8, 8)) * jnp.array([0.01, 1])[:, None, None]}
+    ones = {"w": jnp.ones((2, 8, 8))}
+    kept = pruning.edge_popup(ones, scores, 0.5, layout=pruning.stacked_layout())["w"]
+    assert kept.sum(axis=(1, 2)).tolist() == [32, 32]
+
+
+@pytest.mark.parametrize("gone", ["gates", "masks"])
+def test_gates_and_masks_of_other_leaves_are_refused(gone):
+    params = {"a": jnp.ones((2, 2)), "b": jnp.ones((2, 2))}
+    trees = {"gates": jax.tree.map(jnp.ones_like, params), "masks": pruning.full_masks(params)}
+    trees[gone]["b"] = None
+    with pytest.raises(ValueError, match=r"\['b'\]"):
+        pruning.rounded_gates(params, **trees)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pruning
+from pruning.masks.counting import counted_share
 
 SIZES = (1, 2, 3, 7, 10, 99, 100, 1000, 266_200, 10**7)
 traced_counts = jax.jit(lambda sparsity: jnp.stack([pruning.pruned_count(sparsity, n) for n in SIZES]))
@@ -172,3 +173,12 @@ def test_the_initial_sparsity_of_a_schedule_may_be_traced():
 def test_of_no_weights_none_is_removed():
     assert pruning.pruned_count(0.5, 0) == 0
     assert jax.jit(lambda size: pruning.pruned_count(0.5, size))(0) == 0
+
+
+@pytest.mark.parametrize("count", [900, 1700, 1800, 1900])
+def test_a_share_is_the_same_number_compiled_and_not(count):
+    expected = int(0.13 * count + 1e-6)
+    assert int(counted_share(0.13, jnp.int32(count))) == expected
+    assert int(jax.jit(counted_share)(jnp.float32(0.13), jnp.int32(count))) == expected
+    assert int(counted_share(1.0, jnp.int32(count))) == count
+    assert int(jax.jit(counted_share)(jnp.float32(1), jnp.int32(count))) == count

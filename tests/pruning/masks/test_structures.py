@@ -102,10 +102,34 @@ def test_stacked_layers_are_selected_each_by_itself():
     ("block", "sparsity", "says"),
     [
         ((3, 2), 0.5, r"blocks of \(3, 2\) to divide the 8 inputs and 6 outputs of \['dense'\]"),
-        ((0, 2), 0.5, "a block of one input and output or more"),
+        ((0, 2), 0.5, "expected a block as two whole numbers"),
         ((2, 2), 1.0, r"sparsity in \[0, 1\)"),
     ],
 )
 def test_blocks_that_do_not_fit_are_refused(block, sparsity, says):
     with pytest.raises(ValueError, match=says):
         pruning.block_masks(DENSE, sparsity, block=block)
+
+
+def test_sums_of_a_short_dtype_neither_tie_nor_overflow():
+    steps = jnp.arange(1, 9, dtype=jnp.float16)
+    large = {"w": jnp.broadcast_to(40 * steps, (2000, 8))}  # Sums of 80,000 and more.
+    kept = pruning.channel_masks(large, 0.5)["w"][0]
+    assert kept.tolist() == [False] * 4 + [True] * 4
+    blocks = pruning.block_masks(large, 0.5, block=(2000, 1))["w"][0]
+    assert blocks.tolist() == kept.tolist()
+    units = 1 + jax.random.uniform(jax.random.key(0), (1024, 64)).astype(jnp.bfloat16)
+    exact = pruning.channel_masks({"w": units.astype(jnp.float32)}, 0.5)
+    np.testing.assert_array_equal(pruning.channel_masks({"w": units}, 0.5)["w"], exact["w"])
+
+
+@pytest.mark.parametrize(("n", "m"), [(1.5, 4), (1, 4.0), (0, 4), (5, 4)])
+def test_groups_are_whole_numbers(n, m):
+    with pytest.raises(ValueError, match=f"whole numbers, n from 1 to m, got n = {n} and m = {m}"):
+        pruning.n_m_masks({"w": jnp.ones((8, 4))}, n, m)
+
+
+@pytest.mark.parametrize("block", [2, (2,), (2.0, 2), (0, 2)])
+def test_blocks_are_two_whole_numbers(block):
+    with pytest.raises(ValueError, match="expected a block as two whole numbers"):
+        pruning.block_masks({"w": jnp.ones((8, 4))}, 0.5, block=block)

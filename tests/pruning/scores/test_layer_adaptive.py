@@ -1,7 +1,9 @@
 """LAMP by hand: sums of what is at least as large, ties, zeros, and layers that are never emptied."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import pruning
 
@@ -25,3 +27,30 @@ def test_the_largest_of_each_layer_goes_last():
     assert [int(masks[name].sum()) for name in params] == [1, 1]
     zeros = pruning.layer_adaptive_magnitude_scores({"a": jnp.zeros((2, 2))})
     np.testing.assert_array_equal(zeros["a"], 0)
+
+
+def test_stacked_layers_are_ranked_as_if_they_were_unrolled():
+    first, second = jax.random.normal(jax.random.key(0), (2, 8, 8)) * jnp.array([0.01, 1])[:, None, None]
+    apart = pruning.layer_adaptive_magnitude_scores({"a": first, "b": second})
+    stacked = pruning.layer_adaptive_magnitude_scores(
+        {"w": jnp.stack([first, second])}, layout=pruning.stacked_layout()
+    )
+    np.testing.assert_array_equal(stacked["w"], jnp.stack([apart["a"], apart["b"]]))
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_what_is_not_finite_is_refused_by_selection(bad):
+    scores = pruning.layer_adaptive_magnitude_scores({"w": jnp.array([[bad, 2.0, 3.0, 1.0]])})
+    assert jnp.isnan(scores["w"]).all()
+    with pytest.raises(ValueError, match="NaN"):
+        pruning.global_masks(scores, 0.5)
+
+
+def test_float16_keeps_the_order_of_magnitudes():
+    weights = jax.random.normal(jax.random.key(0), (512, 512), jnp.float16)
+    scores = pruning.layer_adaptive_magnitude_scores({"w": weights})["w"]
+    assert scores.dtype == jnp.float32
+    np.testing.assert_array_equal(
+        pruning.global_masks({"w": scores}, 0.1)["w"],
+        pruning.global_masks({"w": jnp.abs(weights)}, 0.1)["w"],
+    )

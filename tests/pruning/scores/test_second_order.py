@@ -91,3 +91,12 @@ def test_no_probe_and_other_trees_are_refused():
         pruning.curvature_scores(PARAMS, other)
     with pytest.raises(ValueError, match="gradients of shape"):
         pruning.taylor_scores(PARAMS, other, PARAMS)
+
+
+def test_float16_scores_do_not_underflow():
+    params = {"w": jnp.array([[1, 2, 3, 4]], jnp.float16) * jnp.float16(2**-10)}
+    diagonal = {"w": jnp.array([[4, 3, 2, 1]], jnp.float16) * jnp.float16(2**-7)}
+    expected = np.array([[4, 12, 18, 16]]) * 2.0**-28
+    np.testing.assert_array_equal(pruning.curvature_scores(params, diagonal)["w"], expected)
+    nothing = {"w": jnp.zeros((1, 4), jnp.float16)}
+    np.testing.assert_array_equal(pruning.taylor_scores(params, nothing, diagonal)["w"], expected)

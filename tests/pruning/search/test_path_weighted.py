@@ -237,3 +237,10 @@ def test_a_network_without_a_path():
 def test_walks_that_are_none():
     with pytest.raises(ValueError, match="expected most_walks >= 1"):
         pruning.path_weighted_masks(KEY, [jnp.ones((2, 2))], 0.5, most_walks=0)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_weights_that_are_not_finite_are_refused(bad):
+    params = {"a": jnp.array([[1.0, bad]]), "b": jnp.ones((2, 1))}
+    with pytest.raises(ValueError, match=r"expected finite weights, got NaN or infinity at \['a'\]"):
+        pruning.phew_masks(jax.random.key(0), lambda p: jnp.ones((1, 1)) @ p["a"] @ p["b"], params, 0.5)

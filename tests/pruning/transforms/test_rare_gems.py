@@ -162,3 +162,17 @@ def test_it_needs_the_params():
     tx = pruning.rare_gems(FREE, FREE, [0.5], check_every=1)
     with pytest.raises(ValueError, match="rare_gems needs the params"):
         tx.update(BOTH, tx.init(BOTH))
+
+
+def test_updates_may_have_another_dtype_than_gradients():
+    params = {"w": jnp.ones((2, 2), jnp.bfloat16)}
+    both = pruning.SoftMasked(params, pruning.random_scores(jax.random.key(0), params))
+    of_params = optax.sgd(0.1, momentum=0.9, accumulator_dtype=jnp.float32)
+    tx = pruning.rare_gems(of_params, optax.sgd(0.1), [0.5], check_every=1)
+    state = tx.init(both)
+    gradients = jax.tree.map(jnp.ones_like, both)
+    for _ in range(3):
+        updates, state = jax.jit(tx.update)(gradients, state, both)
+        both = optax.apply_updates(both, updates)
+    assert pruning.sparsity(state.masks) == 0.5
+    assert int((both.params["w"] == 0).sum()) == 2

@@ -42,6 +42,7 @@ def test_one_update_is_the_references(arrays, case, method, growth):
         {"w": one["weights"]},
         {"w": jnp.abs(one[growth])},
         float(arrays[f"{case}/drop_fraction"]),
+        layout=pruning.flax_layout,
     )
     new = arrays[f"{case}/{method}/new_mask"].astype(bool)
     np.testing.assert_array_equal(found.masks["w"], new)
@@ -309,3 +310,29 @@ def test_what_is_kept_of_a_layer_of_one_weight_is_put_to_0_too():
     found = zero_slots(state, chosen, params).trace
     np.testing.assert_array_equal(found["a"], [[0]])
     np.testing.assert_array_equal(found["b"], [[1, 0]])
+
+
+@pytest.mark.parametrize("method", ["rigl", "set"])
+def test_every_stacked_layer_keeps_its_count(method):
+    masks = {"w": jnp.tile(jnp.eye(4, dtype=bool), (2, 1, 1))}
+    params = {"w": jnp.where(masks["w"], jnp.array([0.01, 1])[:, None, None], 0.0)}
+    settings = {
+        "check_every": 1,
+        "stop_after": 1,
+        "drop_fraction": 0.5,
+        "layout": pruning.stacked_layout(),
+    }
+    tx = (
+        pruning.rigl(optax.sgd(0.1), masks, **settings)
+        if method == "rigl"
+        else pruning.sparse_evolutionary(jax.random.key(0), optax.sgd(0.1), masks, **settings)
+    )
+    gradients = {"w": jax.random.normal(jax.random.key(1), (2, 4, 4))}
+    _, state = tx.update(gradients, tx.init(params), params)
+    assert state.masks["w"].sum(axis=(1, 2)).tolist() == [4, 4]
+    assert (state.masks["w"] != masks["w"]).any(axis=(1, 2)).all()
+
+
+def test_a_rounded_drop_fraction_is_refused():
+    with pytest.raises(ValueError, match="drop_fraction"):
+        pruning.rigl(optax.sgd(0.1), {}, check_every=1, stop_after=1, drop_fraction=jnp.bfloat16(0.3))
