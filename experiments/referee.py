@@ -97,15 +97,13 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             "",
             *controls,
         ]
-    for sparsity in results.sparsities:
+    for sparsity in found.run:
         lines += ["", f"## Sparsity {sparsity:g}", "", *referee.referee_table(found, sparsity)]
     lines += [
         "",
         "Final test accuracy in percent, mean ± standard deviation over seeds. Differences in points, "
-        "paired by seed, with intervals that are right together with 95 %, corrected by Holm for "
-        f"{len(found.over_random)} comparisons with random pruning and {len(found.under_best)} with the "
-        "best; bold where 0 lies outside. The best is the one of the highest mean in the same runs, so "
-        "that it looks a little better than it is.",
+        f"paired by seed, {referee.intervals(found)}. The best is the one of the highest mean in the "
+        "same runs, so that it looks a little better than it is.",
         "",
         "A method's own cost is what comes on top of training one network: forward-backward passes, as "
         "epochs of the training, and seconds of the run's machine. Compilation is left out of these, and "
