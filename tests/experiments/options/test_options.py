@@ -10,6 +10,7 @@ import pytest
 import tyro
 
 from experiments.compare import Compare
+from experiments.options.checks import check_held_out
 from experiments.options.knobs import Knobs, knobs_of
 from experiments.options.options import default_of
 from experiments.ticket_search import TicketSearch
@@ -153,6 +154,15 @@ def test_the_recipe_is_resolved_from_name_length_and_fields():
 def test_a_short_run_needs_no_other_option():
     assert [Compare(epochs=epochs).prune_epochs() for epochs in (3, 4, 10)] == [3, 3, 5]
     assert [TicketSearch(epochs=epochs).prune_epochs() for epochs in (2, 5, 10)] == [1, 2, 5]
+
+
+def test_a_validation_split_may_leave_one_batch_and_a_batch_may_be_larger_than_the_data():
+    recipe = replace(RECIPES["digits"], batch_size=100)
+    check_held_out(replace(recipe, validation_examples=900), 1000)
+    check_held_out(recipe, 50)
+    for held, examples in ((901, 1000), (1, 50)):
+        with pytest.raises(ValueError, match="expected --recipe"):
+            check_held_out(replace(recipe, validation_examples=held), examples)
 
 
 def test_settings_say_all_that_knobs_do():
