@@ -5,8 +5,9 @@ r"""The referee's table: every method at equal training epochs, and how sure the
 
 Expected: at small sparsities most methods cannot be told apart; the sparser, the more it matters that
 every layer keeps enough, and masks that follow the training lead. 12 minutes on one CPU core for the
-first command, 5,290 networks (its result: docs/results/referee-digits); hours for the second.
-Interrupted, the same command goes on; finished, it prints the stored summary.
+first command, 5,330 networks of 45 methods (docs/results/referee-digits is of before Rare Gems was one
+of them); hours for the second. Interrupted, the same command goes on; finished, it prints the stored
+summary.
 
 All networks of a seed share initial weights, data order and the recipe's learning rate, and are trained
 for the same number of epochs. Each method is compared, in pairs of the same seed, with random pruning
