@@ -67,7 +67,7 @@ class Compare(GridOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_methods(self, self.methods, to_sparsities())
+        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
     def prune_epochs(self) -> int:
         """The first epochs, at whose end methods prune; by default some are left after a search."""

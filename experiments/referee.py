@@ -52,7 +52,7 @@ class Referee(GridOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_methods(self, self.methods, NAMES)
+        check_methods(self, self.methods, NAMES, "has no sparsity to choose")
 
 
 def figures(results: "Results") -> dict[str, Any]:

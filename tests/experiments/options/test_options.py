@@ -82,9 +82,16 @@ WRONG = {
         "--step-sparsities 0.6": "--step-sparsities among --sparsities",
         "--reference nowhere.csv": "--reference to be a file",
     },
-    "pruning_methods": {"--methods imp": "unknown method 'imp'"},
+    "pruning_methods": {
+        "--methods imp": "the method 'imp' searches in rounds, so it is not for this experiment",
+        "--methods dense": "unknown method 'dense'; the valid names are: random, ",
+    },
+    "referee": {
+        "--methods k-starts-n-m": "'k-starts-n-m' has no sparsity to choose, so it is not for this exper",
+        "--methods snap": "unknown method 'snap'",
+    },
     "ticket_search": {
-        "--methods snip": "unknown method 'snip'; the valid names are: imp, ",
+        "--methods snip": "the method 'snip' does not search in rounds, so .* names are: imp, ",
         "--criterion size": "unknown criterion 'size'",
         "--fraction 1": "--fraction in",
         "--output-fraction 0.1": "--output-fraction needs --by-layer",
@@ -95,9 +102,13 @@ WRONG = {
         "--step 0": "--step > 0",
         "--reference nowhere.csv": "--reference to be a file",
         "--classes 0": "--classes >= 1",
-        "--methods k-starts": "unknown method 'k-starts'; the valid names are: random, ",
+        "--methods k-starts": "the method 'k-starts' has no final mask before training, .* are: random, ",
     },
-    "effective_sparsity": {"--sparsities 1": "--sparsities", "--seeds 0": "--seeds >= 1"},
+    "effective_sparsity": {
+        "--sparsities 1": "--sparsities",
+        "--seeds 0": "--seeds >= 1",
+        "--methods rigl": "the method 'rigl' has no final mask before training",
+    },
 }
 
 

@@ -205,5 +205,5 @@ def test_a_method_stands_beside_what_differs_in_one_thing(judged):
 
 
 def test_methods_that_find_their_own_sparsity_have_no_place_in_it():
-    with pytest.raises(ValueError, match="unknown method 'supermask'"):
+    with pytest.raises(ValueError, match="'supermask' has no sparsity to choose"):
         Referee(methods=("random", "supermask"))
