@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from experiments.report.table import Results
 
 K_STARTS = "k-starts"
+RANDOM = "random-uniform"
+"""What every method is set beside: one mask as K-starts draws its candidates."""
 VARIANTS = {"weight": "weight", "gradient": "gradient", "combined": "none"}
 """Of K-starts' rows, by the fitness that has chosen: the combined one is the method's own."""
 
@@ -52,7 +54,7 @@ class Compare(GridOptions):
     methods: Annotated[
         tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
     ] = (
-        "random-uniform",
+        RANDOM,
         K_STARTS,
         "dissipating-gradients",
         "random+dissipating-gradients",
@@ -65,7 +67,7 @@ class Compare(GridOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_methods(self, self.methods, to_sparsities())
+        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
     def prune_epochs(self) -> int:
         """The first epochs, at whose end methods prune; by default some are left after a search."""
@@ -103,7 +105,7 @@ def figures(results: "Results") -> dict[str, Any]:
     """Accuracies, sparsity over epochs, and whether fitness foretells accuracy."""
     from experiments.report import accuracy, searches, sparsities
 
-    found = {"accuracy": accuracy.accuracy_figure(results, baseline="random-uniform")}
+    found = {"accuracy": accuracy.accuracy_figure(results, baseline=RANDOM)}
     if sparsities.changing(results):
         found["sparsity"] = sparsities.sparsity_figure(results)
     if results.has(K_STARTS):
@@ -184,13 +186,14 @@ def claims(results: "Results") -> list[str]:
     from experiments.report.table import label
 
     lines = []
-    random = results.accuracy("random-uniform")
+    random = results.accuracy(RANDOM)
     if results.has(K_STARTS):
         mean_of_k = over_candidates(results, K_STARTS, finite_mean)
         best_of_k = over_candidates(results, K_STARTS, finite_max)
         for fitness, variant in VARIANTS.items():
             ours, name = results.accuracy(K_STARTS, variant), f"K-starts ({fitness} fitness)"
-            lines.append(compared(f"{name} beats one random mask", ours, random))
+            if results.has(RANDOM):
+                lines.append(compared(f"{name} beats one random mask", ours, random))
             lines.append(compared(f"{name} beats the mean of its k candidates", ours, mean_of_k))
             gap = estimate(differences(best_of_k, ours))
             lines.append(
@@ -202,18 +205,18 @@ def claims(results: "Results") -> list[str]:
         K_STARTS: "K-starts (combined fitness)",
         "dissipating-gradients": "dissipating gradients to the same sparsity",
         "random+dissipating-gradients": "the same dissipation from one random mask",
-        "random-uniform": "random pruning",
+        RANDOM: "random pruning",
     }
     for part, name in parts.items():
         if results.has(both, part):
             ours, theirs = results.accuracy(both), results.accuracy(part)
             lines.append(compared(f"The combination beats {name}", ours, theirs))
-    if results.has("dissipating-gradients", "random-uniform"):
+    if results.has("dissipating-gradients", RANDOM):
         ours = results.accuracy("dissipating-gradients")
         lines.append(compared("Dissipating gradients beat random pruning", ours, random))
     told = {K_STARTS, both, *parts}
     for method in (m for m in results.methods if find_method(m).at_sparsities and m not in told):
-        if results.has("random-uniform"):
+        if results.has(RANDOM):
             ours = results.accuracy(method)
             lines.append(compared(f"{label(method)} beats random pruning", ours, random))
     if results.has(K_STARTS):

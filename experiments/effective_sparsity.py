@@ -23,8 +23,8 @@ import tyro
 import pruning
 from experiments.engine.experiment import Experiment, main
 from experiments.engine.untrained import Look, Network, looking
-from experiments.methods.registry import scored
-from experiments.options.checks import check_names, check_sparsities
+from experiments.methods.registry import check_for, scored
+from experiments.options.checks import check_sparsities
 from experiments.options.options import own_first
 from experiments.options.untrained import UntrainedOptions
 
@@ -57,7 +57,7 @@ class EffectiveSparsity(UntrainedOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_names("methods", self.methods, scored())
+        check_for(self.methods, scored(), "has no final mask before training")
         check_sparsities(self, "sparsities")
 
 

@@ -102,7 +102,7 @@ class MissingTheMark(GridOptions):
                 "pruned later is compared with what is pruned at initialization"
             )
         check_file(self, "reference")
-        check_methods(self, self.methods, to_sparsities())
+        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
     def grid(self) -> Grid:
         """Where methods are asked for networks."""

@@ -74,7 +74,7 @@ class PruningMethods(GridOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_methods(self, self.methods, to_sparsities())
+        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
 
 def figures(results: "Results") -> dict[str, Any]:

@@ -58,7 +58,7 @@ class TicketSearch(TrainingOptions):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong; warns of gates that cannot open."""
         super().__post_init__()
-        check_methods(self, self.methods, in_rounds())
+        check_methods(self, self.methods, in_rounds(), "does not search in rounds")
 
 
 def figures(results: "Results") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from experiments.methods.programs import STATIC, Observe, Program
 from experiments.methods.ranking import Seen
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study, study_of
+from experiments.options.checks import check_held_out
 from experiments.options.training import TrainingOptions
 from train.data.datasets import Dataset
 from train.models import layers_in_order, param_shapes
@@ -42,9 +43,11 @@ class Networks:
         """Puts the data on the devices; nothing is compiled yet.
 
         Raises:
-            ValueError: If a pruning step lies outside the training, or the devices cannot be divided.
+            ValueError: If the validation split leaves no batch, a pruning step lies outside the training,
+                or the devices cannot be divided.
         """
         recipe = options.resolved_recipe()
+        check_held_out(recipe, len(dataset.train.labels))
         examples = len(dataset.train.labels) - recipe.validation_examples
         self._model = build_model(options.model, recipe, num_classes=dataset.num_classes)
         shape = dataset.train.images.shape[1:]

@@ -100,8 +100,30 @@ def in_order(names: Iterable[str]) -> list[str]:
     return [name for name in _ALL if name in asked]
 
 
-def check_methods(options: TrainingOptions, names: Sequence[str], valid: Iterable[str]) -> None:
-    """Raises a ValueError that names the method that is unknown, or the option that is wrong for one."""
+def check_for(names: Sequence[str], valid: Iterable[str], others: str) -> None:
+    """Finds out whether an experiment can take these methods.
+
+    Args:
+        valid: Those that it takes.
+        others: What keeps the others out, said of one of them: "has no sparsity to choose".
+
+    Raises:
+        ValueError: If a method is unknown, or one of the others, or there is none, or one twice.
+    """
+    valid = tuple(valid)
+    for name in names:
+        if name in METHODS and name not in valid:
+            raise ValueError(
+                f"the method {name!r} {others}, so it is not for this experiment; the valid names are: "
+                f"{', '.join(valid)}"
+            )
     check_names("methods", names, valid)
+
+
+def check_methods(
+    options: TrainingOptions, names: Sequence[str], valid: Iterable[str], others: str
+) -> None:
+    """Raises a ValueError as ``check_for`` does, or one that names the option wrong for a method."""
+    check_for(names, valid, others)
     for name in names:
         find_method(name).check(options)

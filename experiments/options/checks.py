@@ -75,6 +75,20 @@ def check_steps_within(recipe: Recipe, steps_per_epoch: int, **steps: Sequence[i
                 )
 
 
+def check_held_out(recipe: Recipe, examples: int) -> None:
+    """Raises a ValueError if a recipe holds out so many training examples that no batch is left.
+
+    Args:
+        examples: Of the data set's training split.
+    """
+    held, most = recipe.validation_examples, max(0, examples - recipe.batch_size)
+    if held > most:
+        raise ValueError(
+            f"expected --recipe.validation-examples <= {most}, so that of the {examples} training "
+            f"examples one batch of {recipe.batch_size} is left, got {held}"
+        )
+
+
 def option_of(name: str) -> str:
     """A field as it is called on the command line: "search_epochs" is "--search-epochs"."""
     return f"--{name.replace('_', '-')}"

@@ -6,7 +6,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from experiments.methods.registry import find_method
 from experiments.report.accuracy import error_axis, titled
@@ -55,7 +55,7 @@ def coverage_figure(results: Results) -> Figure:
             )
         axes.set_title(f"sparsity {sparsity:g}", fontsize=10)
         axes.set_xlabel("weights ever kept")
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
         error_axis(axes)
         axes.grid(alpha=0.3)
     panels.flat[0].legend(fontsize=7)

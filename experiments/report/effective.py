@@ -27,9 +27,11 @@ def compression_figure(results: Results) -> Figure:
     Every seed is a point, medians are joined; a network that is cut in two has no point.
     """
     figure, axes = plt.subplots(figsize=(7, 5.5), layout="constrained")
-    direct = np.unique(1 / (1 - results.table["sparsity"]))
+    direct = 1 / (1 - results.table["sparsity"])
+    # A little longer than the points reach, so that a single sparsity has axes too.
+    line = [direct.min() / 1.1, direct.max() * 1.1]
     text = "all kept weights connected"
-    axes.plot(direct, direct, color="#999999", linewidth=1, linestyle=":", label=text)
+    axes.plot(line, line, color="#999999", linewidth=1, linestyle=":", label=text)
     for method in results.methods:
         look, rows = find_method(method).look, results.of(method)
         effective = compression(rows["effective_sparsity"])

@@ -12,6 +12,8 @@ from scipy import stats
 from experiments.report.paired import Estimate
 
 Name = TypeVar("Name", bound=Hashable)
+FEWEST_SEEDS = 3
+"""Of an interval: that of two seeds is 13 times as wide as their standard error, and says nothing."""
 
 
 def holm_estimates(
@@ -23,7 +25,7 @@ def holm_estimates(
     level ``level / (m - i)``, up to the first that is not rejected; all from there on have that one's.
 
     Args:
-        differences: One number a seed; what is not finite is left out. With fewer than two a comparison
+        differences: One number a seed; what is not finite is left out. With fewer than three a comparison
             has no interval and does not count.
         level: The probability that any of the intervals is wrong.
 
@@ -31,7 +33,7 @@ def holm_estimates(
         An estimate for each comparison.
     """
     values = {name: found[np.isfinite(found)] for name, found in differences.items()}
-    tested = {name: _p_value(found) for name, found in values.items() if len(found) > 1}
+    tested = {name: _p_value(found) for name, found in values.items() if len(found) >= FEWEST_SEEDS}
     estimates = {
         name: Estimate(float(np.mean(found)) if len(found) else float("nan"), float("nan"), len(found))
         for name, found in values.items()
@@ -46,6 +48,11 @@ def holm_estimates(
         half_width = float(stats.t.ppf(1 - own / 2, len(found) - 1) * error)
         estimates[name] = Estimate(float(np.mean(found)), half_width, len(found))
     return estimates
+
+
+def number_tested(estimates: Mapping[Name, Estimate]) -> int:
+    """For how many comparisons ``holm_estimates`` has corrected: those with an interval."""
+    return sum(np.isfinite(found.half_width) for found in estimates.values())
 
 
 def _p_value(values: np.ndarray) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 Pairs = Mapping[tuple[int, float], float]  # (seed, sparsity) -> value
+TOO_FEW = "too few seeds to tell"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Estimate:
 
     Attributes:
         mean: Over seeds.
-        half_width: Of the 95 % confidence interval (Student's t); NaN for one seed.
+        half_width: Of the 95 % confidence interval (Student's t); NaN where it has none, as of one.
         seeds: How many.
     """
 
@@ -36,8 +37,8 @@ class Estimate:
 
     @property
     def points(self) -> str:
-        """The mean in percentage points with its interval: "+1.20 ± 0.35"; one seed has none."""
-        spread = "" if self.seeds < 2 else f" ± {100 * self.half_width:.2f}"
+        """The mean in percentage points with its interval, if there is one: "+1.20 ± 0.35"."""
+        spread = "" if np.isnan(self.half_width) else f" ± {100 * self.half_width:.2f}"
         return f"{100 * self.mean:+.2f}{spread}"
 
     def __str__(self) -> str:
@@ -54,7 +55,7 @@ class Estimate:
             level: For an interval that holds zero.
         """
         if self.seeds < 2:
-            return "too few seeds to tell"
+            return TOO_FEW
         return {1: above, 0: level, -1: below}[self.sign]
 
 

@@ -15,16 +15,17 @@ from experiments.methods.method import When
 from experiments.methods.registry import find_method
 from experiments.report.accuracy import titled
 from experiments.report.costs import Cost, Costs
-from experiments.report.holm import holm_estimates
+from experiments.report.holm import FEWEST_SEEDS, holm_estimates, number_tested
 from experiments.report.markdown import cell, table
 from experiments.report.paired import (
+    TOO_FEW,
     Estimate,
     Pairs,
     at_sparsity,
     differences,
     finite_mean,
 )
-from experiments.report.table import Results, label
+from experiments.report.table import Results, counted, label
 
 BASELINE = "random"
 CONTROLS = {
@@ -57,8 +58,10 @@ class Refereed:
         methods: The names of the methods that were compared, in the order of tables.
         accuracies: For each method its final test accuracies, by seed and sparsity.
         costs: For each method what it costs on top of one training.
+        run: At each sparsity the methods that were run there; runs that are merged may differ in theirs.
         best: At each sparsity the method of the highest mean accuracy.
-        over_random: By method and sparsity the difference in accuracy to random pruning.
+        over_random: By method and sparsity the difference in accuracy to random pruning, where both
+            were run.
         under_best: By method and sparsity the difference in accuracy to the best method there.
     """
 
@@ -66,6 +69,7 @@ class Refereed:
     methods: list[str]
     accuracies: dict[str, Pairs]
     costs: dict[str, Cost]
+    run: dict[float, list[str]]
     best: dict[float, str]
     over_random: dict[Name, Estimate]
     under_best: dict[Name, Estimate]
@@ -73,11 +77,11 @@ class Refereed:
     def level_with_best(self, sparsity: float) -> list[str]:
         """The best, and those that are not surely below it, in the order of tables."""
         best = self.best[sparsity]
-        level = [best]
-        for method in self.methods:
+        level = {best}
+        for method in self.run[sparsity]:
             gap = self.under_best.get((method, sparsity))
-            if gap is not None and gap.seeds > 1 and gap.sign == 0:
-                level.append(method)
+            if gap is not None and gap.seeds and gap.sign == 0:
+                level.add(method)
         return sorted(level, key=self.methods.index)
 
     def cheapest(self, among: Sequence[str]) -> list[str]:
@@ -86,9 +90,10 @@ class Refereed:
         return [method for method in among if self.costs[method].epochs == least]
 
     def ranked(self, sparsity: float) -> list[str]:
-        """The methods by mean accuracy, the best first; those without any come last."""
-        means = {m: finite_mean(at_sparsity(self.accuracies[m], sparsity)) for m in self.methods}
-        return sorted(self.methods, key=lambda m: -np.nan_to_num(means[m], nan=-1))
+        """The methods that were run there by mean accuracy, the best first; diverged ones come last."""
+        methods = self.run[sparsity]
+        means = {m: finite_mean(at_sparsity(self.accuracies[m], sparsity)) for m in methods}
+        return sorted(methods, key=lambda m: -np.nan_to_num(means[m], nan=-1))
 
 
 def referee(results: Results) -> Refereed:
@@ -96,24 +101,25 @@ def referee(results: Results) -> Refereed:
     methods = [m for m in results.methods if find_method(m).at_sparsities]
     accuracies = {method: results.accuracy(method) for method in methods}
     costs = Costs(results)
-    best = {}
-    for sparsity in results.sparsities:
-        means = {m: finite_mean(at_sparsity(accuracies[m], sparsity)) for m in methods}
-        best[sparsity] = max(methods, key=lambda m: np.nan_to_num(means[m], nan=-1))
-
-    def gaps(method: str, other: str, sparsity: float) -> np.ndarray:
-        return at_sparsity(differences(accuracies[method], accuracies[other]), sparsity)
-
-    against_random = {
-        (method, sparsity): gaps(method, BASELINE, sparsity)
-        for method in methods
+    run = {
+        sparsity: [m for m in methods if at_sparsity(accuracies[m], sparsity).size]
         for sparsity in results.sparsities
-        if BASELINE in methods and method != BASELINE
+    }
+    run = {sparsity: there for sparsity, there in run.items() if there}
+    best = {}
+    for sparsity, there in run.items():
+        means = {m: finite_mean(at_sparsity(accuracies[m], sparsity)) for m in there}
+        best[sparsity] = max(there, key=lambda m: np.nan_to_num(means[m], nan=-1))
+    against_random = {
+        (method, sparsity): _gaps(accuracies, method, BASELINE, sparsity)
+        for sparsity, there in run.items()
+        for method in there
+        if BASELINE in there and method != BASELINE
     }
     against_best = {
-        (method, sparsity): gaps(method, best[sparsity], sparsity)
-        for method in methods
-        for sparsity in results.sparsities
+        (method, sparsity): _gaps(accuracies, method, best[sparsity], sparsity)
+        for sparsity, there in run.items()
+        for method in there
         if method != best[sparsity]
     }
     return Refereed(
@@ -121,39 +127,57 @@ def referee(results: Results) -> Refereed:
         methods,
         accuracies,
         {method: costs.of(method) for method in methods},
+        run,
         best,
-        holm_estimates(against_random),
-        holm_estimates(against_best),
+        _compared(against_random),
+        _compared(against_best),
     )
 
 
 def verdicts(found: Refereed) -> list[str]:
     """Which method one would pick at each sparsity, and how sure that is: a line each."""
     lines = []
-    for sparsity in found.results.sparsities:
-        level, best = found.level_with_best(sparsity), found.best[sparsity]
-        if found.results.seeds < 2:
-            lines.append(f"- At sparsity {sparsity:g}: {label(best)}, by one seed.")
+    for sparsity, best in found.best.items():
+        if found.results.seeds < FEWEST_SEEDS:
+            seeds = counted(found.results.seeds, "seed")
+            lines.append(f"- At sparsity {sparsity:g}: {label(best)}, by {seeds}: {TOO_FEW}.")
             continue
+        level = found.level_with_best(sparsity)
         others = _names(method for method in level if method != best)
         tied = f", not told apart from: {others}" if len(level) > 1 else ", surely above all others"
         cheapest = f" The cheapest of these: {_names(found.cheapest(level))}." if len(level) > 1 else ""
         lines.append(f"- At sparsity {sparsity:g}: **{label(best)}**{tied}.{cheapest}")
+    return [*lines, "", _over_random(found)] if found.over_random else lines
+
+
+def _over_random(found: Refereed) -> str:
+    """Which methods are surely above random pruning at all of the sparsities where they were run."""
+    if found.results.seeds < FEWEST_SEEDS:
+        return f"Which are above random pruning: {TOO_FEW}."
     above, level, below = (
-        sorted(
-            {m for (m, _), gap in found.over_random.items() if gap.sign == sign}, key=found.methods.index
-        )
-        for sign in (1, 0, -1)
+        {m for (m, _), gap in found.over_random.items() if gap.sign == sign} for sign in (1, 0, -1)
     )
-    always = [m for m in above if m not in level and m not in below]
-    never = [m for m in found.methods if m != BASELINE and m not in above]
-    if found.over_random and found.results.seeds > 1:
-        lines += [
-            "",
-            f"Surely above random pruning at every sparsity: {_names(always)}. Nowhere: {_names(never)}. "
-            f"Surely below it somewhere: {_names(below)}.",
-        ]
-    return lines
+    compared = [m for m in found.methods if m in above | level | below]
+    always = [m for m in compared if m not in level | below]
+    never = [m for m in compared if m not in above]
+    everywhere = all(len(there) == len(found.methods) for there in found.run.values())
+    where = "" if everywhere else " at which they were run"
+    return (
+        f"Surely above random pruning at every sparsity{where}: "
+        f"{_names(always)}. At no sparsity surely above it: {_names(never)}. Surely below it somewhere: "
+        f"{_names(m for m in compared if m in below)}."
+    )
+
+
+def intervals(found: Refereed) -> str:
+    """What the intervals of the tables are, and for how many comparisons they are corrected."""
+    if found.results.seeds < FEWEST_SEEDS:
+        return f"without intervals: {TOO_FEW}"
+    return (
+        "with intervals that are right together with 95 %, corrected by Holm for "
+        f"{number_tested(found.over_random)} comparisons with random pruning and "
+        f"{number_tested(found.under_best)} with the best; bold where 0 lies outside"
+    )
 
 
 def referee_table(found: Refereed, sparsity: float) -> list[str]:
@@ -180,14 +204,15 @@ def control_table(results: Results) -> list[str]:
     pairs = [(ours, theirs) for ours, theirs in CONTROLS.items() if results.has(ours, theirs)]
     accuracies = {method: results.accuracy(method) for pair in pairs for method in pair}
     gaps = {
-        (ours, sparsity): at_sparsity(differences(accuracies[ours], accuracies[theirs]), sparsity)
+        (ours, sparsity): _gaps(accuracies, ours, theirs, sparsity)
         for ours, theirs in pairs
         for sparsity in results.sparsities
     }
-    found = holm_estimates(gaps)
+    found = _compared(gaps)
     rows = [
-        [f"{label(ours)} over {label(theirs)}", *(_gap(found[ours, s]) for s in results.sparsities)]
+        [f"{label(ours)} over {label(theirs)}", *(_gap(found.get((ours, s))) for s in results.sparsities)]
         for ours, theirs in pairs
+        if any((ours, sparsity) in found for sparsity in results.sparsities)
     ]
     return table(["", *(f"{sparsity:g}" for sparsity in results.sparsities)], rows) if rows else []
 
@@ -223,7 +248,6 @@ def referee_figure(found: Refereed) -> Figure:
             if estimate is None or not np.isfinite(estimate.mean):
                 continue
             look = find_method(method).look
-            sure = estimate.seeds > 1 and estimate.sign != 0
             axes.errorbar(
                 100 * estimate.mean,
                 place,
@@ -231,7 +255,7 @@ def referee_figure(found: Refereed) -> Figure:
                 color=look.colour,
                 marker=look.marker or "o",
                 markersize=5,
-                markerfacecolor=look.colour if sure else "white",
+                markerfacecolor=look.colour if estimate.sign else "white",
                 elinewidth=0.9,
                 linestyle="none",
             )
@@ -259,6 +283,16 @@ def when_lines(methods: Sequence[str]) -> list[str]:
     ]
 
 
+def _gaps(accuracies: dict[str, Pairs], ours: str, theirs: str, sparsity: float) -> np.ndarray:
+    """Ours minus theirs at a sparsity, of the seeds that both were run with."""
+    return at_sparsity(differences(accuracies[ours], accuracies[theirs]), sparsity)
+
+
+def _compared(gaps: dict[Name, np.ndarray]) -> dict[Name, Estimate]:
+    """The comparisons that there are, with Holm's intervals."""
+    return holm_estimates({name: found for name, found in gaps.items() if found.size})
+
+
 def _names(methods) -> str:
     return "; ".join(label(method) for method in methods) or "none"
 
@@ -268,7 +302,7 @@ def _gap(estimate: Estimate | None) -> str:
         return ""
     if not estimate.seeds:
         return "diverged"
-    return f"**{estimate.points}**" if estimate.seeds > 1 and estimate.sign else estimate.points
+    return f"**{estimate.points}**" if estimate.sign else estimate.points
 
 
 def _number(value: float) -> str:

@@ -32,7 +32,7 @@ EXAMPLES = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}
 """Training examples, for runs that were stored before they said how many steps an epoch has."""
 
 
-def load(folder: Path) -> Table:
+def load(folder: str | Path) -> Table:
     """The results of a finished run.
 
     Args:
@@ -44,6 +44,7 @@ def load(folder: Path) -> Table:
     Raises:
         ValueError: If there is no such run, it is not finished, or its files are damaged.
     """
+    folder = Path(folder)
     path = folder / "results.parquet"
     if (folder / "parts").is_dir() and not path.exists():
         raise ValueError(

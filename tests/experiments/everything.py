@@ -44,7 +44,7 @@ class Everything(GridOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        check_methods(self, self.methods, METHODS)
+        check_methods(self, self.methods, METHODS, "is no method")
 
     def grid(self):
         return Grid(self.sparsities, self.ablations, self.steps, (0.9,))

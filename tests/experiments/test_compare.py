@@ -238,6 +238,14 @@ def test_methods_that_the_paper_does_not_have_are_set_beside_random_pruning_too(
     assert line.startswith("- SNIP beats random pruning: **yes**; difference +0.2000")
 
 
+def test_a_claim_is_left_out_where_its_baseline_was_not_run():
+    text = "\n".join(claims(found([r for r in made_up() if r["method"] != "random-uniform"])))
+    assert "beats one random mask" not in text
+    assert "random pruning" not in text
+    assert "K-starts (weight fitness) beats the mean of its k candidates: **yes**" in text
+    assert "0 of 0 pairs" not in text
+
+
 def test_failed_networks_are_left_out_and_a_constant_fitness_predicts_nothing():
     rows = [one | {"fitness_weight": 1.0} if one["candidate"] is not None else one for one in made_up()]
     rows[0]["failed"] = True

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.engine.experiment import run
 from experiments.options.knobs import ScheduleKnobs, SearchKnobs
-from experiments.options.options import Plumbing
+from experiments.options.options import Plumbing, RecipeFields
 from experiments.pruning_methods import EXPERIMENT, PruningMethods
 from experiments.report.stored_rows import parquet, read_rows
 from tests.compilations import compiled_programs
@@ -90,6 +90,17 @@ def test_a_finished_run_trains_nothing_and_prints_its_summary(small, capsys):
     assert f"results in {small}" in out
     assert "compiled" not in out
     assert not compiled
+
+
+@pytest.mark.parametrize("held", [1374, 1437, 100_000])
+def test_a_validation_split_that_leaves_no_batch_is_refused_before_anything_is_stored(held, tmp_path):
+    options = replace(
+        SMALL, recipe_fields=RecipeFields(validation_examples=held), out_dir=tmp_path / "run"
+    )
+    said = f"--recipe.validation-examples <= 1373, so that of the 1437 .* one batch of 64 .* got {held}$"
+    with pytest.raises(ValueError, match=said):
+        run(EXPERIMENT, options)
+    assert not (tmp_path / "run").exists()
 
 
 # --- parts and snapshots that are gone ------------------------------------------------------------

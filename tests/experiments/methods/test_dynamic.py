@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 import pruning
+from experiments.dynamic_sparse_training import BEGINNINGS, DynamicSparseTraining, summary
 from experiments.engine.networks import Networks
+from experiments.methods.method import When
 from experiments.methods.point import Point
 from experiments.methods.registry import find_method
 from experiments.methods.seeds import seed_keys
 from experiments.options.knobs import DynamicKnobs
 from experiments.options.training import GridOptions
 from tests.experiments.everything import KNOBS, Everything, rows_of
+from tests.experiments.made_up import results, several
 from train.populations.population import stack_members
 
 
@@ -41,6 +44,19 @@ def test_it_begins_with_the_mask_of_random_erk_and_moves_it(networks):
     moved = jax.tree.map(lambda a, b: int((a & ~b).sum()), ended, masks)
     assert all(count > 0 for count in jax.tree.leaves(moved))
     assert jax.tree.map(np.sum, ended) == jax.tree.map(np.sum, masks)
+
+
+def test_what_stands_beside_a_still_mask_begins_with_it():
+    names = DynamicSparseTraining().methods
+    begins = {name: find_method(name).masks_by.name for name in names}
+    moving = {name: still for name, still in begins.items() if find_method(name).when is When.DURING}
+    assert BEGINNINGS.items() <= moving.items()
+    assert set(moving) - set(BEGINNINGS) == {"srigl"}  # It holds a mask of its own.
+    rows = [one for name in names for one in several(name, [0.8, 0.9])]
+    text = "\n".join(summary(results(rows), None))
+    assert "| RigL beats Random, ERK |" in text
+    assert "SRigL beats" not in text
+    assert "| SRigL |" in text
 
 
 def test_coverage_is_recorded_of_the_last_epoch(everything):

@@ -10,6 +10,7 @@ import pytest
 import tyro
 
 from experiments.compare import Compare
+from experiments.options.checks import check_held_out
 from experiments.options.knobs import Knobs, knobs_of
 from experiments.options.options import default_of
 from experiments.ticket_search import TicketSearch
@@ -81,9 +82,16 @@ WRONG = {
         "--step-sparsities 0.6": "--step-sparsities among --sparsities",
         "--reference nowhere.csv": "--reference to be a file",
     },
-    "pruning_methods": {"--methods imp": "unknown method 'imp'"},
+    "pruning_methods": {
+        "--methods imp": "the method 'imp' searches in rounds, so it is not for this experiment",
+        "--methods dense": "unknown method 'dense'; the valid names are: random, ",
+    },
+    "referee": {
+        "--methods k-starts-n-m": "'k-starts-n-m' has no sparsity to choose, so it is not for this exper",
+        "--methods snap": "unknown method 'snap'",
+    },
     "ticket_search": {
-        "--methods snip": "unknown method 'snip'; the valid names are: imp, ",
+        "--methods snip": "the method 'snip' does not search in rounds, so .* names are: imp, ",
         "--criterion size": "unknown criterion 'size'",
         "--fraction 1": "--fraction in",
         "--output-fraction 0.1": "--output-fraction needs --by-layer",
@@ -94,9 +102,13 @@ WRONG = {
         "--step 0": "--step > 0",
         "--reference nowhere.csv": "--reference to be a file",
         "--classes 0": "--classes >= 1",
-        "--methods k-starts": "unknown method 'k-starts'; the valid names are: random, ",
+        "--methods k-starts": "the method 'k-starts' has no final mask before training, .* are: random, ",
     },
-    "effective_sparsity": {"--sparsities 1": "--sparsities", "--seeds 0": "--seeds >= 1"},
+    "effective_sparsity": {
+        "--sparsities 1": "--sparsities",
+        "--seeds 0": "--seeds >= 1",
+        "--methods rigl": "the method 'rigl' has no final mask before training",
+    },
 }
 
 
@@ -153,6 +165,15 @@ def test_the_recipe_is_resolved_from_name_length_and_fields():
 def test_a_short_run_needs_no_other_option():
     assert [Compare(epochs=epochs).prune_epochs() for epochs in (3, 4, 10)] == [3, 3, 5]
     assert [TicketSearch(epochs=epochs).prune_epochs() for epochs in (2, 5, 10)] == [1, 2, 5]
+
+
+def test_a_validation_split_may_leave_one_batch_and_a_batch_may_be_larger_than_the_data():
+    recipe = replace(RECIPES["digits"], batch_size=100)
+    check_held_out(replace(recipe, validation_examples=900), 1000)
+    check_held_out(recipe, 50)
+    for held, examples in ((901, 1000), (1, 50)):
+        with pytest.raises(ValueError, match="expected --recipe"):
+            check_held_out(replace(recipe, validation_examples=held), examples)
 
 
 def test_settings_say_all_that_knobs_do():

@@ -12,6 +12,8 @@ from experiments.missing_the_mark import EXPERIMENT as MARK
 from experiments.pruning_methods import EXPERIMENT as METHODS_AT_EQUAL_EPOCHS
 from experiments.report.ablations import seeds_figure
 from experiments.report.accuracy import MOST_IN_A_PANEL, accuracy_figure
+from experiments.report.coverage import coverage_figure
+from experiments.report.effective import compression_figure
 from experiments.report.steps import steps_figure
 from experiments.report.table import Results, as_table, load
 from experiments.ticket_search import EXPERIMENT as TICKETS
@@ -109,6 +111,27 @@ def test_the_figure_of_one_sparsity_has_an_axis_whatever_the_accuracies(values):
     assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
     drawn = np.concatenate([np.atleast_1d(line.get_ydata()) for line in axes.lines])
     assert np.all((low <= drawn) & (drawn <= high) | np.isnan(drawn))
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
+@pytest.mark.parametrize("effective", [0.9, 0.95, 1.0])
+@pytest.mark.filterwarnings("error")
+def test_what_is_connected_of_one_sparsity_has_axes(sparsity, effective):
+    rows = several("snip", [0.5, 0.6], sparsity=sparsity, effective_sparsity=effective)
+    (axes,) = compression_figure(results(rows, sparsities=[sparsity])).axes
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    assert 1 / (1 - sparsity) / 2 < low < 1 / (1 - sparsity) < high < 2 / (1 - sparsity)
+
+
+def test_ticks_of_the_coverage_tell_neighbours_apart():
+    rows = several("random-erk", [0.5, 0.6], explored=None)
+    rows += [one | {"explored": 0.1 + 0.01 * one["seed"]} for one in several("rigl", [0.7, 0.8, 0.9])]
+    (axes,) = coverage_figure(results(rows)).axes
+    axes.figure.canvas.draw()
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(set(ticks)) == len(ticks) > 3
+    assert {"10%", "11%"} <= set(ticks)
 
 
 def test_a_table_is_in_the_order_of_legends():

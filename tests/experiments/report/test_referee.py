@@ -7,7 +7,7 @@ from scipy import stats
 from experiments.methods.point import Point
 from experiments.referee import EXPERIMENT, Referee, summary
 from experiments.report.costs import Costs
-from experiments.report.holm import holm_estimates
+from experiments.report.holm import holm_estimates, number_tested
 from experiments.report.paired import estimate
 from experiments.report.referee import control_table, referee
 from tests.experiments.made_up import EPOCHS, STEPS, results, row, several
@@ -46,12 +46,15 @@ def test_intervals_leave_out_0_where_holm_rejects():
 
 
 def test_what_has_no_interval_does_not_count():
-    """A diverged seed is left out; of one seed there is a mean alone."""
+    """A diverged seed is left out; of one or two seeds there is a mean alone."""
     values = {"a": np.append(shifted(1.0), np.nan), "one": np.array([3.0]), "none": np.array([np.nan])}
+    values["two"] = np.array([3.0, 3.1])
     found = holm_estimates(values)
     alone = holm_estimates({"a": shifted(1.0)})["a"]
     assert found["a"] == alone
     assert (found["one"].mean, found["one"].seeds, found["none"].seeds) == (3.0, 1, 0)
+    assert (found["two"].points, found["two"].sign) == ("+305.00", 0)
+    assert number_tested(found) == 1
     constant = holm_estimates({"same": np.zeros(3), "other": np.full(3, 0.5)})
     assert (constant["same"].sign, constant["other"].sign) == (0, 1)
 
@@ -124,12 +127,68 @@ def test_the_summary_says_whom_one_would_pick(judged):
     assert "- At sparsity 0.9: **K-starts**, not told apart from: SNIP." in text
     assert ". The cheapest of these: SNIP; K-starts." in text
     assert (
-        "Surely above random pruning at every sparsity: SNIP; K-starts. Nowhere: Magnitude; GraSP."
-        in text
+        "Surely above random pruning at every sparsity: SNIP; K-starts. At no sparsity surely above "
+        "it: Magnitude; GraSP." in text
     )
     assert "| GraSP | diverged |" in text
-    assert "corrected by Holm for 4 comparisons with random pruning and 4 with the best" in text
+    assert "corrected by Holm for 3 comparisons with random pruning and 3 with the best" in text
     assert set(EXPERIMENT.figures(judged)) == {"accuracy", "referee"}
+
+
+def merged_runs():
+    """Runs made one: SNIP and, of which one seed has diverged, magnitude at one of two sparsities."""
+    found = [0.8 + 0.001 * WOBBLE, 0.7 + 0.001 * WOBBLE]
+    rows = [r for s, values in zip((0.5, 0.9), found, strict=True) for r in (
+        several("random", list(values), sparsity=s) + several("synflow", list(values + 0.1), sparsity=s)
+    )]  # fmt: skip
+    rows += several("snip", list(0.75 - 0.001 * WOBBLE))
+    rows += several("grasp", [float("nan")] * 8, failed=True)
+    return results(rows, sparsities=[0.5, 0.9])
+
+
+def test_a_method_has_no_place_at_sparsities_at_which_it_was_not_run():
+    found = referee(merged_runs())
+    assert found.run == {0.5: ["random", "synflow"], 0.9: ["random", "snip", "grasp", "synflow"]}
+    text = "\n".join(summary(merged_runs(), None))
+    _, first, second = text.split("## Sparsity ")
+    assert "SNIP" not in first
+    assert "| SNIP | 75.00 ± " in second
+    assert "diverged" not in first
+    assert "| GraSP | diverged | diverged | diverged |" in second
+    assert "corrected by Holm for 3 comparisons with random pruning and 3 with the best" in text
+    assert (
+        "Surely above random pruning at every sparsity at which they were run: SNIP; SynFlow. At no "
+        "sparsity surely above it: GraSP." in text
+    )
+    assert EXPERIMENT.figures(merged_runs()).keys() == {"accuracy", "referee"}
+
+
+def test_a_control_that_was_not_run_at_a_sparsity_leaves_its_cell_empty():
+    found = results(
+        several("rigl", [0.9] * 3)
+        + several("random-erk", [0.8] * 3)
+        + several("set", [0.9] * 3, sparsity=0.5)
+        + several("snip", [0.9] * 3)
+        + several("rigl-snip", [float("nan")] * 3, failed=True),
+        sparsities=[0.5, 0.9],
+    )
+    assert control_table(found)[2:] == [
+        "| RigL over Random, ERK |  | **+10.00 ± 0.00** |",
+        "| RigL from SNIP over SNIP |  | diverged |",
+    ]
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "1 seed"), (2, "2 seeds")])
+def test_few_seeds_tell_nothing(seeds, said):
+    found = results(several("random", [0.8, 0.801][:seeds]) + several("snip", [0.9] * seeds))
+    text = "\n".join(summary(found, None))
+    assert f"- At sparsity 0.9: SNIP, by {said}: too few seeds to tell." in text
+    assert "Which are above random pruning: too few seeds to tell." in text
+    assert "paired by seed, without intervals: too few seeds to tell." in text
+    assert "surely" not in text.lower()
+    gap = "10.00" if seeds == 1 else "9.95"
+    assert f" | +{gap} |  | " in text
+    assert f" |  | -{gap} | " in text
 
 
 def test_a_method_stands_beside_what_differs_in_one_thing(judged):
@@ -146,5 +205,5 @@ def test_a_method_stands_beside_what_differs_in_one_thing(judged):
 
 
 def test_methods_that_find_their_own_sparsity_have_no_place_in_it():
-    with pytest.raises(ValueError, match="unknown method 'supermask'"):
+    with pytest.raises(ValueError, match="'supermask' has no sparsity to choose"):
         Referee(methods=("random", "supermask"))

@@ -8,6 +8,7 @@ from experiments.report.markdown import accuracies, emptied_layers
 from experiments.report.stored_rows import parquet
 from experiments.report.table import Results, as_rows, load, merged
 from tests.experiments.made_up import EPOCHS, results, row, several
+from tests.experiments.report import stored_runs
 
 TICKETS = several("lottery-ticket-rewinding", [0.7, 0.8], step=3)
 ROWS = (
@@ -65,6 +66,13 @@ def test_results_that_are_none_are_refused(tmp_path):
     (tmp_path / "results.parquet").write_bytes(parquet(ROWS))
     with pytest.raises((ValueError, OSError), match="has not the results of a run"):
         load(tmp_path)
+
+
+def test_a_folder_may_be_a_path_or_its_name(tmp_path):
+    path = stored_runs.pruning_methods(tmp_path / "run")
+    named = load(str(path))
+    assert as_rows(named) == as_rows(load(path))
+    assert named.attrs == load(path).attrs
 
 
 def test_emptied_layers_are_named():
