@@ -78,7 +78,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         f"# referee: {results.title}",
         "",
         f"{counted(len(found.methods), 'method')}, each trained for {counted(results.epochs, 'epoch')} "
-        f"at one learning rate, {rate:g}, which was tuned for none of them. Dense: "
+        f"at one learning rate, {rate:g}{_of_gates(results)}, which was tuned for none of them. Dense: "
         f"{percent_cell(results.dense())}.",
         "",
         *referee.when_lines(found.methods),
@@ -111,6 +111,12 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "what a method adds to each step (docs/benchmarks.md).",
     ]
     return lines + markdown.diverged(results)
+
+
+def _of_gates(results: "Results") -> str:
+    """The rate of gates and learned scores, where it is another."""
+    gates = results.settings["gate_learning_rate"]
+    return "" if gates == results.settings["recipe"]["learning_rate"] else f" (of gates {gates:g})"
 
 
 EXPERIMENT = Experiment(

@@ -194,7 +194,9 @@ METHODS = (
         choices=(
             "Weights keep their initial values, those of the recipe, and biases stay 0; the paper finds "
             "signed constants to serve better. Scores are ranked by magnitude, as in the released code, "
-            "and learn at `--gate-learning-rate`."
+            "and learn at `--gate-learning-rate`, by default the recipe's, which decides much: on digits "
+            "35.4 ± 9.4 % are right at 95 % removed with 0.01, and 86.0 ± 2.8 % with 3, 10 seeds "
+            "(docs/results/README.md)."
         ),
     ),
 )
