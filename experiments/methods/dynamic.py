@@ -22,8 +22,8 @@ PyTree = Any
 
 
 def _knobs(study: Study) -> dict[str, Any]:
-    """Checks in the first three quarters of the training, as published; the cosine's end is theirs."""
-    last, asked = 3 * study.last_step // 4, study.knobs.dynamic.check_steps
+    """The end of the cosine is that of the checks."""
+    last, asked = study.last_check, study.knobs.dynamic.check_steps
     every = min(100, study.steps_per_epoch) if asked is None else asked
     fraction = pruning.cosine_drop_fraction(study.knobs.dynamic.drop_fraction, max(1, last))
     return {"check_every": every, "stop_after": last, "drop_fraction": fraction}

@@ -41,6 +41,12 @@ class Study:
             rewind_step=[self.rewind_step],
             steps=self.grid.steps or (),
         )
+        asked = self.knobs.dynamic.check_steps
+        if asked is not None and asked > self.last_check:
+            raise ValueError(
+                f"expected --check-steps <= {self.last_check}, three quarters of the training's "
+                f"{self.last_step} steps, after which masks stay as they are, got {asked}"
+            )
 
     @property
     def epochs(self) -> int:
@@ -51,6 +57,11 @@ class Study:
     def last_step(self) -> int:
         """The end of a training."""
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def last_check(self) -> int:
+        """The step up to which masks move: three quarters of the training, as published."""
+        return 3 * self.last_step // 4
 
     @property
     def rewind_step(self) -> int:

@@ -89,3 +89,13 @@ def test_settings_out_of_range_are_named(knobs, says):
 def test_settings_are_those_of_the_run():
     knobs = dataclasses.replace(KNOBS, dynamic=DynamicKnobs(check_steps=7))
     assert GridOptions.settings(Everything(knobs=knobs))["check_steps"] == 7
+
+
+def test_checks_that_none_of_the_training_reaches_are_refused():
+    options = Everything(methods=("rigl",), epochs=2)
+    knobs = dataclasses.replace(KNOBS, dynamic=DynamicKnobs(check_steps=35))
+    options = dataclasses.replace(options, knobs=knobs)
+    with pytest.raises(
+        ValueError, match=r"--check-steps <= 34, three quarters of the training's 46 steps"
+    ):
+        Networks(options, options.load(), lambda study: [], find_method)
