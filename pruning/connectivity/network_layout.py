@@ -9,6 +9,7 @@ import numpy as np
 from pruning.connectivity.cuts import pass_through
 from pruning.connectivity.interpreter import OutputFn
 from pruning.connectivity.layer_uses import Use
+from pruning.masks.reading import plain_path
 from pruning.trees.layout import Axes, LayerAxes, Layout, axes_of, flax_layout
 from pruning.trees.leaves import (
     Path,
@@ -59,7 +60,8 @@ def network_layout(
     weights = prunable_params(params, prunable)
     places = jax.tree.structure(params).unflatten(range(len(jax.tree.leaves(params))))
     of_weights = jax.tree.map(lambda w, at: None if w is None else at, weights, places, is_leaf=is_none)
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(weights)]
+    paths = [plain_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(weights)]
+    known = {plain_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
     said, first, leaves, numbers = axes_of(layout, weights), 0, [], {}
     rows = zip(jax.tree.leaves(of_weights), jax.tree.leaves(weights), paths, said, strict=True)
     for index, weight, name, axes in rows:
@@ -74,7 +76,12 @@ def network_layout(
     found = {leaf.name: _agreed(leaf, roles[leaf.name]) for leaf in leaves if leaf.name in roles}
 
     def of_leaf(path: Path, leaf: Any) -> Axes:
-        return found.get(jax.tree_util.keystr(path)) or layout(path, leaf)
+        if (name := plain_path(path)) not in known:
+            raise ValueError(
+                f"expected a leaf of the network whose layout was read, got {name}: pass a tree like its "
+                f"params, whose leaves are {', '.join(sorted(known)[:4])}, ..."
+            )
+        return found.get(name) or layout(path, leaf)
 
     return of_leaf
 

@@ -40,7 +40,8 @@ def path_exclusion_scores(
     Args:
         network_fn: ``network_fn(params, inputs, activation)`` gives the outputs and calls
             ``activation(x)`` for every ReLU of the network, in inference mode, the same number of times
-            and in the same order at each call; not inside a scan or a loop of JAX.
+            and in the same order at each call; not inside a scan, a loop, ``jax.jit`` or
+            ``jax.checkpoint``, which the gates would have to leave.
         params: Any pytree of arrays. Floats that are not prunable become 1 in :math:`z^1` and are
             squared in :math:`z^2`, as biases are in the released code.
         batches: A list of input arrays, without labels. What counts is the sum over all examples.
@@ -51,8 +52,8 @@ def path_exclusion_scores(
 
     Raises:
         ValueError: If there are no batches, the network calls the activation another number of times in
-            another pass, no leaf is prunable, a score is not finite, or all are 0 though nothing is
-            pruned (the last two when nothing is traced).
+            another pass, or inside a transformation, no leaf is prunable, a score is not finite, or all
+            are 0 though nothing is pruned (the last two when nothing is traced).
 
     Source: Iurada et al. 2024 (arXiv 2406.01820), equations 9 to 11. Gradients are summed over batches
     before the absolute value, as in the newest released code (an earlier one squares those of each
@@ -109,7 +110,13 @@ def _open_gates(network_fn: NetworkFn, params: PyTree, ones: PyTree, inputs: jax
         gate = next(left, None)
         return x if gate is None else x * gate
 
-    through = network_fn(ones, jnp.square(inputs), replay)
+    try:
+        through = network_fn(ones, jnp.square(inputs), replay)
+    except jax.errors.UnexpectedTracerError as error:
+        raise ValueError(
+            "expected network_fn to call activation(x) in plain code, got calls inside jax.jit, "
+            "jax.checkpoint, a scan or a loop: pass the function without it, and jit the scores instead"
+        ) from error
     if len(calls) != len(gates):
         raise ValueError(
             f"expected network_fn to call activation(x) as often in every pass, got {len(gates)} calls "

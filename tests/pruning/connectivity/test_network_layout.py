@@ -132,3 +132,13 @@ def test_layers_that_are_taken_one_after_another_are_stacked(said):
     assert layout((jax.tree_util.DictKey("w"),), params["w"]) == (1, (1,), (2,))
     masks = pruning.constant_fan_in_masks(pruning.magnitude_scores(params), 0.5, layout=layout)
     assert np.all(masks["w"].sum(axis=1) == 3)
+
+
+def test_trees_of_another_network_are_refused_and_boxes_at_the_end_of_paths_are_not():
+    params = {"params": {"w": jnp.ones((6, 4))}}
+    layout = pruning.network_layout(lambda p: jnp.ones((1, 4)) @ p["params"]["w"].T, params)
+    boxed = jax.tree_util.GetAttrKey("value")
+    path = tuple(jax.tree_util.DictKey(word) for word in ("params", "w"))
+    assert layout((*path, boxed), params["params"]["w"]) == layout(path, params["params"]["w"])
+    with pytest.raises(ValueError, match=r"got \['w'\]: pass a tree like its params"):
+        pruning.n_m_masks({"w": jnp.ones((6, 4))}, 1, 2, layout=layout)

@@ -56,3 +56,13 @@ def test_times_the_magnitude_synflow_l2_is_conserved_too():
     for name, leaf in scores.items():
         total = jnp.sum(leaf * jnp.abs(PARAMS[name]))
         np.testing.assert_allclose(total, output(squares).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrapped", [jax.jit, jax.checkpoint])
+def test_activations_inside_a_transformation_are_refused(wrapped):
+    def network(params, x, activation):
+        return wrapped(lambda p: activation(x @ p["a"]) @ p["b"])(params)
+
+    params = {"a": jnp.array([[2.0, -1.0]]), "b": jnp.array([[3.0], [1.0]])}
+    with pytest.raises(ValueError, match="in plain code, got calls inside"):
+        pruning.path_exclusion_scores(network, params, [jnp.array([[1.0]])])
