@@ -9,6 +9,7 @@ are 204, 526, 1051 and 2102 MB, proportional from two on, for one alone has no g
 not done where shapes suffice.
 """
 
+import bisect
 import math
 from typing import Any
 
@@ -64,8 +65,12 @@ def members_that_fit(
                 raise
             return min(most, (each - 1) * devices)
     one_more = (held[1] - held[0]) / (FEW[1] - FEW[0])
-    fit = (each for each in range(1, wanted + 1) if held[0] + (each - FEW[0]) * one_more <= room(each))
-    return min(most, max(fit, default=1) * devices)
+
+    def too_many(each: int) -> bool:
+        return held[0] + (each - FEW[0]) * one_more > room(each)
+
+    fit = bisect.bisect_left(range(1, wanted + 1), True, key=too_many)
+    return min(most, max(1, fit) * devices)
 
 
 def free_bytes(device: Any) -> int:
