@@ -26,7 +26,7 @@ from experiments.options.training import Grid
 from train.data.datasets import Dataset, Split
 from train.data.stored_images import StoredImages
 from train.models import param_shapes
-from train.populations.capacity import members_that_fit
+from train.populations.capacity import free_bytes, members_that_fit
 from train.populations.devices import device_mesh, shapes_on_every_device
 from train.populations.members import in_turn, map_members
 from train.populations.population import Member, Population, stack_members
@@ -116,7 +116,8 @@ def training(
     key, zero = jax.random.key(0), jnp.float32(0)
     member = Member(key, key, zero, zero, data)
     most = 1 if together else len(place.devices) * place.sizes.together(MOST_VMAPPED)
-    size = members_that_fit(population, member, most=most, free=place.memory)
+    free = free_bytes(place.devices[0]) if place.memory is None else place.memory
+    size = members_that_fit(population, member, most=most, free=free)
     members = jax.eval_shape(lambda: stack_members([member] * size))
     return Lowerable(lambda: population.lower(members), size, lambda: population.lower_step(members))
 
