@@ -102,7 +102,7 @@ def counted_share(fraction: Any, count: Any) -> Any:
     Raises:
         ValueError: If a concrete fraction is below 0.
     """
-    if not is_traced(fraction) and fraction >= 1:
+    if not is_traced(fraction) and float(fraction) >= 1:  # An array compared in a program is traced.
         return count
     share = jnp.int32(pruned_count(fraction, count if is_traced(count) else int(count)))
     return jnp.where(jnp.asarray(fraction) >= 1, count, share)

@@ -182,3 +182,9 @@ def test_a_share_is_the_same_number_compiled_and_not(count):
     assert int(jax.jit(counted_share)(jnp.float32(0.13), jnp.int32(count))) == expected
     assert int(counted_share(1.0, jnp.int32(count))) == count
     assert int(jax.jit(counted_share)(jnp.float32(1), jnp.int32(count))) == count
+
+
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_a_share_may_be_an_array_that_a_program_closes_over(fraction):
+    known = jnp.float32(fraction)
+    assert int(jax.jit(lambda count: counted_share(known, count))(jnp.int32(10))) == 10 * fraction
