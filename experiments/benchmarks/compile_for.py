@@ -49,7 +49,7 @@ class CompileFor:
     only: tuple[str, ...] = ()
     """programs to compile; by default all"""
     json: Path | None = None
-    """a file for what is found, written anew after each program"""
+    """a file for what is found, written anew after each program; a run goes on where it stopped"""
     smallest: bool = False
     """few members and short searches, to see that programs compile"""
 
@@ -81,21 +81,44 @@ def run(config: CompileFor) -> None:
         raise ValueError(str(reason)) from reason
     sizes = SMALLEST if config.smallest else ACCELERATOR
     place = Place(devices, target.memory, sizes)
-    machine = {"jax": jax.__version__, "device": devices[0].device_kind, "devices": config.devices}
+    machine = {
+        "jax": jax.__version__,
+        "device": devices[0].device_kind,
+        "devices": config.devices,
+        "smallest": config.smallest,
+    }
+    rows = {} if config.json is None else _stored_rows(config.json, machine)
     print(f"jax {machine['jax']}, {config.devices} x {machine['device']}\n\n{HEADER}", flush=True)
-    rows: dict[str, dict[str, Any]] = {}
-    for name in config.only or PROGRAMS:
-        with (
-            compiling_anew(),
-            nullcontext() if target.memory is None else lowered(LOWERINGS["accelerator"]),
-        ):
-            rows[name] = compiled_row(name, place)
+    names = config.only or tuple(PROGRAMS)
+    for name in names:
+        if name not in rows:
+            with (
+                compiling_anew(),
+                nullcontext() if target.memory is None else lowered(LOWERINGS["accelerator"]),
+            ):
+                rows[name] = compiled_row(name, place)
         print(_line(name, rows[name]), flush=True)
         if config.json is not None:
             content = machine | {"rows": rows}
             write_atomically(config.json, (json.dumps(content, indent=2) + "\n").encode())
-    if failed := [name for name, row in rows.items() if "failed" in row]:
+    if failed := [name for name in names if "failed" in rows[name]]:
         raise ValueError(f"these programs do not compile: {', '.join(failed)}")
+
+
+def _stored_rows(path: Path, machine: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The programs that a run before compiled for the same devices; those that failed are tried again."""
+    if not path.exists():
+        return {}
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict) or stored != machine | {"rows": stored.get("rows")}:
+        raise ValueError(
+            f"{path} holds something else than programs for {machine['devices']} x {machine['device']} "
+            f"under jax {machine['jax']}: choose another file with --json"
+        )
+    return {name: row for name, row in stored["rows"].items() if "failed" not in row}
 
 
 def compiled_row(name: str, place: Place) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What is read of a compiled program, and what the command prints, stores and refuses."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,28 @@ def test_rows_are_printed_and_stored_and_what_does_not_compile_is_named(programs
     assert "| product | 1 |" in printed
     assert found["rows"]["product"]["bytes"]["arguments"] == 64
     assert found["devices"] == 1
+
+
+def test_a_run_goes_on_where_it_stopped(programs, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    config = CompileFor(target="here", only=("product",), smallest=True, json=out)
+    compile_for.run(config)
+    before = json.loads(out.read_text())
+    programs["broken"] = product
+    compile_for.run(replace(config, only=()))
+    found = json.loads(out.read_text())
+    assert found["rows"]["product"] == before["rows"]["product"]
+    assert list(found["rows"]) == ["product", "broken"]
+    assert capsys.readouterr().out.count("| product | 1 |") == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"jax": "0", "rows": {}}'])
+def test_a_file_of_something_else_is_not_written_over(content, programs, tmp_path):
+    out = tmp_path / "out.json"
+    out.write_text(content)
+    with pytest.raises(ValueError, match=r"out.json holds something else than programs for 1 x cpu"):
+        compile_for.run(CompileFor(target="here", smallest=True, json=out))
+    assert out.read_text() == content
 
 
 @pytest.mark.parametrize(
