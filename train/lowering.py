@@ -2,10 +2,12 @@
 
 The choice changes speed, not numbers, beyond rounding. What decided it is beside each way:
 ``train.populations.members`` (members in turn or vmapped), ``train.layers.convolution`` and
-``train.layers.batch_norm`` (gradients written for XLA:CPU, or the compiler's own). On CPU, 2 cores, jax
+``train.layers.batch_norm`` (gradients written for XLA:CPU, or the compiler's own),
+``train.layers.three_passes`` (float32 products of a TPU). On CPU, 2 cores, jax
 0.10.1, November 2026: four LeNet-5 train 1.6 to 2.2 times as fast in turn as vmapped; a step of a small
 convolutional network in a loop takes 12 to 20 times as long with the compiler's own gradients. No
-accelerator has been measured yet: what is chosen there is what is read of them.
+accelerator has been measured yet: what is chosen there is what is read of them, and of what compilers say
+(docs/accelerators.md).
 
 It is read while JAX traces a program: choose before the first one.
 """
@@ -24,16 +26,21 @@ class Lowering(NamedTuple):
         in_turn: Members one after another in a loop; otherwise vmapped.
         own_gradients: Convolutions and batch normalisation with gradients that are fast in loops on CPU;
             otherwise the compiler's.
+        thrice: Convolutions in three passes of bfloat16 as one over thrice as many channels, for TPUs;
+            otherwise the compiler's.
     """
 
     in_turn: bool
     own_gradients: bool
+    thrice: bool = False
 
 
 LOWERINGS = {
     "cpu": Lowering(in_turn=True, own_gradients=True),
     "accelerator": Lowering(in_turn=False, own_gradients=False),
     "accelerator-in-turn": Lowering(in_turn=True, own_gradients=False),
+    "tpu": Lowering(in_turn=False, own_gradients=False, thrice=True),
+    "tpu-in-turn": Lowering(in_turn=True, own_gradients=False, thrice=True),
 }
 """By the names that the experiments' option ``--lowering`` takes."""
 
@@ -44,7 +51,8 @@ def lowering() -> Lowering:
     """How networks are computed here: as the platform suggests, unless ``lowered`` says otherwise."""
     if _overrides:
         return _overrides[-1]
-    return LOWERINGS["cpu" if jax.default_backend() == "cpu" else "accelerator"]
+    platform = jax.default_backend()
+    return LOWERINGS[platform if platform in ("cpu", "tpu") else "accelerator"]
 
 
 @contextmanager

@@ -4,10 +4,11 @@
     python -m experiments.benchmarks.compile_for h100 --devices 8 --only train-resnet-20
     python -m experiments.benchmarks.compile_for here --smallest
 
-A row is a program: whether it compiles, how long that takes on this machine, the bytes that a device
-holds, what the devices tell each other, and the compiler's own estimate of a training step, where it
-gives one. Nothing is run, so nothing is known of the time that it would really take. The compilers are
-those of jax[tpu] and jax[cuda12], under Python 3.12 or newer (docs/accelerators.md).
+A row is a program: whether it compiles, how long that takes on this machine and how much of its
+processors, whatever else they do, the bytes that a device holds, what the devices tell each other, and
+the compiler's own estimate of a training step, where it gives one. Nothing is run, so nothing is known
+of the time that it would really take. The compilers are those of jax[tpu] and jax[cuda12], under
+Python 3.12 or newer (docs/accelerators.md).
 """
 
 import json
@@ -33,8 +34,8 @@ from train.lowering import LOWERINGS, lowered
 
 LONGEST_REASON = 300
 HEADER = (
-    "| program | networks | traced in, s | compiled in, s | a device: arguments, MB | results, MB | "
-    f"temporaries, MB | collectives, largest | a step, estimated ms |\n{'|---' * 9}|"
+    "| program | networks | traced in, s | compiled in, s | of processors, s | "
+    f"a device: arguments, MB | results, MB | temporaries, MB | collectives, largest | a step, estimated ms |\n{'|---' * 10}|"
 )
 
 
@@ -94,7 +95,7 @@ def run(config: CompileFor) -> None:
         if name not in rows:
             with (
                 compiling_anew(),
-                nullcontext() if target.memory is None else lowered(LOWERINGS["accelerator"]),
+                nullcontext() if target.lowering is None else lowered(LOWERINGS[target.lowering]),
             ):
                 rows[name] = compiled_row(name, place)
         print(_line(name, rows[name]), flush=True)
@@ -127,12 +128,13 @@ def compiled_row(name: str, place: Place) -> dict[str, Any]:
         program = PROGRAMS[name](place)
         start = time.perf_counter()
         traced = program.lower()
-        begin = time.perf_counter()
+        begin, computed = time.perf_counter(), time.process_time()
         compiled = traced.compile()
         row = {
             "networks": program.networks,
             "trace_seconds": begin - start,
             "compile_seconds": time.perf_counter() - begin,
+            "compile_processor_seconds": time.process_time() - computed,
             "bytes": bytes_held(compiled),
             "collectives": collectives(compiled),
         }
@@ -145,7 +147,7 @@ def compiled_row(name: str, place: Place) -> dict[str, Any]:
 def _line(name: str, row: dict[str, Any]) -> str:
     """A row of the table."""
     if "failed" in row:
-        return f"| {name} | failed: {' '.join(row['failed'].split())} | | | | | | | |"
+        return f"| {name} | failed: {' '.join(row['failed'].split())} | | | | | | | | |"
     held = " | ".join(
         f"{row['bytes'][kind] / 1e6:.4g}" for kind in ("arguments", "results", "temporaries")
     )
@@ -156,6 +158,7 @@ def _line(name: str, row: dict[str, Any]) -> str:
     step = "" if row["step_seconds"] is None else f"{1e3 * row['step_seconds']:.3g}"
     return (
         f"| {name} | {row['networks']} | {row['trace_seconds']:.1f} | {row['compile_seconds']:.1f} | "
+        f"{row['compile_processor_seconds']:.1f} | "
         f"{held} | {told or 'none'} | {step} |"
     )
 

@@ -31,10 +31,13 @@ class Target(NamedTuple):
     Attributes:
         memory: Bytes of a device; None for those at hand.
         find: From a number of devices to them.
+        lowering: How networks are computed there, a name in ``train.lowering.LOWERINGS``; None for what
+            suits the devices at hand.
     """
 
     memory: int | None
     find: Callable[[int], Sequence[Any]]
+    lowering: str | None
 
     def devices(self, count: int) -> list[Any]:
         """So many devices to compile for.
@@ -78,7 +81,7 @@ def _gpu(*, name: str, memory: int, **facts: float) -> Target:
         topology = {"topology": f"1x1x{count}", "target_config": config}
         return topologies.get_topology_desc("gpu", platform="cuda", **topology).devices
 
-    return Target(memory, find)
+    return Target(memory, find, "accelerator")
 
 
 def _here(count: int) -> Sequence[Any]:
@@ -90,8 +93,8 @@ def _here(count: int) -> Sequence[Any]:
 
 
 TARGETS = {
-    "tpu-v5e": Target(16 * 2**30, _tpu("v5litepod", "v5e")),
-    "tpu-v6e": Target(32 * 2**30, _tpu("v6e", "v6e")),
+    "tpu-v5e": Target(16 * 2**30, _tpu("v5litepod", "v5e"), "tpu"),
+    "tpu-v6e": Target(32 * 2**30, _tpu("v6e", "v6e"), "tpu"),
     "a100": _gpu(
         name="NVIDIA A100-SXM4-80GB",
         memory=85_024_112_640,
@@ -116,6 +119,6 @@ TARGETS = {
         clock=1.98,
         major=9,
     ),
-    "here": Target(None, _here),
+    "here": Target(None, _here, None),
 }
 """By the names of the command line; "here" is what JAX finds, whose compiler is always there."""

@@ -11,7 +11,8 @@ so the derivatives of each of the three are the other two:
     kernel_gradient(x, dy)   dx = image_gradient(dy, g)     d(dy) = convolve(x, g)
 
 Each is computed by convolutions of NHWC images with HWIO kernels, the permutations done by explicit
-flips and transposes; `convolution.py` says why. Notation: x images (N, H, W, C), w kernel
+flips and transposes; `convolution.py` says why. A TPU's three passes can be one (`three_passes.py`), at
+this one place for all orders. Notation: x images (N, H, W, C), w kernel
 (h, w, C, D), y and its cotangent dy (N, H', W', D); s strides, a and b the dilations of x and w. In each
 spatial dimension, then,
 
@@ -28,6 +29,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from train.layers.three_passes import thrice_left, thrice_right
 
 Pair = tuple[int, int]
 
@@ -47,6 +50,8 @@ class Geometry(NamedTuple):
         image_dilation: Of the images.
         kernel_dilation: Of the kernel.
         precision: As in jax.
+        thrice: Whether to compute in a single pass over thrice as many channels (`three_passes.py`), and
+            leave the rest to the compiler.
     """
 
     images: Pair
@@ -56,6 +61,7 @@ class Geometry(NamedTuple):
     image_dilation: Pair
     kernel_dilation: Pair
     precision: Any
+    thrice: bool = False
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -130,7 +136,7 @@ def kernel_gradient(geometry: Geometry, x: jax.Array, dy: jax.Array) -> jax.Arra
         dw = _convolve(turned, x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3))
         return dw.transpose(1, 2, 0, 3)
 
-    return _sum_over_parts(of_part, x, dy)
+    return of_part(x, dy) if geometry.thrice else _sum_over_parts(of_part, x, dy)
 
 
 def _keep(function: Any) -> Callable[..., tuple[jax.Array, Any]]:
@@ -163,7 +169,9 @@ kernel_gradient.defvjp(
 
 def _convolve(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     pixels, taps = math.prod(x.shape[1:3]), math.prod(w.shape[:2])
-    if pixels < taps <= min(3 * pixels, _MOST_TAPS):
+    if geometry.thrice:
+        x, w = thrice_left(x, axis=3), thrice_right(w, axis=2)
+    elif pixels < taps <= min(3 * pixels, _MOST_TAPS):
         return _convolve_small_images(geometry, x, w)
     return lax.conv_general_dilated(
         x,
@@ -173,7 +181,7 @@ def _convolve(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
         lhs_dilation=geometry.image_dilation,
         rhs_dilation=geometry.kernel_dilation,
         dimension_numbers=_LAYOUT,
-        precision=geometry.precision,
+        precision=lax.Precision.DEFAULT if geometry.thrice else geometry.precision,
     )
 
 

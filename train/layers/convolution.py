@@ -2,9 +2,10 @@
 
 `conv_general_dilated` has the signature and the values of `jax.lax.conv_general_dilated`, for
 `flax.linen.Conv(..., conv_general_dilated=conv_general_dilated)`. Only its gradients are computed
-differently, and only on CPU.
+differently, and only on CPU; on TPUs, where float32 is computed in three passes, all three are one pass
+over thrice as many channels (`three_passes.py`).
 
-Why: jax writes the gradients of a convolution as convolutions with permuted dimension numbers.
+Why on CPU: jax writes the gradients of a convolution as convolutions with permuted dimension numbers.
 XLA:CPU rewrites those into the one layout that its fast kernel knows (NHWC images, HWIO kernels),
 but its pass (`ConvCanonicalization`) visits the entry computation only: in the body of a loop a
 naive kernel runs instead. So the backward pass here is two convolutions that are in that layout to
@@ -59,12 +60,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from train.layers.bilinear import Geometry, Pair, convolve
 from train.lowering import lowering
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_THREE_PASSES = (lax.Precision.HIGH, "high", "tensorfloat32", "bfloat16_3x")
 
 
 def conv_general_dilated(
@@ -85,11 +88,11 @@ def conv_general_dilated(
 
     The fast gradients are for two-dimensional NHWC images with HWIO kernels and no groups, at any
     stride, padding and dilation. Everything else is passed to `jax.lax.conv_general_dilated` as it
-    is: right, but slow to differentiate inside a loop on CPU. So is everything on other platforms,
-    whose compilers choose layouts themselves.
+    is: right, but slow to differentiate inside a loop on CPU. So is everything on GPUs, and on TPUs all
+    but float32 with precision "high": their compilers choose layouts themselves.
 
     The fast gradients exist in reverse mode only, to any order: `jax.jvp`, `jax.jacfwd` and
-    forward-over-reverse raise on CPU.
+    forward-over-reverse raise on CPU, and on TPUs where the passes are one.
 
     Args:
         lhs: Images, (N, H, W, C).
@@ -131,7 +134,9 @@ def conv_general_dilated(
     # `lax.platform_dependent` would follow the device instead of the process, but it traces both branches
     # into every gradient and would take forward mode away from every platform; a wrong guess here costs
     # time, never a wrong number.
-    if grouped or special or lhs.ndim != 4 or rhs.ndim != 4 or not lowering().own_gradients:
+    thrice = lowering().thrice and lhs.dtype == jnp.float32 and _is_in_three_passes(precision)
+    ours = lowering().own_gradients or thrice
+    if grouped or special or lhs.ndim != 4 or rhs.ndim != 4 or not ours:
         return plain(padding)
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     if layout != lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT):
@@ -153,8 +158,17 @@ def conv_general_dilated(
         image_dilation=image_dilation,
         kernel_dilation=kernel_dilation,
         precision=precision,
+        thrice=thrice,
     )
     return convolve(geometry, lhs, rhs)
+
+
+def _is_in_three_passes(precision: Any) -> bool:
+    """Whether products of float32 numbers are asked for that a TPU computes in three passes."""
+    config: Any = jax.config
+    chosen = config.jax_default_matmul_precision if precision is None else precision
+    both = chosen if isinstance(chosen, tuple) else (chosen, chosen)
+    return all(one in _THREE_PASSES for one in both)
 
 
 def _pair(values: Sequence[int]) -> Pair:
