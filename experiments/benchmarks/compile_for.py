@@ -35,7 +35,8 @@ from train.lowering import LOWERINGS, lowered
 LONGEST_REASON = 300
 HEADER = (
     "| program | networks | traced in, s | compiled in, s | of processors, s | "
-    f"a device: arguments, MB | results, MB | temporaries, MB | collectives, largest | a step, estimated ms |\n{'|---' * 10}|"
+    "a device: arguments, MB | results, MB | temporaries, MB | collectives, largest | "
+    f"a step, estimated ms |\n{'|---' * 10}|"
 )
 
 
