@@ -5,7 +5,7 @@
 On logarithmic axes cost that is proportional to size has the slope 1, and cost that does not depend on
 it 0. A table has the seconds of every size, the median of three after a first run, and the slope from
 the size before; growth.png shows them. The machine's speed drifts, so read slopes over a factor of ten
-or more. About 15 minutes on two CPU cores. A series is written as soon as it is measured.
+or more. A series is written as soon as it is measured.
 """
 
 import math
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 import pruning
 from experiments.benchmarks.masks import search
@@ -218,7 +218,7 @@ def growth_figure(found: dict[str, dict[int, float]]) -> "Figure":
     for axes in panels.flat[len(found) :]:
         axes.remove()
     for axes, (name, times) in zip(panels.flat, found.items(), strict=False):
-        sizes, taken = jnp.array(list(times)), list(times.values())
+        sizes, taken = np.array(list(times)), list(times.values())
         axes.plot(sizes, taken[-1] * sizes / sizes[-1], color="#999999", linestyle=":", label="slope 1")
         axes.plot(sizes, taken, color="#0072b2", marker="o", markersize=4)
         if (start := bend(times)) is not None:

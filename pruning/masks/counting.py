@@ -127,8 +127,7 @@ def exponential_sparsities(sparsity: Any, rounds: int) -> Any:
     Source: Tanaka et al. 2020 (arXiv 2006.05467), algorithm 1.
     """
     check_sparsity(sparsity)
-    if not isinstance(rounds, numbers.Integral) or rounds < 1:
-        raise ValueError(f"expected rounds to be a whole number >= 1, got {rounds}")
+    check_counts(rounds=rounds)
     steps = np.arange(1, rounds + 1) / rounds
     if not _is_short(sparsity):
         before = 1 - (1 - float(sparsity)) ** steps[:-1]
@@ -164,8 +163,7 @@ def cubic_sparsities(sparsity: Any, checks: int, *, initial: float = 0.0) -> Any
     check_sparsity(sparsity)
     check_sparsity(initial, "the initial sparsity")
     known = not is_traced(sparsity) and not is_traced(initial)
-    if not isinstance(checks, numbers.Integral) or checks < 1:
-        raise ValueError(f"expected checks to be a whole number >= 1, got {checks}")
+    check_counts(checks=checks)
     if known and initial > float(sparsity):
         raise ValueError(
             f"expected an initial sparsity up to the last one ({float(sparsity)}), got {initial}"
@@ -199,6 +197,20 @@ def check_rising(sparsities: Any) -> None:
         raise ValueError(
             f"expected sparsities that do not decrease (pruned weights stay so), got {sparsities}"
         )
+
+
+def check_counts(**counts: Any) -> None:
+    """Checks numbers of things that shapes and loops depend on.
+
+    Args:
+        **counts: By name.
+
+    Raises:
+        ValueError: If one is no whole number of at least 1.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(f"expected {name} >= 1, a whole number, got {value!r}")
 
 
 def check_steps(**steps: tuple[Any, int]) -> None:

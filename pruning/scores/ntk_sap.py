@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pruning.masks.counting import check_counts
 from pruning.masks.tree import check_masks
 from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scores
@@ -70,8 +71,7 @@ def ntk_sap_scores(
     Source: Wang et al. 2023 (arXiv 2304.02840), equation 5 and algorithm 1. The released code trains the
     weights of the last draw; here the caller's are not touched.
     """
-    if draws < 1:
-        raise ValueError(f"expected draws >= 1, got {draws}")
+    check_counts(draws=draws)
     _check_noise(noise)
     shapes = jax.eval_shape(init_fn, key)
     check_masks(masks, shapes)

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pruning.masks.counting import check_counts
 from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scalar, check_scores
 from pruning.trees.leaves import Prunable, PyTree, prunable, prunable_pair, split_prunable
@@ -90,8 +91,7 @@ def hutchinson_diagonal(
 
     Source: arXiv 2502.11450 (CPAL 2026), the Hutchinson diagonal; Hutchinson 1990.
     """
-    if probes < 1:
-        raise ValueError(f"expected probes >= 1, got {probes}")
+    check_counts(probes=probes)
     at, merge = split_prunable(params, prunable)
     leaves, structure = jax.tree.flatten(at)
     gradient = jax.grad(lambda weights, batch: check_scalar(loss_fn(merge(weights), batch)))

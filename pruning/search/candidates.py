@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pruning.masks.counting import check_counts
 from pruning.trees.leaves import PyTree
 
 
@@ -40,9 +41,8 @@ def map_candidates(
 
     if chunk_size is None:
         found = jax.vmap(arrays_of)(arrays)
-    elif chunk_size < 1:
-        raise ValueError(f"expected chunk_size >= 1, got {chunk_size}")
     else:
+        check_counts(chunk_size=chunk_size)
         found = jax.lax.map(arrays_of, arrays, batch_size=chunk_size)
     return _joined(found, constant[0])
 

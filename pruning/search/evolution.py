@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocations.uniform import uniform
-from pruning.masks.counting import counted_share
+from pruning.masks.counting import check_counts, counted_share
 from pruning.masks.drawn_layers import each_layer
 from pruning.masks.reading import fit_masks
 from pruning.masks.selection import keep_highest
@@ -126,8 +126,7 @@ def evolve_masks(
     Source: ours, after "the fittest" of Haroon 2022 (arXiv 2209.02201), which names evolutionary
     algorithms as the model and gives none.
     """
-    if generations < 1:
-        raise ValueError(f"expected generations >= 1, got {generations}")
+    check_counts(generations=generations)
     _check_fraction(mutation)
     first, key = jax.random.split(key)
     masks = candidate_masks(

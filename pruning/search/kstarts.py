@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocations.uniform import uniform
+from pruning.masks.counting import check_counts
 from pruning.masks.tree import apply_masks
 from pruning.scores.random import random_masks
 from pruning.search.candidates import map_candidates, take_candidates
@@ -75,8 +76,7 @@ def candidate_masks(
     Raises:
         ValueError: If k or chunk_size < 1, the sparsity is outside [0, 1), or no leaf is prunable.
     """
-    if k < 1:
-        raise ValueError(f"expected k >= 1 candidates, got {k}")
+    check_counts(k=k)
 
     def draw(key: jax.Array) -> PyTree:
         return random_masks(key, params, sparsity, allocation=allocation, prunable=prunable)

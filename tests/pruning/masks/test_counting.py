@@ -155,7 +155,7 @@ def test_a_sparsity_that_is_no_number_is_an_error(sparsity):
 
 @pytest.mark.parametrize("rounds", [0, -1])
 def test_no_rounds_is_an_error(rounds):
-    with pytest.raises(ValueError, match="whole number >= 1"):
+    with pytest.raises(ValueError, match=">= 1, a whole number"):
         pruning.exponential_sparsities(0.5, rounds)
 
 

@@ -68,7 +68,7 @@ def test_pruned_weights_score_nothing():
 @pytest.mark.parametrize(
     ("masks", "knobs", "says"),
     [
-        (FULL, {"draws": 0}, "draws >= 1, got 0"),
+        (FULL, {"draws": 0}, "draws >= 1, a whole number, got 0"),
         (FULL, {"noise": 0.0}, "noise > 0, got 0.0"),
         ({"w": jnp.ones((3, 2), bool)}, {}, r"\['w'\]"),
     ],

@@ -84,7 +84,7 @@ def test_examples_that_are_none_are_refused(examples, says):
 
 
 def test_no_probe_and_other_trees_are_refused():
-    with pytest.raises(ValueError, match="probes >= 1, got 0"):
+    with pytest.raises(ValueError, match="probes >= 1, a whole number, got 0"):
         pruning.hutchinson_diagonal(KEY, loss, PARAMS, (X, Y), probes=0)
     other = {"a": PARAMS["a"], "b": {"kernel": jnp.ones((2, 4))}}
     with pytest.raises(ValueError, match=r"diagonal of shape \(4, 2\) at \['b'\]\['kernel'\]"):

@@ -96,6 +96,7 @@ def test_the_best_gets_better_and_the_counts_never_change(k):
     [
         ({"k": 0}, "k >= 1"),
         ({"generations": 0}, "generations >= 1"),
+        ({"generations": 2.0}, r"generations >= 1, a whole number, got 2\.0"),
         ({"mutation": -0.1}, r"in \[0, 1\]"),
         ({"mutation": 1.1}, r"in \[0, 1\]"),
         ({"mutation": float("nan")}, r"in \[0, 1\]"),

@@ -201,7 +201,7 @@ def test_ties_go_to_the_lower_index():
     ("knobs", "message"),
     [
         ({"k": 0}, "k >= 1"),
-        ({"k": -1}, "k >= 1"),
+        ({"k": 2.0}, r"k >= 1, a whole number, got 2\.0"),
         ({"chunk_size": 0}, "chunk_size >= 1"),
         ({"chunk_size": -3}, "chunk_size >= 1"),
         ({"sparsity": 1.0}, r"in \[0, 1\)"),
