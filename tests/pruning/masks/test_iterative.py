@@ -422,8 +422,8 @@ def test_compiled_with_a_traced_sparsity_it_compiles_once_and_traces_one_score()
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"rounds": 0}, "whole number >= 1, got 0"),
-        ({"rounds": 2.5}, "whole number >= 1, got 2.5"),
+        ({"rounds": 0}, ">= 1, a whole number, got 0"),
+        ({"rounds": 2.5}, ">= 1, a whole number, got 2.5"),
         ({"sparsity": 1.0}, r"expected sparsity in \[0, 1\) .*, got 1.0"),
         ({"sparsity": -0.1}, r"expected sparsity in \[0, 1\) .*, got -0.1"),
         ({"sparsity": math.nan}, r"expected sparsity in \[0, 1\) .*, got nan"),
