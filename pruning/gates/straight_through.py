@@ -7,6 +7,7 @@ reverse mode both work.
 import jax
 import jax.numpy as jnp
 
+from pruning.masks.reading import fit_masks
 from pruning.masks.selection import layerwise_masks
 from pruning.masks.tree import check_alike, check_masks
 from pruning.trees.layout import Layout, flax_layout
@@ -37,6 +38,7 @@ def straight_through(params: PyTree, masks: PyTree) -> PyTree:
     >>> jax.grad(loss)({"w": jnp.ones((1, 2))})
     {'w': Array([[3., 3.]], dtype=float32)}
     """
+    masks = fit_masks(masks, params)
     check_masks(masks, params)
     return jax.tree.map(
         lambda mask, leaf: leaf if mask is None else _behind(leaf, mask), masks, params, is_leaf=is_none
@@ -72,7 +74,7 @@ def edge_popup(
     >>> jax.value_and_grad(loss)({"w": jnp.array([[-0.3, 0.1]])})
     (Array(2., dtype=float32), {'w': Array([[-2.,  4.]], dtype=float32)})
     """
-    sizes = jax.tree.map(jnp.abs, scores)
+    sizes = jax.tree.map(jnp.abs, fit_masks(scores, params))
     everywhere = jax.tree.map(lambda _: sparsity, sizes)
     kept = layerwise_masks(jax.lax.stop_gradient(sizes), everywhere, layout=layout)
     check_masks(kept, params)
@@ -110,6 +112,7 @@ def rounded_gates(params: PyTree, gates: PyTree, masks: PyTree) -> PyTree:
     >>> jax.value_and_grad(loss)(gates)
     (Array(3., dtype=float32), {'w': Array([[3., 4.]], dtype=float32)})
     """
+    gates, masks = fit_masks(gates, params), fit_masks(masks, params)
     check_masks(masks, params)
     check_alike(masks, gates)
 

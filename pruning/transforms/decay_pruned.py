@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.transforms.updates import require_params
 from pruning.trees.leaves import PyTree, Scalar, is_none
@@ -44,7 +45,7 @@ def decay_pruned(
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         require_params(params, "decay_pruned")
-        masks = mask_fn(params)
+        masks = fit_masks(mask_fn(params), params)
         check_masks(masks, params)
 
         def decayed(mask, update, weight):

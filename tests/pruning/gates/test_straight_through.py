@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import pruning
 from tests.pruning.oracles import FOLDER, NETWORKS, Arrays, cross_entropy, load, needs_oracles
@@ -173,3 +174,19 @@ def test_gates_and_masks_of_other_leaves_are_refused(gone):
     trees[gone]["b"] = None
     with pytest.raises(ValueError, match=r"\['b'\]"):
         pruning.rounded_gates(params, **trees)
+
+
+def test_masks_and_gates_without_boxes_fit_params_in_boxes():
+    """As those of nnx are."""
+    bare = {"w": jnp.array([[1.0, -2.0, 3.0, 4.0]])}
+    masks, gates = {"w": jnp.array([[True, True, False, True]])}, {"w": jnp.array([[0.9, 0.1, 0.8, 0.7]])}
+    params = {"w": nnx.Param(bare["w"])}
+    for make in (
+        lambda params: pruning.straight_through(params, masks),
+        lambda params: pruning.rounded_gates(params, gates, masks),
+        lambda params: pruning.edge_popup(params, gates, 0.5),
+        lambda params: pruning.decay_pruned(0.5, lambda _: masks).update(params, (), params)[0],
+    ):
+        boxed, plain = make(params), make(bare)
+        assert jax.tree.structure(boxed) == jax.tree.structure(params)
+        np.testing.assert_array_equal(jax.tree.leaves(boxed)[0], plain["w"])
