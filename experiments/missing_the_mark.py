@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments.engine.experiment import Experiment, main, training
-from experiments.methods.registry import METHODS, check_methods, to_sparsities
+from experiments.methods.registry import METHODS, check_methods, find_method, to_sparsities
 from experiments.methods.scored import ABLATIONS, PUBLISHED_ABLATIONS
 from experiments.options.checks import check_file, check_names, check_sparsities
 from experiments.options.options import own_first
@@ -126,10 +126,11 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """The accuracies, the paper's findings, published numbers beside ours, and emptied layers."""
-    from experiments.report import findings, markdown, published
+    from experiments.report import at_same_sparsity, findings, markdown, published
     from experiments.report.paired import percent_cell
 
     spe = results.facts["steps_per_epoch"]
+    given = [m for m in results.methods if find_method(m).at_sparsities]
     first_system = list(of_the_first_system(results))
     the_papers = list(of_the_paper(results))
     lines = [
@@ -138,7 +139,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
         f"{percent_cell(results.dense())}. An epoch is {spe} steps{''.join(_of_methods(results))}.",
         "",
-        *markdown.accuracies(results, results.methods),
+        *markdown.accuracies(results, given),
         "",
         "## The paper's findings, in this run",
         "",
@@ -160,6 +161,8 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     others = [*findings.other_methods(results, set(results.methods) - set(known))]
     if others:
         lines += ["", "## Other methods", "", *findings.findings_table(others, results)]
+    for method in (m for m in results.methods if not find_method(m).at_sparsities):
+        lines += at_same_sparsity.beside_others(results, method, given)
     if reference is not None:
         lines += published.beside(reference, results)
     lines += ["", "## Emptied layers", "", *(markdown.emptied_layers(results) or ["None."])]

@@ -26,7 +26,6 @@ Source: Savarese et al. 2020 (arXiv 1912.04427), section 5; Zhou et al. 2019 (ar
 2209.02201).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +33,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments.engine.experiment import Experiment, main, training
-from experiments.methods.point import DENSE
 from experiments.methods.registry import check_methods, find_method, to_sparsities
 from experiments.options.options import own_first
 from experiments.options.training import GridOptions
@@ -86,7 +84,7 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """The accuracies, and methods that find their own sparsity beside the others there."""
-    from experiments.report import findings, markdown
+    from experiments.report import at_same_sparsity, findings, markdown
     from experiments.report.paired import percent_cell
     from experiments.report.table import counted, label
 
@@ -120,35 +118,8 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             *findings.findings_table(over_random, results),
         ]
     for method in (m for m in results.methods if not find_method(m).at_sparsities):
-        lines += _beside_others(results, method, given)
+        lines += at_same_sparsity.beside_others(results, method, given)
     return lines + markdown.diverged(results)
-
-
-def _beside_others(results: "Results", method: str, others: list[str]) -> Iterator[str]:
-    """A method that finds its own sparsity, and its difference to each other method there."""
-    from experiments.report import markdown
-    from experiments.report.at_same_sparsity import over
-    from experiments.report.paired import of_seeds, percent_cell
-    from experiments.report.table import label
-
-    yield from (
-        "",
-        f"## {label(method)}, and over the others at its sparsity",
-        "",
-        "Differences in accuracy points, paired by seed, with 95 % intervals; the others' accuracies are "
-        "interpolated in the logarithm of what they keep.",
-        "",
-    )
-    found = results.of(method)
-    rows = []
-    for setting, group in found[~found["failed"].astype(bool)].groupby("setting"):
-        gaps = (over(results, group, [other, DENSE]) for other in others)
-        cells = ["none" if gap.seeds == 0 else gap.points for gap in gaps]
-        accuracy = percent_cell(group["test_accuracy"]) + of_seeds(len(group), results.seeds)
-        kept = 1 - group["sparsity"].mean()
-        rows.append((kept, [f"{setting:g}", f"{kept:.2%}", accuracy, *cells]))
-    head = ["setting", "kept", "accuracy", *(f"over {label(other)}" for other in others)]
-    yield from markdown.table(head, [row for _, row in sorted(rows, reverse=True)])
 
 
 EXPERIMENT = Experiment(

@@ -1,9 +1,34 @@
 """Methods that find their own sparsity, compared with others at the same one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from experiments.report.paired import Estimate, at_same_kept, estimate
-from experiments.report.table import Results, Table
+from experiments.methods.registry import DENSE
+from experiments.report.markdown import table
+from experiments.report.paired import Estimate, at_same_kept, estimate, of_seeds, percent_cell
+from experiments.report.table import Results, Table, label
+
+
+def beside_others(results: Results, method: str, others: Sequence[str]) -> Iterator[str]:
+    """A method that finds its own sparsity, and its difference to each other method there."""
+    yield from (
+        "",
+        f"## {label(method)}, and over the others at its sparsity",
+        "",
+        "Differences in accuracy points, paired by seed, with 95 % intervals; the others' accuracies are "
+        "interpolated in the logarithm of what they keep, from the dense network's to that of the least "
+        "that they were asked to keep.",
+        "",
+    )
+    found = results.of(method)
+    rows = []
+    for setting, group in found[~found["failed"].astype(bool)].groupby("setting"):
+        gaps = (over(results, group, [other, DENSE]) for other in others)
+        cells = ["none" if gap.seeds == 0 else gap.points for gap in gaps]
+        accuracy = percent_cell(group["test_accuracy"]) + of_seeds(len(group), results.seeds)
+        kept = 1 - group["sparsity"].mean()
+        rows.append((kept, [f"{setting:g}", f"{kept:.2%}", accuracy, *cells]))
+    head = ["setting", "kept", "accuracy", *(f"over {label(other)}" for other in others)]
+    yield from table(head, [row for _, row in sorted(rows, reverse=True)])
 
 
 def over(results: Results, ours: Table, theirs: Sequence[str]) -> Estimate:

@@ -151,10 +151,10 @@ def at_same_kept(curve: Iterable[tuple[float, float]], kept: float) -> float | N
         kept: The fraction kept, above 0.
 
     Returns:
-        The accuracy; None outside of the curve.
+        The accuracy; None outside of the curve, by more than a thousandth of what its end keeps.
     """
     known = sorted(curve)
-    if not known or not known[0][0] <= kept <= known[-1][0]:
+    if not known or not 0.999 * known[0][0] <= kept <= 1.001 * known[-1][0]:
         return None
     logs = [math.log(fraction) for fraction, _ in known]
     return float(np.interp(math.log(kept), logs, [accuracy for _, accuracy in known]))

@@ -6,12 +6,19 @@ import pytest
 
 from experiments.engine.experiment import run
 from experiments.methods.scored import ABLATIONS, PUBLISHED_ABLATIONS
-from experiments.missing_the_mark import EXPERIMENT, MissingTheMark, of_the_first_system, of_the_paper
+from experiments.methods.point import Point
+from experiments.missing_the_mark import (
+    EXPERIMENT,
+    MissingTheMark,
+    of_the_first_system,
+    of_the_paper,
+    summary,
+)
 from experiments.options.knobs import ScheduleKnobs
 from experiments.options.options import RecipeFields
 from experiments.report.findings import findings_table, other_methods
 from experiments.report.table import load
-from tests.experiments.made_up import results, several
+from tests.experiments.made_up import results, row, several
 
 RANDOM = several("random", [0.80, 0.81, 0.79])
 SNIP = several("snip", [0.90, 0.91, 0.89])
@@ -53,6 +60,15 @@ def test_methods_of_which_the_paper_says_nothing_are_set_beside_random_pruning_t
         "| shuffle hurts FORCE",
     ]
     assert "+10.00 ± 0.00, **holds**" in table[2]
+
+
+def test_a_method_that_finds_its_own_sparsity_stands_beside_the_others_there():
+    rows = RANDOM + SNIP + [row(Point("dense", sparsity_target=0.0, seed=s), 0.9) for s in range(3)]
+    rows += [row(Point("k-starts-n-m", setting=1, seed=s), 0.95, sparsity=0.9) for s in range(3)]
+    lines = summary(results(rows, sparsities=[0.9], ablations=[]), None)
+    assert "| sparsity | Random | SNIP |" in lines
+    head = lines.index("| setting | kept | accuracy | over Random | over SNIP |")
+    assert lines[head + 2].startswith("| 1 | 10.00% | 95.00 ± 0.00 | +15.00 ± 2.48 | +5.00 ± 2.48 |")
 
 
 def test_differences_are_paired_by_seed_and_averaged_over_a_bands_sparsities():

@@ -28,6 +28,13 @@ def test_accuracies_are_compared_at_the_sparsity_that_is_found():
     assert over(found(), beyond, ["random", "dense"]).seeds == 0
 
 
+def test_a_weight_more_or_less_is_the_same_sparsity():
+    """An end of the curve is met by a method whose count was rounded otherwise."""
+    of_start = found().of("supermask")
+    rounded = of_start[of_start["setting"] == 0.1].assign(sparsity=0.93751)
+    assert over(found(), rounded, ["random", "dense"]).seeds == 2
+
+
 def test_the_summary_has_a_table_for_each_method_that_finds_its_own_sparsity():
     lines = summary(found(), None)
     assert "## Supermask, and over the others at its sparsity" in lines
