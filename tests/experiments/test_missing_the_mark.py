@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from experiments.engine.experiment import run
-from experiments.methods.scored import ABLATIONS, PUBLISHED_ABLATIONS
 from experiments.methods.point import Point
+from experiments.methods.scored import ABLATIONS, PUBLISHED_ABLATIONS
 from experiments.missing_the_mark import (
     EXPERIMENT,
     MissingTheMark,
