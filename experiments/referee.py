@@ -57,11 +57,11 @@ class Referee(GridOptions):
 
 def figures(results: "Results") -> dict[str, Any]:
     """Differences to random pruning, and the accuracies."""
-    from experiments.report import accuracy, referee
+    from experiments.report import accuracy, referee, referee_figure
 
     found = {"accuracy": accuracy.accuracy_figure(results, baseline=referee.BASELINE)}
     if results.has(referee.BASELINE) and len(results.methods) > 1:
-        found["referee"] = referee.referee_figure(referee.referee(results))
+        found["referee"] = referee_figure.referee_figure(referee.referee(results))
     return found
 
 

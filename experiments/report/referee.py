@@ -1,19 +1,12 @@
-"""Every method beside random pruning and beside the best one: the referee's table and figure."""
+"""Every method beside random pruning and beside the best one: the referee's tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments.methods.method import When
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import titled
 from experiments.report.costs import Cost, Costs
 from experiments.report.holm import FEWEST_SEEDS, holm_estimates, number_tested
 from experiments.report.markdown import cell, table
@@ -215,63 +208,6 @@ def control_table(results: Results) -> list[str]:
         if any((ours, sparsity) in found for sparsity in results.sparsities)
     ]
     return table(["", *(f"{sparsity:g}" for sparsity in results.sparsities)], rows) if rows else []
-
-
-def referee_figure(found: Refereed) -> Figure:
-    """Each method's difference to random pruning with its interval, a panel a sparsity."""
-    results = found.results
-    methods = [m for m in found.methods if any(name == m for name, _ in found.over_random)]
-    mean = {
-        m: finite_mean(np.array([e.mean for (name, _), e in found.over_random.items() if name == m]))
-        for m in methods
-    }
-    methods = sorted(methods, key=lambda m: np.nan_to_num(mean[m], nan=-1))
-    count = max(1, len(results.sparsities))
-    figure, panels = plt.subplots(
-        1,
-        count,
-        figsize=(3.3 * count + 2.2, 0.27 * len(methods) + 1.7),
-        layout="constrained",
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
-    # Intervals of few seeds reach far beyond what can be an accuracy.
-    widest = max(
-        (100 * abs(e.mean) for e in found.over_random.values() if np.isfinite(e.mean)), default=0
-    )
-    panels.flat[0].set_xlim(-2 * widest - 1, 2 * widest + 1)
-    for axes, sparsity in zip(panels.flat, results.sparsities, strict=True):
-        axes.axvline(0, color="#999999", linewidth=1)
-        for place, method in enumerate(methods):
-            estimate = found.over_random.get((method, sparsity))
-            if estimate is None or not np.isfinite(estimate.mean):
-                continue
-            look = find_method(method).look
-            axes.errorbar(
-                100 * estimate.mean,
-                place,
-                xerr=100 * np.nan_to_num(estimate.half_width),
-                color=look.colour,
-                marker=look.marker or "o",
-                markersize=5,
-                markerfacecolor=look.colour if estimate.sign else "white",
-                elinewidth=0.9,
-                linestyle="none",
-            )
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set_title(f"sparsity {sparsity:g}", fontsize=10)
-        axes.grid(alpha=0.3)
-        axes.set_xlabel("accuracy over random pruning\n(points; log axis beyond ±1)", fontsize=8)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}")
-        axes.tick_params(labelsize=8)
-    panels.flat[0].set_yticks(range(len(methods)), [label(method) for method in methods])
-    titled(
-        figure,
-        f"{results.title}: each method over random pruning, intervals that are right together with 95 % "
-        "(Holm); filled markers are surely not level with it",
-    )
-    return figure
 
 
 def when_lines(methods: Sequence[str]) -> list[str]:
