@@ -6,9 +6,9 @@
 
 A row is a program: whether it compiles, how long that takes on this machine and how much of its
 processors, whatever else they do, the bytes that a device holds, what the devices tell each other, and
-the compiler's own estimate of a training step, where it gives one. Nothing is run, so nothing is known
-of the time that it would really take. The compilers are those of jax[tpu] and jax[cuda12], under
-Python 3.12 or newer (docs/accelerators.md).
+the compiler's own estimate of a training step, where it gives one, with the number of operations that
+it has none of. Nothing is run, so nothing is known of the time that it would really take. The compilers
+are those of jax[tpu] and jax[cuda12], under Python 3.12 or newer (docs/accelerators.md).
 """
 
 import json
@@ -156,7 +156,10 @@ def _line(name: str, row: dict[str, Any]) -> str:
         f"{found['count']} {kind} ({found['largest'] / 1e6:.3g} MB)"
         for kind, found in row["collectives"].items()
     )
-    step = "" if row["step_seconds"] is None else f"{1e3 * row['step_seconds']:.3g}"
+    step = ""
+    if row["step_seconds"] is not None:
+        seconds, unknown = row["step_seconds"]
+        step = f"{1e3 * seconds:.3g}" + (f", without {unknown} operations" if unknown else "")
     return (
         f"| {name} | {row['networks']} | {row['trace_seconds']:.1f} | {row['compile_seconds']:.1f} | "
         f"{row['compile_processor_seconds']:.1f} | "

@@ -32,10 +32,20 @@ def collectives(compiled: Compiled) -> dict[str, dict[str, int]]:
     return found
 
 
-def estimated_seconds(compiled: Compiled) -> float | None:
-    """How long the compiler thinks it runs; None where it does not say, or where a loop hides it."""
-    found = (compiled.cost_analysis() or {}).get("optimal_seconds", -1.0)
-    return found if found > 0 else None
+def estimated_seconds(compiled: Compiled) -> tuple[float, int] | None:
+    """How long the compiler thinks that a program runs; None where it does not say.
+
+    A TPU's compiler adds up its estimates, and -1 for each operation that it has none of, as of a loop.
+    So where all together take less than a second, the sum tells both.
+
+    Returns:
+        The seconds of the operations that it knows, and how many it does not.
+    """
+    found = (compiled.cost_analysis() or {}).get("optimal_seconds")
+    if found is None:
+        return None
+    unknown = max(0, -math.floor(found))
+    return found + unknown, unknown
 
 
 def _bytes(shape: re.Match[str]) -> int:

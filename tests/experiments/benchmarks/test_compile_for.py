@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from experiments.benchmarks import compile_for
 from experiments.benchmarks.compile_for import CompileFor
 from experiments.benchmarks.programs import PROGRAMS, Lowerable, Place
-from experiments.benchmarks.reading import bytes_held, collectives
+from experiments.benchmarks.reading import bytes_held, collectives, estimated_seconds
 from experiments.benchmarks.sizes import SMALLEST
 
 TEXT = """
@@ -57,6 +58,19 @@ def test_collectives_are_counted_by_kind_with_the_largest_array():
 def test_a_result_in_the_place_of_an_argument_is_held_once():
     held = bytes_held(jax.jit(lambda a: a + 1, donate_argnums=0).lower(jnp.zeros(16)).compile())
     assert (held["arguments"], held["results"]) == (64, 0)
+
+
+@pytest.mark.parametrize(
+    ("cost", "estimate"),
+    [
+        (None, None),
+        ({}, None),
+        ({"optimal_seconds": 0.25}, (0.25, 0)),
+        ({"optimal_seconds": -2.75}, (0.25, 3)),
+    ],
+)
+def test_what_the_compiler_cannot_estimate_counts_for_minus_one(cost, estimate):
+    assert estimated_seconds(SimpleNamespace(cost_analysis=lambda: cost)) == estimate
 
 
 def test_rows_are_printed_and_stored_and_what_does_not_compile_is_named(programs, tmp_path, capsys):
