@@ -4,11 +4,11 @@
     python -m experiments.benchmarks.compile_for h100 --devices 8 --only train-resnet-20
     python -m experiments.benchmarks.compile_for here --smallest
 
-A row is a program: whether it compiles, how long that takes on this machine and how much of its
-processors, whatever else they do, the bytes that a device holds, what the devices tell each other, and
-the compiler's own estimate of a training step, where it gives one, with the number of operations that
-it has none of. Nothing is run, so nothing is known of the time that it would really take. The compilers
-are those of jax[tpu] and jax[cuda12], under Python 3.12 or newer (docs/accelerators.md).
+A row is a program: whether it compiles, how long that takes on this machine, in seconds and in processor
+seconds, which other work changes less, the bytes that a device holds, what the devices tell each other,
+and the compiler's own estimate of a training step, where it gives one, with the number of operations
+that it has none of. Nothing is run, so nothing is known of the time that it would really take. The
+compilers are those of jax[tpu] and jax[cuda12], under Python 3.12 or newer (docs/accelerators.md).
 """
 
 import json
@@ -33,6 +33,11 @@ from train.lookup import lookup
 from train.lowering import LOWERINGS, lowered
 
 LONGEST_REASON = 300
+FIELDS = {
+    *("networks", "trace_seconds", "compile_seconds", "compile_processor_seconds", "bytes"),
+    *("collectives", "step_seconds"),
+}
+"""Of a row that has been compiled."""
 HEADER = (
     "| program | networks | traced in, s | compiled in, s | of processors, s | "
     "a device: arguments, MB | results, MB | temporaries, MB | collectives, largest | "
@@ -51,7 +56,8 @@ class CompileFor:
     only: tuple[str, ...] = ()
     """programs to compile; by default all"""
     json: Path | None = None
-    """a file for what is found, written anew after each program; a run goes on where it stopped"""
+    """a file for what is found, written anew after each program; a run goes on where it stopped, so use
+    another one after programs have changed"""
     smallest: bool = False
     """few members and short searches, to see that programs compile"""
 
@@ -83,7 +89,7 @@ def run(config: CompileFor) -> None:
         raise ValueError(str(reason)) from reason
     sizes = SMALLEST if config.smallest else ACCELERATOR
     place = Place(devices, target.memory, sizes)
-    machine = {
+    machine: dict[str, Any] = {
         "jax": jax.__version__,
         "device": devices[0].device_kind,
         "devices": config.devices,
@@ -93,7 +99,7 @@ def run(config: CompileFor) -> None:
     print(f"jax {machine['jax']}, {config.devices} x {machine['device']}\n\n{HEADER}", flush=True)
     names = config.only or tuple(PROGRAMS)
     for name in names:
-        if name not in rows:
+        if "failed" in rows.get(name, {"failed": ""}):
             with (
                 compiling_anew(),
                 nullcontext() if target.lowering is None else lowered(LOWERINGS[target.lowering]),
@@ -108,19 +114,21 @@ def run(config: CompileFor) -> None:
 
 
 def _stored_rows(path: Path, machine: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The programs that a run before compiled for the same devices; those that failed are tried again."""
+    """What a run before has found for the same devices."""
     if not path.exists():
         return {}
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        stored = None
-    if not isinstance(stored, dict) or stored != machine | {"rows": stored.get("rows")}:
+        rows = stored["rows"]
+        known = all("failed" in row or row.keys() >= FIELDS for row in rows.values())
+    except (ValueError, LookupError, TypeError, AttributeError):
+        known = False
+    if not known or stored != machine | {"rows": rows}:
         raise ValueError(
             f"{path} holds something else than programs for {machine['devices']} x {machine['device']} "
             f"under jax {machine['jax']}: choose another file with --json"
         )
-    return {name: row for name, row in stored["rows"].items() if "failed" not in row}
+    return rows
 
 
 def compiled_row(name: str, place: Place) -> dict[str, Any]:

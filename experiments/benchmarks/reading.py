@@ -7,6 +7,8 @@ from typing import Any
 from jax.stages import Compiled
 
 KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
+MOST_UNKNOWN = 8
+"""Operations without an estimate, beyond which the others are not known to a millionth of a second."""
 _COLLECTIVE = re.compile(rf" = (?P<shapes>.*?) (?P<kind>{'|'.join(KINDS)})(-start)?\(")
 _SHAPE = re.compile(r"(?P<dtype>[a-z]+\d*[a-z0-9]*)\[(?P<sides>[\d,]*)\]")
 
@@ -36,7 +38,8 @@ def estimated_seconds(compiled: Compiled) -> tuple[float, int] | None:
     """How long the compiler thinks that a program runs; None where it does not say.
 
     A TPU's compiler adds up its estimates, and -1 for each operation that it has none of, as of a loop.
-    So where all together take less than a second, the sum tells both.
+    So where all together take less than a second, the sum tells both. It is a float32: behind many -1
+    short operations are lost, and nothing is said.
 
     Returns:
         The seconds of the operations that it knows, and how many it does not.
@@ -45,7 +48,7 @@ def estimated_seconds(compiled: Compiled) -> tuple[float, int] | None:
     if found is None:
         return None
     unknown = max(0, -math.floor(found))
-    return found + unknown, unknown
+    return (found + unknown, unknown) if unknown <= MOST_UNKNOWN else None
 
 
 def _bytes(shape: re.Match[str]) -> int:

@@ -48,7 +48,7 @@ ROWS: dict[str, Entry] = {
     **_rows(ACCELERATOR, "grid", training.grid, (1800,), (256,), (256, "plain"), (256, "compiled")),
     # One population of convolutional networks shows which way to go; the others come after PyTorch.
     **_rows(ACCELERATOR, "population", training.against_one, (LENET, 16), (RESNET, 16)),
-    **_executed(16, "in-turn", "in-chunks-of-4", "own-gradients"),
+    **_executed(16, "in-turn", "three-passes", "in-chunks-of-4", "own-gradients"),
     **_rows(ACCELERATOR, "population", training.against_one, *((MLP, n) for n in (256, 1024, 64, 4))),
     **_rows(BOTH, "population", training.against_one, (MLP, 16)),
     **_rows(ACCELERATOR, "members", training.against_vmapped, (MLP, 1, "in-turn")),

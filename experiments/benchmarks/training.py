@@ -53,9 +53,16 @@ def with_own_gradients(function: Callable[..., Any], count: jax.Array, *stacked:
         return side_by_side(function, count, *stacked)
 
 
+def in_three_passes(function: Callable[..., Any], count: jax.Array, *stacked: Any) -> Any:
+    """Members vmapped, with the convolutions that a TPU's compiler makes of three passes."""
+    with lowered(LOWERINGS["accelerator"]):
+        return side_by_side(function, count, *stacked)
+
+
 WAYS: dict[str, tuple[Execute, str]] = {
     "in-turn": (in_turn, "float32"),
     "own-gradients": (with_own_gradients, "float32"),
+    "three-passes": (in_three_passes, "float32"),
     "in-chunks-of-4": (in_chunks_of(4), "float32"),
     "in-chunks-of-16": (in_chunks_of(16), "float32"),
     "bfloat16": (side_by_side, "bfloat16"),

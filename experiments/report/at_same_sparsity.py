@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from experiments.methods.registry import DENSE
+import pandas as pd
+
+from experiments.methods.point import DENSE
 from experiments.report.markdown import table
 from experiments.report.paired import Estimate, at_same_kept, estimate, of_seeds, percent_cell
 from experiments.report.table import Results, Table, label
@@ -40,9 +42,8 @@ def over(results: Results, ours: Table, theirs: Sequence[str]) -> Estimate:
         theirs: The methods whose networks make one curve a seed, interpolated linearly in the logarithm
             of what is kept; beyond its ends there is no comparison.
     """
-    final, gaps = results.final, {}
-    others = final[final["method"].isin(theirs) & ~final["failed"].astype(bool)]
-    others = others[others["variant"] == "none"]
+    gaps, others = {}, pd.concat([results.of(method) for method in theirs])
+    others = others[~others["failed"].astype(bool)]
     for seed, sparsity, accuracy in zip(
         ours["seed"], ours["sparsity"], ours["test_accuracy"], strict=True
     ):

@@ -80,7 +80,7 @@ def _panel(axes: Axes, found: Refereed, methods: Sequence[str], sparsity: float)
         if there != points:
             inwards = 6 if points < low else -6
             axes.annotate(
-                f"{points:+.0f}",
+                f"{points:+.2g}",
                 (there, place),
                 xytext=(inwards, 0),
                 textcoords="offset points",

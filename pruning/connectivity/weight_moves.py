@@ -56,8 +56,8 @@ def _moved(equation: Any, operands: Sequence[Value], place: int, more: Sequence[
 
 
 def _scaled(equation: Any, operands: Sequence[Value]) -> Any:
-    """Those of the one operand that has any and is as large as the result."""
+    """Those of the one operand that has any and is as large as the result, or of several, if the same."""
     shape = equation.outvars[0].aval.shape
     pairs = zip(operands, equation.invars, strict=True)
     found = [value.moves for value, atom in pairs if value.moves and atom.aval.shape == shape]
-    return found[0] if len(found) == 1 else None
+    return found[0] if found and all(moves is found[0] for moves in found) else None

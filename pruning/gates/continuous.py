@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_none, is_traced, prunable, prunable_params
 from pruning.trees.placement import copied
@@ -113,6 +114,7 @@ def apply_soft_masks(params: PyTree, soft: PyTree) -> PyTree:
     >>> apply_soft_masks({"w": jnp.array([[3.0, 3.0]])}, {"w": jnp.array([[0.5, 0.0]])})
     {'w': Array([[1.5, 0. ]], dtype=float32)}
     """
+    soft = fit_masks(soft, params)
     try:
         check_masks(jax.eval_shape(lambda: jax.tree.map(lambda factor: factor > 0, soft)), params)
     except ValueError as error:

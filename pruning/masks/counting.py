@@ -1,12 +1,12 @@
 """From a sparsity to a whole number of weights, exactly, whether the sparsity is known or traced."""
 
 import math
-import numbers
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from pruning.trees.counts import check_counts, is_whole
 from pruning.trees.leaves import check_countable, is_traced
 
 # Undoes the rounding of products like 0.7 * 10; smaller than any sparsity step that could matter.
@@ -199,20 +199,6 @@ def check_rising(sparsities: Any) -> None:
         )
 
 
-def check_counts(**counts: Any) -> None:
-    """Checks numbers of things that shapes and loops depend on.
-
-    Args:
-        **counts: By name.
-
-    Raises:
-        ValueError: If one is no whole number of at least 1.
-    """
-    for name, value in counts.items():
-        if not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"expected {name} >= 1, a whole number, got {value!r}")
-
-
 def check_steps(**steps: tuple[Any, int]) -> None:
     """Checks numbers of steps.
 
@@ -225,8 +211,7 @@ def check_steps(**steps: tuple[Any, int]) -> None:
     for name, (value, least) in steps.items():
         if is_traced(value):
             continue
-        scalar = np.asarray(value)
-        if scalar.ndim or not np.issubdtype(scalar.dtype, np.integer) or value < least:
+        if not is_whole(value) or value < least:
             raise ValueError(f"expected {name} >= {least}, a whole number of steps, got {value!r}")
 
 

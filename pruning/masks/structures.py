@@ -16,10 +16,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from pruning.masks.counting import check_sparsity, pruned_count
 from pruning.masks.selection import check_scores, keep_highest
+from pruning.trees.counts import is_whole
 from pruning.trees.layout import LayerAxes, Layout, axes_of, flax_layout
 from pruning.trees.leaves import PyTree, Scalar
 from pruning.trees.precision import at_least_float32
@@ -189,7 +189,7 @@ def check_group(n: int, m: int) -> None:
 
 
 def _is_size(number: Any) -> bool:
-    return isinstance(number, int | np.integer) and bool(number >= 1)
+    return is_whole(number) and bool(number >= 1)
 
 
 def _map_leaves(

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pruning.masks.counting import check_counts
+from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scores
+from pruning.trees.counts import check_counts
 from pruning.trees.leaves import PyTree, Scalar, is_none, is_traced
 from pruning.trees.precision import at_least_float32
 
@@ -74,6 +75,7 @@ def ntk_sap_scores(
     check_counts(draws=draws)
     _check_noise(noise)
     shapes = jax.eval_shape(init_fn, key)
+    masks = fit_masks(masks, shapes)
     check_masks(masks, shapes)
 
     def add(total: PyTree, key: jax.Array) -> tuple[PyTree, None]:
@@ -136,6 +138,7 @@ def ntk_sap_draws(
     total = None
     for draw in draws:
         found = NtkSapDraw(*draw)
+        masks = fit_masks(masks, found.params)
         check_masks(masks, found.params)
         term = _derivative(output_fn, found, masks, noise, statistics_fn)
         total = term if total is None else jax.tree.map(jnp.add, total, term)

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pruning.masks.counting import check_counts
 from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scalar, check_scores
+from pruning.trees.counts import check_counts
 from pruning.trees.leaves import Prunable, PyTree, prunable, prunable_pair, split_prunable
 
 LossFn = Callable[[PyTree, Any], jax.Array]

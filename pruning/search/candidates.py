@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pruning.masks.counting import check_counts
+from pruning.trees.counts import check_counts
 from pruning.trees.leaves import PyTree
 
 

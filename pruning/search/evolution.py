@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocations.uniform import uniform
-from pruning.masks.counting import check_counts, counted_share
+from pruning.masks.counting import counted_share
 from pruning.masks.drawn_layers import each_layer
 from pruning.masks.reading import fit_masks
 from pruning.masks.selection import keep_highest
 from pruning.masks.tree import check_alike
 from pruning.search.fitness import Fitness
 from pruning.search.kstarts import KStarts, Train, candidate_masks, fittest, train_candidates
+from pruning.trees.counts import check_counts
 from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, check_countable, prunable
 

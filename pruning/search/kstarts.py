@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 
 from pruning.allocations.uniform import uniform
-from pruning.masks.counting import check_counts
 from pruning.masks.tree import apply_masks
 from pruning.scores.random import random_masks
 from pruning.search.candidates import map_candidates, take_candidates
 from pruning.search.fitness import Fitness
+from pruning.trees.counts import check_counts
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
 
 Train = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pruning.trees.counts import check_counts
 from pruning.trees.leaves import Path, PyTree, is_none
 from pruning.trees.naming import leaf_paths, names_along, words
 
@@ -104,8 +105,7 @@ def stacked_layout(*names: str, axes: int = 1, layout: Layout = flax_layout) -> 
     >>> blocks((jax.tree_util.DictKey("blocks"),), jnp.ones((12, 8, 16)))
     Axes(stacked=1, inputs=(-2,), outputs=(-1,))
     """
-    if axes < 1:
-        raise ValueError(f"expected axes >= 1 leading axes that are layers, got {axes}")
+    check_counts(axes=axes)
 
     def of_leaf(path: Path, leaf: Any) -> Axes:
         if (names and not set(names) & set(names_along(path))) or len(leaf.shape) <= axes:

@@ -65,6 +65,7 @@ def test_methods_of_which_the_paper_says_nothing_are_set_beside_random_pruning_t
 def test_a_method_that_finds_its_own_sparsity_stands_beside_the_others_there():
     rows = RANDOM + SNIP + [row(Point("dense", sparsity_target=0.0, seed=s), 0.9) for s in range(3)]
     rows += [row(Point("k-starts-n-m", setting=1, seed=s), 0.95, sparsity=0.9) for s in range(3)]
+    rows += several("snip", [0.5] * 3, step=10)  # pruned later: not what the others are compared with
     lines = summary(results(rows, sparsities=[0.9], ablations=[]), None)
     assert "| sparsity | Random | SNIP |" in lines
     head = lines.index("| setting | kept | accuracy | over Random | over SNIP |")

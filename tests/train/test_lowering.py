@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
+import pruning
 from tests.train.populations.on_devices import RECIPE, Convolutional
 from tests.train.populations.test_population import dataset, hold, last, member
 from train.lowering import LOWERINGS, lowered, lowering
@@ -77,8 +78,29 @@ def test_three_passes_are_one_for_convolutions_on_tpus():
         pop = Population(model=Convolutional(), dataset=dataset(), recipe=recipe, method=hold)
         found = list(precisions(pop.trace_member(member(pop, 0)).jaxpr))
     default, high = jax.lax.Precision.DEFAULT, jax.lax.Precision.HIGH
-    assert found.count((default, default)) >= 2 * 3
-    assert found.count((high, high)) >= 3
+    assert found.count((default, default)) == 2 * 4  # Values, two gradients, evaluation.
+    assert found.count((high, high)) == 4
+
+
+@pytest.mark.parametrize("name", ["cpu", "accelerator", "tpu"])
+def test_the_graph_of_a_network_is_read_in_all_ways(name):
+    """Whoever reads it sees through how a platform computes it."""
+    images, model = np.ones((1, 4, 4, 1), np.float32), Convolutional()
+    variables = model.init(jax.random.key(0), images, train=False)
+    params = variables["params"]
+
+    def output_fn(params):
+        return model.apply(variables | {"params": params}, images, train=False)
+
+    with lowered(LOWERINGS[name]), jax.default_matmul_precision("tensorfloat32"):
+        layout = pruning.network_layout(output_fn, params)
+    for layer in ("conv1", "conv2"):
+        kernel = params[layer]["kernel"]
+        path = tuple(jax.tree_util.DictKey(key) for key in (layer, "kernel"))
+        assert layout(path, kernel)[1:] == (
+            (2,),
+            (3,),
+        )  # By its shape alone they were counted from the end.
 
 
 def test_it_is_the_platform_s_unless_overridden(monkeypatch):

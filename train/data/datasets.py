@@ -154,7 +154,7 @@ def _digits() -> tuple[Split, Split, int]:
     # Importing scikit-learn takes ten times as long as reading its file, and a run needs no more of it.
     listed = importlib.metadata.files("scikit-learn") or ()
     file = next((file for file in listed if file.name == "digits.csv.gz"), None)
-    if file is None:  # It was installed by what keeps no list.
+    if file is None or not Path(str(file.locate())).exists():  # It was installed in another way.
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)

@@ -67,7 +67,7 @@ from train.layers.bilinear import Geometry, Pair, convolve
 from train.lowering import lowering
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_THREE_PASSES = (lax.Precision.HIGH, "high", "tensorfloat32", "bfloat16_3x")
+_THREE_PASSES = (lax.Precision.HIGH, "high", "tensorfloat32", "bfloat16_3x", "BF16_BF16_F32_X3")
 
 
 def conv_general_dilated(
@@ -167,7 +167,7 @@ def _is_in_three_passes(precision: Any) -> bool:
     """Whether products of float32 numbers are asked for that a TPU computes in three passes."""
     config: Any = jax.config
     chosen = config.jax_default_matmul_precision if precision is None else precision
-    both = chosen if isinstance(chosen, tuple) else (chosen, chosen)
+    both = chosen if isinstance(chosen, tuple | list) else (chosen, chosen)
     return all(one in _THREE_PASSES for one in both)
 
 

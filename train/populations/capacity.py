@@ -18,9 +18,8 @@ import psutil
 from jax.extend import core
 
 from train.data.stored_images import is_stored
-from train.lowering import lowering
 from train.populations.devices import BATCH, MEMBERS
-from train.populations.members import map_members, side_by_side
+from train.populations.members import are_in_turn
 from train.populations.population import Member, Population, stack_members
 
 USABLE = 0.8
@@ -111,10 +110,8 @@ def bytes_as_written(population: Population, member: Member, each: int) -> int:
     parts = population.mesh.shape[BATCH]
     # Gradients and updates, each of a state's size at most, are not divided with the batch.
     held = held // parts + (2 * state if parts > 1 else 0)
-    vmapped = population.execute is side_by_side or (
-        population.execute is map_members and not lowering().in_turn
-    )
-    return each * 2 * state + (each if vmapped else 1) * held
+    in_turn = are_in_turn(population.execute, sharing=parts > 1)
+    return each * 2 * state + (1 if in_turn else each) * held
 
 
 def state_bytes(population: Population, member: Member) -> int:

@@ -5,7 +5,8 @@ that are read while it trains (``streamed_data.py``). Both give a member the sam
 numbers. How many members are executed, and where, is ``population.py``'s.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ import pruning
 from train.data.datasets import Dataset
 from train.data.preprocessing import preprocess, preprocess_for_training
 from train.evaluation import apply_model, cross_entropy
-from train.populations.devices import over_batch_devices
+from train.lowering import lowered, lowering
+from train.populations.devices import BATCH, over_batch_devices
 from train.populations.reparametrization import Reparametrization
 from train.recipes import Recipe, make_optimizer, with_schedules_at
 
@@ -170,7 +172,7 @@ class MemberTraining:
             labels: Those of the batch, (B,).
         """
         _, augment_key = jax.random.split(key)
-        with jax.default_matmul_precision(self.recipe.matmul_precision):
+        with self._products():
             images, labels = over_batch_devices((images, labels), self.mesh)
             images = preprocess_for_training(
                 jax.random.fold_in(augment_key, number), images, self.dataset, self.recipe
@@ -218,9 +220,23 @@ class MemberTraining:
         )
         return optax.with_extra_args_support(self.method(optimizer, member.method))
 
+    @contextmanager
+    def _products(self) -> Iterator[None]:
+        """How products are computed: with the recipe's precision.
+
+        A batch that devices share is not made thrice as long, which would move most of it between them.
+        """
+        chosen = lowering()
+        thrice = chosen.thrice and self.mesh.shape[BATCH] == 1
+        with (
+            jax.default_matmul_precision(self.recipe.matmul_precision),
+            lowered(chosen._replace(thrice=thrice)),
+        ):
+            yield
+
     def _logits(self, params: PyTree, batch_stats: PyTree, images: jax.Array) -> jax.Array:
         images = preprocess(over_batch_devices(images, self.mesh), self.dataset, self.recipe)
-        with jax.default_matmul_precision(self.recipe.matmul_precision):
+        with self._products():
             return apply_model(self.model, params, batch_stats, images, train=False)[0]
 
     def _loss(

@@ -1,11 +1,11 @@
 """How a population is executed: members in turn, or vmapped.
 
-On accelerators the members are vmapped. On a CPU they run one after another inside the same compiled
-program, because vmapped convolutions become grouped ones, which are slow there. Measured in November
-2026 on 2 CPU cores, jax 0.10.1, batch 128, by the rows "members-..." of ``experiments.benchmarks`` (7
-pairs), throughput in turn over throughput vmapped: LeNet-5, 4 members, 2.24 (1.93 to 2.33);
-LeNet-300-100, 8 members, 1.01 (0.99 to 1.03). So one choice serves the platform. No accelerator has been
-measured yet. The numbers that members get are the same to rounding.
+On accelerators the members are vmapped, unless devices share their batches. On a CPU they run one after
+another inside the same compiled program, because vmapped convolutions become grouped ones, which are slow
+there. Measured in November 2026 on 2 CPU cores, jax 0.10.1, batch 128, by the rows "members-..." of
+``experiments.benchmarks`` (7 pairs), throughput in turn over throughput vmapped: LeNet-5, 4 members, 2.24
+(1.93 to 2.33); LeNet-300-100, 8 members, 1.01 (0.99 to 1.03). So one choice serves the platform. No
+accelerator has been measured yet. The numbers that members get are the same to rounding.
 """
 
 from collections.abc import Callable
@@ -32,6 +32,17 @@ def map_members(function: Callable[..., PyTree], count: jax.Array, *stacked: PyT
     if lowering().in_turn:
         return in_turn(function, count, *stacked)
     return side_by_side(function, count, *stacked)
+
+
+def are_in_turn(execute: Callable[..., PyTree], *, sharing: bool) -> bool:
+    """Whether members run one after another.
+
+    Args:
+        execute: ``map_members``, or one of the two ways.
+        sharing: Whether devices share their batches. Then ``map_members`` runs them in turn everywhere:
+            vmapped, their convolutions are grouped ones, for which a device gathers the whole batch.
+    """
+    return execute is in_turn or (execute is map_members and (lowering().in_turn or sharing))
 
 
 def side_by_side(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree) -> PyTree:

@@ -67,6 +67,7 @@ def test_a_result_in_the_place_of_an_argument_is_held_once():
         ({}, None),
         ({"optimal_seconds": 0.25}, (0.25, 0)),
         ({"optimal_seconds": -2.75}, (0.25, 3)),
+        ({"optimal_seconds": -8.75}, None),
     ],
 )
 def test_what_the_compiler_cannot_estimate_counts_for_minus_one(cost, estimate):
@@ -87,18 +88,22 @@ def test_rows_are_printed_and_stored_and_what_does_not_compile_is_named(programs
 
 def test_a_run_goes_on_where_it_stopped(programs, tmp_path, capsys):
     out = tmp_path / "out.json"
-    config = CompileFor(target="here", only=("product",), smallest=True, json=out)
-    compile_for.run(config)
+    config = CompileFor(target="here", smallest=True, json=out)
+    with pytest.raises(ValueError, match="do not compile: broken"):
+        compile_for.run(config)
     before = json.loads(out.read_text())
+    compile_for.run(replace(config, only=("product",)))
+    assert json.loads(out.read_text()) == before
     programs["broken"] = product
-    compile_for.run(replace(config, only=()))
+    compile_for.run(config)
     found = json.loads(out.read_text())
     assert found["rows"]["product"] == before["rows"]["product"]
-    assert list(found["rows"]) == ["product", "broken"]
-    assert capsys.readouterr().out.count("| product | 1 |") == 2
+    assert found["rows"].keys() == {"product", "broken"}
+    assert "failed" not in found["rows"]["broken"]
+    assert capsys.readouterr().out.count("| product | 1 |") == 3
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"jax": "0", "rows": {}}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"jax": "0", "rows": {}}', '{"rows": []}'])
 def test_a_file_of_something_else_is_not_written_over(content, programs, tmp_path):
     out = tmp_path / "out.json"
     out.write_text(content)

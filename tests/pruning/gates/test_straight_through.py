@@ -185,6 +185,7 @@ def test_masks_and_gates_without_boxes_fit_params_in_boxes():
         lambda params: pruning.straight_through(params, masks),
         lambda params: pruning.rounded_gates(params, gates, masks),
         lambda params: pruning.edge_popup(params, gates, 0.5),
+        lambda params: pruning.apply_soft_masks(params, gates),
         lambda params: pruning.decay_pruned(0.5, lambda _: masks).update(params, (), params)[0],
     ):
         boxed, plain = make(params), make(bare)

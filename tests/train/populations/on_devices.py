@@ -10,10 +10,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from experiments.benchmarks.reading import KINDS
 from tests.compilations import compiled_programs
 from tests.train.populations.test_population import dataset, hold, last, member
 from train.data.datasets import Split
 from train.data.stored_images import StoredImages
+from train.lowering import LOWERINGS, lowered
 from train.models import make_model
 from train.models.initializers import KAIMING_NORMAL, ONES
 from train.models.layers import global_average_pool, make_conv, make_norm
@@ -90,12 +92,16 @@ def trained(data, model, execute, devices, per_member, size, counts):
         }
 
 
-def collectives(per_member):
-    """How many collectives the program of two devices has."""
+def collectives(per_member, name):
+    """What the devices of a program of two tell each other, computed in one of the ways."""
     mesh = device_mesh(jax.local_devices()[:2], devices_per_member=per_member)
-    pop = Population(model=MODELS["dense"], dataset=dataset(), recipe=RECIPE, method=hold, mesh=mesh)
-    members = stack_members([member(pop, seed) for seed in range(2)])
-    return pop.lower(members).compile().as_text().count("all-reduce")
+    with lowered(LOWERINGS[name]):
+        pop = Population(
+            model=MODELS["convolutional"], dataset=dataset(), recipe=RECIPE, method=hold, mesh=mesh
+        )
+        members = stack_members([member(pop, seed) for seed in range(2)])
+        text = pop.lower(members).compile().as_text()
+    return [kind for kind in KINDS if f" {kind}" in text]
 
 
 def main():
@@ -108,7 +114,9 @@ def main():
             for count, run in zip(counts, results, strict=True):
                 how = f"{execute.__name__}, {devices} devices, {per_member} each"
                 found[f"{model}, {how}, {count} of {size}{place}"] = run
-    found["collectives"] = {str(each): collectives(each) for each in (1, 2)}
+    found["collectives"] = {
+        name: {str(each): collectives(each, name) for each in (1, 2)} for name in ("accelerator", "tpu")
+    }
     print(json.dumps(found))
 
 

@@ -56,9 +56,9 @@ def test_the_program_is_compiled_once(runs):
     assert {run["programs"] for run in runs.values()} == {1}
 
 
-def test_devices_talk_to_each_other_where_they_share_batches_and_only_there(found):
-    assert found["collectives"]["1"] == 0
-    assert found["collectives"]["2"] > 0
+@pytest.mark.parametrize("lowering", ["accelerator", "tpu"])
+def test_devices_add_up_where_they_share_batches_and_tell_each_other_nothing_else(lowering, found):
+    assert found["collectives"][lowering] == {"1": [], "2": ["all-reduce"]}
 
 
 @pytest.mark.parametrize("each", [0, 3])
