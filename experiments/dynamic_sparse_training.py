@@ -4,7 +4,7 @@ r"""Dynamic sparse training: does it help that masks move, and where should they
     python -m experiments.dynamic_sparse_training --dataset mnist --model lenet-300-100 --data-dir DIR
 
 Expected: masks that move by gradients stay above the same masks held still, the more so the sparser they
-are, and explore more of the weights than they keep. About two minutes on 2 CPU cores for the first
+are, and explore more of the weights than they keep. About a minute on 2 CPU cores for the first
 command, digits with LeNet-300-100. Interrupted, the same command goes on; finished, it prints the stored
 summary.
 
