@@ -26,21 +26,21 @@ class Lowering(NamedTuple):
         in_turn: Members one after another in a loop; otherwise vmapped.
         own_gradients: Convolutions and batch normalisation with gradients that are fast in loops on CPU;
             otherwise the compiler's.
-        thrice: Convolutions in three passes of bfloat16 as one over thrice as many channels, for TPUs;
+        one_pass: Convolutions in three passes of bfloat16 as one over thrice as many channels, for TPUs;
             otherwise the compiler's.
     """
 
     in_turn: bool
     own_gradients: bool
-    thrice: bool = False
+    one_pass: bool = False
 
 
 LOWERINGS = {
     "cpu": Lowering(in_turn=True, own_gradients=True),
     "accelerator": Lowering(in_turn=False, own_gradients=False),
     "accelerator-in-turn": Lowering(in_turn=True, own_gradients=False),
-    "tpu": Lowering(in_turn=False, own_gradients=False, thrice=True),
-    "tpu-in-turn": Lowering(in_turn=True, own_gradients=False, thrice=True),
+    "tpu": Lowering(in_turn=False, own_gradients=False, one_pass=True),
+    "tpu-in-turn": Lowering(in_turn=True, own_gradients=False, one_pass=True),
 }
 """By the names that the experiments' option ``--lowering`` takes."""
 

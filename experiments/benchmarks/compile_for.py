@@ -167,7 +167,7 @@ def _line(name: str, row: dict[str, Any]) -> str:
     step = ""
     if row["step_seconds"] is not None:
         seconds, unknown = row["step_seconds"]
-        step = f"{1e3 * seconds:.3g}" + (f", without {unknown} operations" if unknown else "")
+        step = f"{1e3 * seconds:.3g}" + (f" and {unknown} unknown" if unknown else "")
     return (
         f"| {name} | {row['networks']} | {row['trace_seconds']:.1f} | {row['compile_seconds']:.1f} | "
         f"{row['compile_processor_seconds']:.1f} | "

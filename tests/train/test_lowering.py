@@ -103,6 +103,16 @@ def test_the_graph_of_a_network_is_read_in_all_ways(name):
         )  # By its shape alone they were counted from the end.
 
 
+def test_a_population_follows_the_choice_in_which_it_is_traced():
+    """Not the one in which it was made."""
+    with lowered(LOWERINGS["cpu"]):
+        pop = Population(model=Convolutional(), dataset=dataset(), recipe=RECIPE, method=hold)
+    members = stack_members([member(pop, seed) for seed in range(2)])
+    with lowered(LOWERINGS["accelerator"]):
+        text = pop.lower(members).as_text()
+    assert "feature_group_count = 2" in text  # Vmapped, as an accelerator's members are.
+
+
 def test_it_is_the_platform_s_unless_overridden(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert lowering() == LOWERINGS["cpu"]

@@ -50,7 +50,7 @@ class Geometry(NamedTuple):
         image_dilation: Of the images.
         kernel_dilation: Of the kernel.
         precision: As in jax.
-        thrice: Whether to compute in a single pass over thrice as many channels (`three_passes.py`), and
+        one_pass: Whether to compute in a single pass over thrice as many channels (`three_passes.py`), and
             leave the rest to the compiler.
     """
 
@@ -61,7 +61,7 @@ class Geometry(NamedTuple):
     image_dilation: Pair
     kernel_dilation: Pair
     precision: Any
-    thrice: bool = False
+    one_pass: bool = False
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -136,7 +136,7 @@ def kernel_gradient(geometry: Geometry, x: jax.Array, dy: jax.Array) -> jax.Arra
         dw = _convolve(turned, x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3))
         return dw.transpose(1, 2, 0, 3)
 
-    return of_part(x, dy) if geometry.thrice else _sum_over_parts(of_part, x, dy)
+    return of_part(x, dy) if geometry.one_pass else _sum_over_parts(of_part, x, dy)
 
 
 def _keep(function: Any) -> Callable[..., tuple[jax.Array, Any]]:
@@ -169,7 +169,7 @@ kernel_gradient.defvjp(
 
 def _convolve(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     pixels, taps = math.prod(x.shape[1:3]), math.prod(w.shape[:2])
-    if geometry.thrice:
+    if geometry.one_pass:
         x, w = thrice_left(x, axis=3), thrice_right(w, axis=2)
     elif pixels < taps <= min(3 * pixels, _MOST_TAPS):
         return _convolve_small_images(geometry, x, w)
@@ -181,7 +181,7 @@ def _convolve(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
         lhs_dilation=geometry.image_dilation,
         rhs_dilation=geometry.kernel_dilation,
         dimension_numbers=_LAYOUT,
-        precision=lax.Precision.DEFAULT if geometry.thrice else geometry.precision,
+        precision=lax.Precision.DEFAULT if geometry.one_pass else geometry.precision,
     )
 
 

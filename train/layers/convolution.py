@@ -134,8 +134,8 @@ def conv_general_dilated(
     # `lax.platform_dependent` would follow the device instead of the process, but it traces both branches
     # into every gradient and would take forward mode away from every platform; a wrong guess here costs
     # time, never a wrong number.
-    thrice = lowering().thrice and lhs.dtype == jnp.float32 and _is_in_three_passes(precision)
-    ours = lowering().own_gradients or thrice
+    one_pass = lowering().one_pass and lhs.dtype == jnp.float32 and _is_in_three_passes(precision)
+    ours = lowering().own_gradients or one_pass
     if grouped or special or lhs.ndim != 4 or rhs.ndim != 4 or not ours:
         return plain(padding)
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
@@ -158,7 +158,7 @@ def conv_general_dilated(
         image_dilation=image_dilation,
         kernel_dilation=kernel_dilation,
         precision=precision,
-        thrice=thrice,
+        one_pass=one_pass,
     )
     return convolve(geometry, lhs, rhs)
 

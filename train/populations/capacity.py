@@ -18,8 +18,9 @@ import psutil
 from jax.extend import core
 
 from train.data.stored_images import is_stored
+from train.lowering import lowering
 from train.populations.devices import BATCH, MEMBERS
-from train.populations.members import are_in_turn
+from train.populations.members import in_turn, map_members, on_shared_batches
 from train.populations.population import Member, Population, stack_members
 
 USABLE = 0.8
@@ -110,8 +111,9 @@ def bytes_as_written(population: Population, member: Member, each: int) -> int:
     parts = population.mesh.shape[BATCH]
     # Gradients and updates, each of a state's size at most, are not divided with the batch.
     held = held // parts + (2 * state if parts > 1 else 0)
-    in_turn = are_in_turn(population.execute, sharing=parts > 1)
-    return each * 2 * state + (1 if in_turn else each) * held
+    execute = on_shared_batches(population.execute) if parts > 1 else population.execute
+    one_by_one = execute is in_turn or (execute is map_members and lowering().in_turn)
+    return each * 2 * state + (1 if one_by_one else each) * held
 
 
 def state_bytes(population: Population, member: Member) -> int:

@@ -23,7 +23,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding,
 
 from train.data.datasets import Dataset
 from train.data.stored_images import is_stored
-from train.populations.members import are_in_turn, in_turn, is_shared
+from train.populations.members import is_shared, on_shared_batches
 
 PyTree = Any
 MEMBERS, BATCH = "members", "batch"
@@ -154,8 +154,8 @@ def over_devices(execute: Callable[..., PyTree], mesh: Mesh) -> Callable[..., Py
         ``run(function, count, common, *stacked)``: the stacked results of
         ``function(common, *member)``, as by ``execute``.
     """
-    if are_in_turn(execute, sharing=mesh.shape[BATCH] > 1):
-        execute = in_turn
+    if mesh.shape[BATCH] > 1:
+        execute = on_shared_batches(execute)
 
     def run(
         function: Callable[..., PyTree], count: jax.Array, common: PyTree, *stacked: PyTree

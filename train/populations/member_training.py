@@ -227,10 +227,10 @@ class MemberTraining:
         A batch that devices share is not made thrice as long, which would move most of it between them.
         """
         chosen = lowering()
-        thrice = chosen.thrice and self.mesh.shape[BATCH] == 1
+        one_pass = chosen.one_pass and self.mesh.shape[BATCH] == 1
         with (
             jax.default_matmul_precision(self.recipe.matmul_precision),
-            lowered(chosen._replace(thrice=thrice)),
+            lowered(chosen._replace(one_pass=one_pass)),
         ):
             yield
 

@@ -34,15 +34,12 @@ def map_members(function: Callable[..., PyTree], count: jax.Array, *stacked: PyT
     return side_by_side(function, count, *stacked)
 
 
-def are_in_turn(execute: Callable[..., PyTree], *, sharing: bool) -> bool:
-    """Whether members run one after another.
+def on_shared_batches(execute: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """How members are executed where devices share their batches: in turn, where the choice is free.
 
-    Args:
-        execute: ``map_members``, or one of the two ways.
-        sharing: Whether devices share their batches. Then ``map_members`` runs them in turn everywhere:
-            vmapped, their convolutions are grouped ones, for which a device gathers the whole batch.
+    Vmapped, their convolutions are grouped ones, for which each device gathers the whole batch.
     """
-    return execute is in_turn or (execute is map_members and (lowering().in_turn or sharing))
+    return in_turn if execute is map_members else execute
 
 
 def side_by_side(function: Callable[..., PyTree], count: jax.Array, *stacked: PyTree) -> PyTree:

@@ -74,6 +74,13 @@ def test_what_the_compiler_cannot_estimate_counts_for_minus_one(cost, estimate):
     assert estimated_seconds(SimpleNamespace(cost_analysis=lambda: cost)) == estimate
 
 
+def test_operations_without_an_estimate_are_counted_beside_it(programs, monkeypatch, capsys):
+    monkeypatch.setattr(compile_for, "estimated_seconds", lambda _: (0.0025, 3))
+    programs["product"] = lambda place: product(place)._replace(step=product(place).lower)
+    compile_for.run(CompileFor(target="here", only=("product",), smallest=True))
+    assert capsys.readouterr().out.rstrip().endswith("| none | 2.5 and 3 unknown |")
+
+
 def test_rows_are_printed_and_stored_and_what_does_not_compile_is_named(programs, tmp_path, capsys):
     out = tmp_path / "out.json"
     config = CompileFor(target="here", only=("broken", "product"), smallest=True, json=out)

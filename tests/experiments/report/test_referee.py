@@ -10,6 +10,7 @@ from experiments.report.costs import Costs
 from experiments.report.holm import holm_estimates, number_tested
 from experiments.report.paired import estimate
 from experiments.report.referee import control_table, referee
+from experiments.report.referee_figure import referee_figure
 from tests.experiments.made_up import EPOCHS, STEPS, results, row, several
 
 WOBBLE = stats.zscore(np.random.default_rng(0).normal(size=8), ddof=1)
@@ -133,6 +134,22 @@ def test_the_summary_says_whom_one_would_pick(judged):
     assert "| GraSP | diverged |" in text
     assert "corrected by Holm for 3 comparisons with random pruning and 3 with the best" in text
     assert set(EXPERIMENT.figures(judged)) == {"accuracy", "referee"}
+
+
+def test_what_lies_far_from_the_others_stands_at_the_edge_of_the_figure_as_a_number():
+    means = {
+        "random": 0.8,
+        "snip": 0.81,
+        "grasp": 0.82,
+        "synflow": 0.83,
+        "force": 0.84,
+        "edge-popup": 0.4,
+    }
+    rows = [one for name, mean in means.items() for one in several(name, [mean, mean + 0.01, mean])]
+    (axes,) = referee_figure(referee(results(rows))).axes
+    low, high = axes.get_xlim()
+    assert -4 < low < 0 < 4 < high < 8
+    assert [text.get_text() for text in axes.texts] == ["-40"]
 
 
 def merged_runs():
