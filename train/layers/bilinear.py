@@ -50,8 +50,8 @@ class Geometry(NamedTuple):
         image_dilation: Of the images.
         kernel_dilation: Of the kernel.
         precision: As in jax.
-        one_pass: Whether to compute in a single pass over thrice as many channels (`three_passes.py`), and
-            leave the rest to the compiler.
+        one_pass: Whether to compute in a single pass over thrice as many channels (`three_passes.py`),
+            and leave the rest to the compiler.
     """
 
     images: Pair
