@@ -21,7 +21,7 @@ from pruning.trees.leaves import PyTree, is_none
 OutputFn = Callable[[PyTree], PyTree]
 
 # Primitives that call one function, and the parameter that holds it.
-_CALLS = {
+CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -36,7 +36,7 @@ _CALLS = {
 }
 
 # Primitives without a result, which no path leads through: what they print or check are no signals.
-_EFFECTS = ("debug_callback", "debug_print", "check", "inspect_sharding", "shape_assertion")
+EFFECTS = ("debug_callback", "debug_print", "check", "inspect_sharding", "shape_assertion")
 
 
 class _Use(NamedTuple):
@@ -228,12 +228,12 @@ def _call(closed: Any, arguments: Sequence[Value], watch: Watch) -> list[Value]:
 
 def _evaluate(equation: Any, operands: list[Value], watch: Watch) -> list[Value]:
     name, parameters = equation.primitive.name, equation.params
-    if name in _EFFECTS:
+    if name in EFFECTS:
         return []
     if all(value.kind is Kind.CONSTANT for value in operands):
         return apply(equation, operands)
-    if name in _CALLS:
-        return _call(parameters[_CALLS[name]], operands, watch)
+    if name in CALLS:
+        return _call(parameters[CALLS[name]], operands, watch)
     if name == "scan":
         return _scan(equation, operands, watch)
     if name == "cond":

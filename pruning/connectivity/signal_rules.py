@@ -47,7 +47,7 @@ PRODUCTS = ("dot_general", "conv_general_dilated", "ragged_dot_general")
 # Results are the operands: of one entry nothing changes.
 _MARKS = ("stop_gradient", "reduce_precision", "copy", "copy_p", "name", "optimization_barrier")
 _PLACES = ("sharding_constraint", "layout_constraint", "with_memory_space_constraint", "reshard")
-_SAME = (*_MARKS, *_PLACES, "mesh_cast", "device_put")
+UNCHANGED = (*_MARKS, *_PLACES, "mesh_cast", "device_put")
 _SUMS = ("add", "sub", "add_any")
 _JOINING = (*_SUMS, "mul", "div", "concatenate", "stack", "dynamic_update_slice")
 _SCATTERS = ("scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max")
@@ -69,7 +69,7 @@ def apply(equation: Any, operands: Sequence[Value]) -> list[Value]:
     name = equation.primitive.name
     if all(value.kind is Kind.CONSTANT for value in operands):
         return [constant(array) for array in bind(equation, [value.array for value in operands])]
-    if name in _SAME:
+    if name in UNCHANGED:
         return list(operands)
     if name not in _RULES:
         raise _refusal(name)
@@ -228,7 +228,7 @@ _STEPS = ("is_finite", "ceil", "floor", "round", "rem", "nextafter")
 _COMPARISONS = ("eq", "ne", "ge", "gt", "le", "lt", "eq_to", "le_to", "lt_to")
 _BITS = ("and", "or", "xor", "not", "clz", "population_count")
 _SHIFTS = ("shift_left", "shift_right_arithmetic", "shift_right_logical")
-_ENTRYWISE = (
+ENTRYWISE = (
     *(*_TRIGONOMETRIC, *_HYPERBOLIC, *_POWERS, *_ERRORS, *_GAMMAS),
     *(*_PARTS, *_STEPS, *_COMPARISONS, *_BITS, *_SHIFTS),
 )
@@ -249,7 +249,7 @@ _DIAGONALS = ("lu_pivots_to_permutation", "tridiagonal_solve")
 _REDUCTIONS = ("argmax", "argmin", "reduce_and", "reduce_or", "reduce_xor", "reduce_prod")
 _EXTREMA = ("reduce_max", "reduce_min")
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(_ENTRYWISE, _entrywise),
+    **dict.fromkeys(ENTRYWISE, _entrywise),
     **dict.fromkeys((*_SHAPES, *_MOVES, *_TOTALS), _linear),
     **dict.fromkeys(("dot_general", "conv_general_dilated"), _contraction),
     "ragged_dot_general": _ragged_contraction,
@@ -275,4 +275,4 @@ _RULES: dict[str, Rule] = {
     "top_k": functools.partial(signal_choices.top, axis="axis"),
     "approx_top_k": functools.partial(signal_choices.top, axis="reduction_dimension"),
 }
-KNOWN = frozenset((*_RULES, *_SAME))
+KNOWN = frozenset((*_RULES, *UNCHANGED))

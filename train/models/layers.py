@@ -24,6 +24,7 @@ from jax.nn.initializers import Initializer
 
 from train.layers.batch_norm import BatchNorm
 from train.layers.convolution import conv_general_dilated
+from train.models.sized import OWN, MakeLayer, Units, sized
 
 MakeConv = Callable[..., nn.Module]
 """`conv(channels, size, stride=1, *, name)`."""
@@ -37,19 +38,22 @@ MOMENTUM = 0.9
 """How much of the running statistics is left after a batch."""
 
 
-def make_conv(kernel_init: Initializer, dtype: Any, *, use_bias: bool = False) -> MakeConv:
+def make_conv(
+    kernel_init: Initializer, dtype: Any, *, use_bias: bool = False, units: Units = OWN
+) -> MakeConv:
     """Bind the options that all convolutions of a model share.
 
     Args:
         dtype: Dtype of the computation; None for that of images and parameters.
+        units: See `sized`.
 
     Returns:
         `conv(channels, size, stride=1, *, name)`: a convolution with square kernels of odd size.
     """
 
     def conv(channels: int, size: int, stride: int = 1, *, name: str) -> nn.Module:
-        return nn.Conv(
-            channels,
+        layer = functools.partial(
+            nn.Conv,
             kernel_size=(size, size),
             strides=(stride, stride),
             padding=((size // 2, size // 2), (size // 2, size // 2)),
@@ -57,10 +61,23 @@ def make_conv(kernel_init: Initializer, dtype: Any, *, use_bias: bool = False) -
             kernel_init=kernel_init,
             dtype=dtype,
             conv_general_dilated=conv_general_dilated,
-            name=name,
         )
+        return sized(layer, units)(channels, name=name)
 
     return conv
+
+
+def make_dense(kernel_init: Initializer, dtype: Any, *, units: Units = OWN) -> MakeLayer:
+    """Bind the options that all dense layers of a model share.
+
+    Args:
+        dtype: Dtype of the computation; None for that of images and parameters.
+        units: See `sized`.
+
+    Returns:
+        `dense(features, *, name)`.
+    """
+    return sized(functools.partial(nn.Dense, kernel_init=kernel_init, dtype=dtype), units)
 
 
 def make_norm(scale_init: Initializer, dtype: Any, *, train: bool) -> MakeNorm:

@@ -23,7 +23,8 @@ from jax.nn.initializers import Initializer
 from train.layers.convolution import conv_general_dilated
 from train.layers.pooling import max_pool_2x2
 from train.models.initializers import KAIMING_NORMAL
-from train.models.layers import Activation
+from train.models.layers import Activation, make_dense
+from train.models.sized import OWN, Units, sized
 
 _LENET5_SIDE = 16
 
@@ -36,18 +37,20 @@ class LeNet300100(nn.Module):
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation; None for that of images and parameters.
         activation: What every hidden layer ends with.
+        units: See `sized`.
     """
 
     num_classes: int
     kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
     activation: Activation = nn.relu
+    units: Units = OWN
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
         del train
-        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        dense = make_dense(self.kernel_init, self.dtype, units=self.units)
         x = _flatten(images)
         x = self.activation(dense(300, name="dense1")(x))
         x = self.activation(dense(100, name="dense2")(x))
@@ -65,18 +68,20 @@ class LeNet5(nn.Module):
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation; None for that of images and parameters.
         activation: What every hidden layer ends with.
+        units: See `sized`.
     """
 
     num_classes: int
     kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
     activation: Activation = nn.relu
+    units: Units = OWN
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
         del train
-        conv = functools.partial(
+        layer = functools.partial(
             nn.Conv,
             kernel_size=(5, 5),
             padding="VALID",
@@ -84,7 +89,8 @@ class LeNet5(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=conv_general_dilated,
         )
-        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        conv = sized(layer, self.units)
+        dense = make_dense(self.kernel_init, self.dtype, units=self.units)
         x = _pad_to(images, _LENET5_SIDE)
         x = max_pool_2x2(self.activation(conv(20, name="conv1")(x)))
         x = max_pool_2x2(self.activation(conv(50, name="conv2")(x)))
@@ -102,6 +108,7 @@ class ConvNet(nn.Module):
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation; None for that of images and parameters.
         activation: What every hidden layer ends with.
+        units: See `sized`.
     """
 
     num_classes: int
@@ -109,12 +116,13 @@ class ConvNet(nn.Module):
     kernel_init: Initializer = KAIMING_NORMAL
     dtype: Any = None
     activation: Activation = nn.relu
+    units: Units = OWN
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
         del train
-        conv = functools.partial(
+        layer = functools.partial(
             nn.Conv,
             kernel_size=(3, 3),
             padding="SAME",
@@ -122,7 +130,8 @@ class ConvNet(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=conv_general_dilated,
         )
-        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        conv = sized(layer, self.units)
+        dense = make_dense(self.kernel_init, self.dtype, units=self.units)
         x = images
         for block, width in enumerate(self.widths):
             x = self.activation(conv(width, name=f"conv{2 * block + 1}")(x))

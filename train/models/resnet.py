@@ -11,7 +11,7 @@ Source:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -24,24 +24,30 @@ from train.models.layers import (
     MakeNorm,
     global_average_pool,
     make_conv,
+    make_dense,
     make_norm,
     max_pool_3x3,
 )
+from train.models.sized import OWN, Units
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut.
 
     Attributes:
+        widens: The result's channels over those of the first convolution.
         channels: Of both convolutions and of the result.
         stride: Of the first convolution and the shortcut.
+        projects: Whether the shortcut is a convolution.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
         activation: What follows each normalisation: the network's.
     """
 
+    widens: ClassVar[int] = 1
     channels: int
     stride: int
+    projects: bool
     conv: MakeConv
     norm: MakeNorm
     activation: Activation
@@ -52,22 +58,26 @@ class BasicBlock(nn.Module):
         y = self.conv(self.channels, 3, self.stride, name="conv1")(x)
         y = self.activation(self.norm("bn1")(y))
         y = self.norm("bn2")(self.conv(self.channels, 3, name="conv2")(y))
-        return self.activation(y + _shortcut(x, self.channels, self.stride, self.conv, self.norm))
+        return self.activation(y + _shortcut(self, x, self.channels))
 
 
 class Bottleneck(nn.Module):
     """A 3x3 convolution between two 1x1 convolutions, and a shortcut.
 
     Attributes:
+        widens: The result's channels over those of the first convolution.
         channels: Of the first two convolutions; the result has four times as many.
         stride: Of the 3x3 convolution and the shortcut.
+        projects: Whether the shortcut is a convolution.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
         activation: What follows each normalisation: the network's.
     """
 
+    widens: ClassVar[int] = 4
     channels: int
     stride: int
+    projects: bool
     conv: MakeConv
     norm: MakeNorm
     activation: Activation
@@ -79,17 +89,18 @@ class Bottleneck(nn.Module):
         y = self.conv(self.channels, 3, self.stride, name="conv2")(y)
         y = self.activation(self.norm("bn2")(y))
         y = self.norm("bn3")(self.conv(4 * self.channels, 1, name="conv3")(y))
-        return self.activation(y + _shortcut(x, 4 * self.channels, self.stride, self.conv, self.norm))
+        return self.activation(y + _shortcut(self, x, 4 * self.channels))
 
 
 class Stage(nn.Module):
     """Blocks of one width, in a row; the first takes the stride.
 
     Attributes:
-        block: A block's class: its fields are channels, stride, conv, norm and activation.
+        block: A block's class: its fields are channels, stride, projects, conv, norm and activation.
         blocks: How many.
         channels: Of each block.
         stride: Of the first block.
+        projects: Whether the shortcut of the first block is a convolution; the others' are none.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
         activation: What follows each normalisation: the network's.
@@ -99,6 +110,7 @@ class Stage(nn.Module):
     blocks: int
     channels: int
     stride: int
+    projects: bool
     conv: MakeConv
     norm: MakeNorm
     activation: Activation
@@ -107,10 +119,9 @@ class Stage(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map (batch, H, W, C) to what the last block gives."""
         for index in range(self.blocks):
-            stride = self.stride if index == 0 else 1
-            x = self.block(
-                self.channels, stride, self.conv, self.norm, self.activation, name=f"block{index + 1}"
-            )(x)
+            first = (self.stride, self.projects) if index == 0 else (1, False)
+            shared = self.conv, self.norm, self.activation
+            x = self.block(self.channels, *first, *shared, name=f"block{index + 1}")(x)
         return x
 
 
@@ -144,35 +155,42 @@ class ResNet(nn.Module):
         scale_init: Initializer of BatchNorm's scales.
         dtype: Dtype of the computation; None for that of images and parameters.
         activation: What every hidden layer ends with.
+        units: See `sized`.
     """
 
     num_classes: int
     blocks: tuple[int, ...]
     channels: tuple[int, ...]
-    block: Callable[..., nn.Module] = BasicBlock
+    block: type[BasicBlock | Bottleneck] = BasicBlock
     stem: Callable[..., jax.Array] = small_stem
     kernel_init: Initializer = KAIMING_NORMAL
     scale_init: Initializer = ONES
     dtype: Any = None
     activation: Activation = nn.relu
+    units: Units = OWN
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
-        conv = make_conv(self.kernel_init, self.dtype)
+        conv = make_conv(self.kernel_init, self.dtype, units=self.units)
         norm = make_norm(self.scale_init, self.dtype, train=train)
         x = self.stem(images, self.channels[0], conv, norm, self.activation)
         for index, (blocks, channels) in enumerate(zip(self.blocks, self.channels, strict=True)):
             stride = 1 if index == 0 else 2
+            projects = stride != 1 or self.block.widens != 1
             shared = conv, norm, self.activation
-            stage = Stage(self.block, blocks, channels, stride, *shared, name=f"stage{index + 1}")
+            stage = Stage(
+                self.block, blocks, channels, stride, projects, *shared, name=f"stage{index + 1}"
+            )
             x = stage(x)
         x = global_average_pool(x)
-        return nn.Dense(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="dense")(x)
+        return make_dense(self.kernel_init, self.dtype, units=self.units)(self.num_classes, name="dense")(
+            x
+        )
 
 
-def _shortcut(x: jax.Array, channels: int, stride: int, conv: MakeConv, norm: MakeNorm) -> jax.Array:
+def _shortcut(block: BasicBlock | Bottleneck, x: jax.Array, channels: int) -> jax.Array:
     """Bring a block's input to the shape of its result; called within the block."""
-    if stride == 1 and x.shape[-1] == channels:
+    if not block.projects:
         return x
-    return norm("shortcut_bn")(conv(channels, 1, stride, name="shortcut_conv")(x))
+    return block.norm("shortcut_bn")(block.conv(channels, 1, block.stride, name="shortcut_conv")(x))

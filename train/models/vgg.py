@@ -15,7 +15,8 @@ from jax.nn.initializers import Initializer
 
 from train.layers.pooling import max_pool_2x2
 from train.models.initializers import KAIMING_NORMAL, ONES
-from train.models.layers import Activation, global_average_pool, make_conv, make_norm
+from train.models.layers import Activation, global_average_pool, make_conv, make_dense, make_norm
+from train.models.sized import OWN, Units
 
 VGG_11 = ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2)
 VGG_13 = ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2)
@@ -35,6 +36,7 @@ class VGG(nn.Module):
         scale_init: Initializer of BatchNorm's scales.
         dtype: Dtype of the computation; None for that of images and parameters.
         activation: What every hidden layer ends with.
+        units: See `sized`.
     """
 
     num_classes: int
@@ -43,11 +45,12 @@ class VGG(nn.Module):
     scale_init: Initializer = ONES
     dtype: Any = None
     activation: Activation = nn.relu
+    units: Units = OWN
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
-        conv = make_conv(self.kernel_init, self.dtype, use_bias=True)
+        conv = make_conv(self.kernel_init, self.dtype, use_bias=True, units=self.units)
         norm = make_norm(self.scale_init, self.dtype, train=train)
         x, layer = images, 0
         for block, widths in enumerate(self.channels):
@@ -56,4 +59,6 @@ class VGG(nn.Module):
                 layer += 1
                 x = self.activation(norm(f"bn{layer}")(conv(width, 3, name=f"conv{layer}")(x)))
         x = global_average_pool(x)
-        return nn.Dense(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="dense")(x)
+        return make_dense(self.kernel_init, self.dtype, units=self.units)(self.num_classes, name="dense")(
+            x
+        )

@@ -14,8 +14,17 @@ import jax
 from jax.nn.initializers import Initializer
 
 from train.models.initializers import KAIMING_NORMAL, ONES
-from train.models.layers import Activation, MakeConv, MakeNorm, global_average_pool, make_conv, make_norm
+from train.models.layers import (
+    Activation,
+    MakeConv,
+    MakeNorm,
+    global_average_pool,
+    make_conv,
+    make_dense,
+    make_norm,
+)
 from train.models.resnet import Stage
+from train.models.sized import OWN, Units
 
 
 class WideBlock(nn.Module):
@@ -24,6 +33,7 @@ class WideBlock(nn.Module):
     Attributes:
         channels: Of both convolutions and of the result.
         stride: Of the first convolution and the shortcut.
+        projects: Whether the shortcut is a convolution.
         conv: See `layers.make_conv`.
         norm: See `layers.make_norm`.
         activation: What follows each normalisation: the network's.
@@ -31,6 +41,7 @@ class WideBlock(nn.Module):
 
     channels: int
     stride: int
+    projects: bool
     conv: MakeConv
     norm: MakeNorm
     activation: Activation
@@ -41,7 +52,7 @@ class WideBlock(nn.Module):
         active = self.activation(self.norm("bn1")(x))
         y = self.conv(self.channels, 3, self.stride, name="conv1")(active)
         y = self.conv(self.channels, 3, name="conv2")(self.activation(self.norm("bn2")(y)))
-        if self.stride != 1 or x.shape[-1] != self.channels:
+        if self.projects:
             x = self.conv(self.channels, 1, self.stride, name="shortcut_conv")(active)
         return y + x
 
@@ -59,6 +70,7 @@ class WideResNet(nn.Module):
         scale_init: Initializer of BatchNorm's scales.
         dtype: Dtype of the computation; None for that of images and parameters.
         activation: What every hidden layer ends with.
+        units: See `sized`.
     """
 
     num_classes: int
@@ -68,21 +80,25 @@ class WideResNet(nn.Module):
     scale_init: Initializer = ONES
     dtype: Any = None
     activation: Activation = nn.relu
+    units: Units = OWN
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
         """Map images (batch, H, W, C) to logits (batch, num_classes)."""
         check_size(self.depth, self.width)
         blocks = (self.depth - 4) // 6
-        conv = make_conv(self.kernel_init, self.dtype)
+        conv = make_conv(self.kernel_init, self.dtype, units=self.units)
         norm = make_norm(self.scale_init, self.dtype, train=train)
         x = conv(16, 3, name="conv1")(images)
         for index in range(3):
             channels, stride = 16 * 2**index * self.width, 1 if index == 0 else 2
+            projects = index > 0 or self.width > 1
             shared = conv, norm, self.activation
-            x = Stage(WideBlock, blocks, channels, stride, *shared, name=f"stage{index + 1}")(x)
+            x = Stage(WideBlock, blocks, channels, stride, projects, *shared, name=f"stage{index + 1}")(x)
         x = global_average_pool(self.activation(norm("bn")(x)))
-        return nn.Dense(self.num_classes, kernel_init=self.kernel_init, dtype=self.dtype, name="dense")(x)
+        return make_dense(self.kernel_init, self.dtype, units=self.units)(self.num_classes, name="dense")(
+            x
+        )
 
 
 def check_size(depth: int, width: int) -> None:

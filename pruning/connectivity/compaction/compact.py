@@ -1,0 +1,175 @@
+"""Cuts out of a network's arrays what its masks leave unused, and keeps what the network computes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pruning.connectivity.compaction.axis_relations import Summed, relations_of
+from pruning.connectivity.compaction.choosing import wanted
+from pruning.connectivity.compaction.constants import settle
+from pruning.connectivity.compaction.dependence import Facts, facts_of
+from pruning.connectivity.compaction.parts import Arrays, Axes, arrays_of, axes_of, cut
+from pruning.connectivity.compaction.programs import Program, program_of
+from pruning.connectivity.compaction.reporting import CompactionReport, left_whole, rows_of
+from pruning.connectivity.compaction.running import Smaller, run, without
+from pruning.connectivity.signals import is_inexact
+from pruning.masks.reading import fit_masks
+from pruning.masks.tree import apply_masks, check_masks
+from pruning.trees.leaves import PyTree, is_traced
+
+ApplyFn = Callable[..., PyTree]
+
+
+class Compacted(NamedTuple):
+    """A network without the units that its masks leave unused.
+
+    Attributes:
+        apply_fn: ``apply_fn(variables, *inputs)``, of the compacted variables; computes what the masked
+            network computes. It traces the network anew for each shape of its inputs: jit it.
+        variables: The arrays that are left, a tree like the network's; pruned weights are 0.
+        masks: The masks of what is left.
+        report: What was removed, and what could not be.
+        rewrite: From another function of the network's variables, ``function(variables, *inputs)``, to
+            the same of the compacted ones: a training step's forward pass, a loss. What it returns of the
+            size of the variables, new statistics, comes out in the compacted size.
+    """
+
+    apply_fn: ApplyFn
+    variables: PyTree
+    masks: PyTree
+    report: CompactionReport
+    rewrite: Callable[[ApplyFn], ApplyFn]
+
+
+def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree) -> Compacted:
+    r"""Removes the units, channels and heads that no longer do anything, and computes the same outputs.
+
+    A unit goes if nothing leads out of it, or if no input reaches it. Then it is a constant :math:`c`,
+    and with its outgoing weights :math:`w_o` it adds :math:`c \, w_o` to each unit that follows,
+    which moves into what is added there: a bias, or a normalisation's running mean, which is subtracted.
+    The network is read from its jaxpr, so it may be any: which axes lose the same entries (through
+    residual sums, normalisations, flattening, concatenations, depthwise convolutions, attention heads,
+    gated products) follows from the primitives.
+
+    What is left is exact: at any number of examples, and its gradients are those of the same weights.
+    A unit stays whole where it cannot go: its constant depends on the position (a convolution pads) or
+    has no bias to go to; others that must go with it are wanted (a residual sum); or its axis enters what
+    is not followed entry by entry (a loop, sorting). The inputs' and outputs' axes stay. No array
+    becomes empty: of a layer of which nothing is wanted one unit is left.
+
+    Args:
+        apply_fn: ``apply_fn(variables, *inputs)`` is the network as it is used, with running
+            statistics, not those of the batch; its outputs are of any structure.
+        variables: Any pytree of concrete arrays: params, and statistics beside them.
+        masks: Concrete masks of that tree. ``None`` may stand for a subtree: ``{"params": masks,
+            "batch_stats": None}``.
+        *inputs: What it is read for, of any values; one example is enough.
+
+    Returns:
+        The compacted network.
+
+    Raises:
+        ValueError: If the masks do not fit the variables, they or the variables are traced, or no
+            floating-point output depends on the inputs.
+
+    >>> params = {"a": jnp.ones((1, 3)), "bias": jnp.ones(3), "b": jnp.ones((3, 1)), "c": jnp.zeros(1)}
+    >>> def apply_fn(p, x):
+    ...     return jax.nn.relu(x @ p["a"] + p["bias"]) @ p["b"] + p["c"]
+    >>> masks = {"a": jnp.array([[True, False, True]]), "b": jnp.array([[True], [True], [False]])}
+    >>> small = compact(apply_fn, params, {**masks, "bias": None, "c": None}, jnp.ones((1, 1)))
+    >>> small.variables["a"].shape, small.variables["c"]  # the second unit was relu(1) for every input
+    ((1, 1), Array([1.], dtype=float32))
+
+    Source: the units that go are those that effective sparsity counts as pruned (Vysogorets and Kempe
+    2021, arXiv 2107.02306); removing channels with their biases, Li et al. 2017 (arXiv 1608.08710).
+    """
+    masks = fit_masks(masks, variables)
+    check_masks(masks, variables)
+    if any(is_traced(leaf) for leaf in jax.tree.leaves((variables, masks))):
+        raise ValueError("compact needs concrete variables and masks: call it outside jit and vmap")
+    tree = arrays_of(apply_masks(variables, masks))
+    given = jax.tree.map(jnp.asarray, inputs)
+    program, _ = program_of(tree.of_arrays(apply_fn), tree.arrays, *given)
+    facts = facts_of(program, [*tree.arrays, *jax.tree.leaves(given)], len(tree.arrays))
+    _check_outputs(program, facts)
+    chosen = _choose(program, facts, dict(zip(program.arguments, tree.paths, strict=False)))
+    small = tree.with_arrays(
+        [
+            cut(_with(array, chosen.added.get(leaf)), axes)
+            for leaf, array, axes in zip(chosen.leaves, tree.arrays, chosen.axes, strict=True)
+        ]
+    )
+    small_masks = tree.cut_masks(masks, chosen.axes)
+
+    def rewrite(function: ApplyFn) -> ApplyFn:
+        return _rewritten(function, tree, chosen.axes)
+
+    rows = rows_of(tree, chosen.axes, masks, small_masks)
+    report = CompactionReport(rows, chosen.left_whole)
+    return Compacted(rewrite(apply_fn), small, small_masks, report, rewrite)
+
+
+def _with(array: Any, added: Any) -> Any:
+    return array if added is None else array + jnp.asarray(added, array.dtype)
+
+
+class _Choice(NamedTuple):
+    """What is kept of each of a program's leaves, what is added to it, and what could not go."""
+
+    leaves: Sequence[int]
+    axes: list[Axes]
+    added: dict[int, Any]
+    left_whole: tuple[str, ...]
+
+
+def _choose(program: Program, facts: Facts, paths: Mapping[int, str]) -> _Choice:
+    """Wants ever more, until the constants of all that is removed have a weight to go to."""
+    leaves = list(paths)
+    relations = relations_of(program)
+    used = {value for step in program.plain_steps() for value in step.operands}
+    whole = [value for value in program.arguments if value not in leaves or value not in used]
+    stuck: list[Summed] = []
+    while True:
+        kept = wanted(program, relations, facts, [*whole, *program.outputs], leaves, stuck)
+        settlement = settle(program, kept, relations.sums, facts, leaves)
+        stuck += settlement.unsettled
+        if not settlement.unsettled:
+            axes = [axes_of(kept, leaf, program) for leaf in leaves]
+            said = left_whole(program, relations, facts, paths, kept, stuck)
+            return _Choice(leaves, axes, settlement.added, said)
+
+
+def _check_outputs(program: Program, facts: Facts) -> None:
+    floats = [value for value in program.outputs if is_inexact(program.avals[value])]
+    if not any(facts.reached[value].any() for value in floats):
+        raise ValueError(
+            "expected a floating-point output of apply_fn(variables, *inputs) that depends on the inputs "
+            "and on kept weights, got none: pass the network's inputs, and masks that leave a path"
+        )
+
+
+def _rewritten(function: ApplyFn, tree: Arrays, axes: Sequence[Axes]) -> ApplyFn:
+    """The function on smaller arrays; programs are kept by the shapes of what it is called with."""
+    programs: dict[Any, tuple[Smaller, Any]] = {}
+
+    def smaller_of(arrays: Sequence[Any], inputs: Any) -> tuple[Smaller, Any]:
+        leaves = [
+            jax.ShapeDtypeStruct(tuple(map(len, there)), array.dtype)
+            for there, array in zip(axes, arrays, strict=True)
+        ]
+        shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), inputs)
+        key = str((leaves, shapes))
+        if key not in programs:
+            program, structure = program_of(tree.of_arrays(function), leaves, *shapes)
+            kept = dict(zip(program.arguments[: len(axes)], axes, strict=True))
+            programs[key] = without(program, kept), structure
+        return programs[key]
+
+    def compacted(variables: PyTree, *inputs: PyTree) -> PyTree:
+        arrays, given = tree.arrays_in(variables, axes), jax.tree.map(jnp.asarray, inputs)
+        smaller, structure = smaller_of(arrays, given)
+        return structure.unflatten(run(smaller, [*arrays, *jax.tree.leaves(given)]))
+
+    return compacted

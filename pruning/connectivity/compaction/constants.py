@@ -1,0 +1,220 @@
+"""What removed units add to others, moved into weights that are added there.
+
+A removed unit whose value is a constant, relu of its bias, say, adds that constant times its outgoing
+weights to every unit that follows. Without it the network's values are short of as much, until something
+is added that is a weight: a bias, or the mean that a normalisation subtracts. There it is made good.
+Where it cannot be, since padding makes it depend on the position, a function comes first, or nothing is
+added before the output, the unit has to stay.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from pruning.connectivity.compaction.axis_relations import Position, Summed
+from pruning.connectivity.compaction.dependence import MOVES, Facts
+from pruning.connectivity.compaction.programs import Program, Step
+from pruning.connectivity.equations import bind
+from pruning.connectivity.signal_rules import UNCHANGED
+
+_ROUNDING = 32
+"""Differences of so many units of rounding are none."""
+_LINEAR = (*MOVES, *UNCHANGED, "neg", "convert_element_type", "reduce_sum", "reduce_window_sum")
+_SUMS = ("add", "sub", "add_any")
+_PRODUCTS = ("mul", "dot_general", "conv_general_dilated")
+
+
+class Missing(NamedTuple):
+    """What a value is short of.
+
+    Attributes:
+        array: Of its shape.
+        sums: Where it was lost.
+    """
+
+    array: np.ndarray
+    sums: tuple[Summed, ...]
+
+
+class Settlement(NamedTuple):
+    """How what is missing is made good.
+
+    Attributes:
+        added: What is added to arguments, by number.
+        unsettled: Sums whose removed units have to stay.
+    """
+
+    added: dict[int, np.ndarray]
+    unsettled: list[Summed]
+
+
+class _Entries(NamedTuple):
+    """A value that is entries of one argument, moved: which, for each of its own."""
+
+    argument: int
+    index: np.ndarray
+
+
+def settle(
+    program: Program,
+    kept: Mapping[Position, np.ndarray],
+    sums: Sequence[Summed],
+    facts: Facts,
+    leaves: Sequence[int],
+) -> Settlement:
+    """Follows what is missing through a program.
+
+    Args:
+        program: Any.
+        kept: The entries that are kept.
+        sums: Its sums.
+        facts: Of its values.
+        leaves: The numbers of the arguments that may change.
+
+    Returns:
+        What is added to them, and the sums for which that does not do.
+    """
+    return _Settling(program, kept, {s.step.results[0]: s for s in sums}, facts, leaves).run()
+
+
+class _Settling:
+    """One walk through a program."""
+
+    def __init__(
+        self,
+        program: Program,
+        kept: Mapping[Position, np.ndarray],
+        sums: Mapping[int, Summed],
+        facts: Facts,
+        leaves: Sequence[int],
+    ) -> None:
+        self.program, self.kept, self.sums, self.facts = program, kept, sums, facts
+        self.missing: dict[int, Missing] = {}
+        self.added: dict[int, np.ndarray] = {}
+        self.unsettled: list[Summed] = []
+        uses = Counter(value for step in program.plain_steps() for value in step.operands)
+        uses.update(program.outputs)
+        self.is_used_once = {value for value, count in uses.items() if count == 1}
+        self.entries: dict[int, _Entries] = {}
+        for leaf in leaves:
+            size = int(np.prod(program.shape(leaf), dtype=int))
+            if leaf in self.is_used_once and jnp.issubdtype(program.avals[leaf].dtype, jnp.floating):
+                self.entries[leaf] = _Entries(leaf, np.arange(size).reshape(program.shape(leaf)))
+
+    def run(self) -> Settlement:
+        for step in self.program.plain_steps():
+            self._note_entries(step)
+            found = [self.missing.get(value) for value in step.operands]
+            if any(found):
+                self._pass_on(step, found)
+            if step.results[0] in self.sums:
+                self._lose(self.sums[step.results[0]])
+        for value in self.program.outputs:
+            if value in self.missing:
+                self._give_up(self.missing[value])
+        return Settlement(self.added, self.unsettled)
+
+    def _note_entries(self, step: Step) -> None:
+        """A leaf that is moved, and used for nothing else."""
+        entries = self.entries.get(step.operands[0]) if len(step.operands) == 1 else None
+        if entries is None or len(step.results) != 1 or step.results[0] not in self.is_used_once:
+            return
+        if step.name in MOVES:
+            (index,) = bind(step.equation, [jnp.asarray(entries.index)])
+            self.entries[step.results[0]] = entries._replace(index=np.asarray(index))
+        elif step.name == "convert_element_type" or step.name in UNCHANGED:
+            self.entries[step.results[0]] = entries
+
+    def _lose(self, summed: Summed) -> None:
+        """What the entries that are not kept would have added."""
+        gone = [self._gone(value, axes) for value, axes in self._operands(summed)]
+        if not gone[0].any():
+            return
+        first, *others = (self.facts.fixed(value) for value in summed.step.operands)
+        (lost,) = bind(
+            summed.step.equation, [jnp.asarray(np.where(gone[0], first, 0)), *map(jnp.asarray, others)]
+        )
+        self._add(summed.step.results[0], Missing(np.asarray(lost), (summed,)))
+
+    def _operands(self, summed: Summed) -> list[tuple[int, tuple[int, ...]]]:
+        return list(zip(summed.step.operands, summed.axes, strict=True))
+
+    def _gone(self, value: int, axes: Sequence[int]) -> np.ndarray:
+        """Where entries along some axes are not kept."""
+        shape = self.program.shape(value)
+        gone = np.zeros(shape, bool)
+        for axis in axes:
+            along = [1] * len(shape)
+            along[axis] = shape[axis]
+            gone |= ~self.kept[Position(value, axis)].reshape(along)
+        return gone
+
+    def _add(self, value: int, missing: Missing) -> None:
+        """Only where entries are kept does it matter."""
+        gone = self._gone(value, range(len(self.program.shape(value))))
+        array = np.where(gone, np.zeros_like(missing.array), missing.array)
+        sums = missing.sums
+        if value in self.missing:
+            array, sums = array + self.missing[value].array, (*sums, *self.missing[value].sums)
+        if array.any():
+            self.missing[value] = Missing(array, sums)
+
+    def _pass_on(self, step: Step, found: Sequence[Missing | None]) -> None:
+        short = [missing for missing in found if missing is not None]
+        sums = tuple(summed for missing in short for summed in missing.sums)
+        if step.name in _SUMS:
+            if self._make_good(step, found):
+                return
+        elif step.name in _PRODUCTS or (step.name == "div" and found[1] is None):
+            beside = [v for v, missing in zip(step.operands, found, strict=True) if missing is None]
+            if len(short) > 1 or any(self.facts.reached[value].any() for value in beside):
+                self._give_up(*short)
+                return
+        elif step.name not in _LINEAR:
+            self._give_up(*short)
+            return
+        arrays = [
+            self._part(step, value, missing) for value, missing in zip(step.operands, found, strict=True)
+        ]
+        for value, result in zip(step.results, bind(step.equation, arrays), strict=True):
+            self._add(value, Missing(np.asarray(result), sums))
+
+    def _part(self, step: Step, value: int, missing: Missing | None) -> Any:
+        """What is missing of an operand, or what it is multiplied by."""
+        if missing is not None:
+            return jnp.asarray(missing.array)
+        if step.name in (*_PRODUCTS, "div"):
+            return self.facts.arrays[value]
+        return jnp.zeros(self.program.shape(value), self.program.avals[value].dtype)
+
+    def _make_good(self, step: Step, found: Sequence[Missing | None]) -> bool:
+        """Adds what is missing to a weight that is added; false if there is none."""
+        for place, other in ((0, 1), (1, 0)):
+            missing, entries = found[place], self.entries.get(step.operands[other])
+            if missing is None or found[other] is not None or entries is None:
+                continue
+            shape = self.program.shape(step.results[0])
+            is_kept = ~self._gone(step.results[0], range(len(shape)))
+            index = np.broadcast_to(entries.index, shape)[is_kept]
+            amounts = np.broadcast_to(missing.array, shape)[is_kept]
+            leaf = self.program.shape(entries.argument)
+            low, high = np.full(leaf, np.inf).ravel(), np.full(leaf, -np.inf).ravel()
+            np.minimum.at(low, index, amounts)
+            np.maximum.at(high, index, amounts)
+            rounding = _ROUNDING * np.finfo(missing.array.dtype).eps * np.abs(missing.array).max()
+            if (high > low + rounding).any():
+                return False
+            is_changed = high >= low
+            amount = np.zeros(leaf)
+            amount.ravel()[is_changed] = (low[is_changed] + high[is_changed]) / 2
+            self.added[entries.argument] = -amount if step.name == "sub" else amount
+            return True
+        return False
+
+    def _give_up(self, *missing: Missing) -> None:
+        for summed in {id(s): s for each in missing for s in each.sums}.values():
+            if all(summed is not other for other in self.unsettled):
+                self.unsettled.append(summed)

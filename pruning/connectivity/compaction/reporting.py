@@ -1,0 +1,114 @@
+"""What compaction did, and what it left whole, in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pruning.connectivity.compaction.axis_relations import Position, Relations, Summed
+from pruning.connectivity.compaction.choosing import terms_of
+from pruning.connectivity.compaction.dependence import Facts
+from pruning.connectivity.compaction.parts import Arrays, Axes
+from pruning.connectivity.compaction.programs import Program
+from pruning.trees.leaves import PyTree
+
+
+class CompactedArray(NamedTuple):
+    """An array before and after.
+
+    Attributes:
+        path: In the variables.
+        shape: Before.
+        compacted_shape: After.
+        kept: How many of its weights a mask keeps; all, if it has none.
+        compacted_kept: How many of those are left.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    compacted_shape: tuple[int, ...]
+    kept: int
+    compacted_kept: int
+
+
+class CompactionReport(NamedTuple):
+    """What compaction did.
+
+    Attributes:
+        arrays: A row for each array of the variables, in tree order.
+        left_whole: Sentences: what could not be removed, where, and why.
+    """
+
+    arrays: tuple[CompactedArray, ...]
+    left_whole: tuple[str, ...]
+
+
+def rows_of(
+    tree: Arrays, axes: Sequence[Axes], masks: PyTree, compacted_masks: PyTree
+) -> tuple[CompactedArray, ...]:
+    """A row for each array.
+
+    Args:
+        tree: The arrays of the variables.
+        axes: What is left of each.
+        masks: Masks of the variables.
+        compacted_masks: Masks of what is left.
+
+    Returns:
+        Rows in tree order.
+    """
+    rows = []
+    whole, small = (tree.masks_in(each) for each in (masks, compacted_masks))
+    for path, array, there, mask, left in zip(tree.paths, tree.arrays, axes, whole, small, strict=True):
+        shape = tuple(int(axis.sum()) for axis in there)
+        kept = array.size if mask is None else int(np.sum(mask))
+        compacted_kept = int(np.prod(shape, dtype=int)) if left is None else int(np.sum(left))
+        rows.append(CompactedArray(path, array.shape, shape, kept, compacted_kept))
+    return tuple(rows)
+
+
+def left_whole(
+    program: Program,
+    relations: Relations,
+    facts: Facts,
+    paths: Mapping[int, str],
+    kept: Mapping[Position, np.ndarray],
+    stuck: Sequence[Summed],
+) -> tuple[str, ...]:
+    """What could not be removed.
+
+    Args:
+        program: The network's.
+        relations: Of its axes.
+        facts: Of its values.
+        paths: Of the variables' arrays, by number.
+        kept: What is kept of every axis.
+        stuck: Sums whose constants have no weight to go to.
+
+    Returns:
+        A sentence for each primitive that is not followed and for each sum that keeps constants.
+    """
+    sentences = []
+    varying = {*program.arguments}
+    for step in program.plain_steps():
+        if varying.intersection(step.operands):
+            varying.update(step.results)
+    followed = [step for step in relations.not_followed if varying.intersection(step.operands)]
+    for name in dict.fromkeys(step.name for step in followed):
+        sentences.append(f"what enters {name!r} stays whole: its axes are not followed")
+    origin = dict(paths)
+    for step in program.plain_steps():
+        names = [origin[value] for value in step.operands if value in origin]
+        if len(step.operands) == 1 and names:
+            origin.update(dict.fromkeys(step.results, names[0]))
+    for summed in stuck:
+        with_constants, without = (
+            terms_of(kept, summed, facts, is_constant_wanted=is_wanted) for is_wanted in (True, False)
+        )
+        names = [origin[value] for value in summed.step.operands if value in origin]
+        where = names[0] if names else f"a {summed.step.name!r}"
+        sentences.append(
+            f"{int((with_constants & ~without).sum())} constant units before {where} stay: what they add "
+            "depends on the position, or nothing is added after it"
+        )
+    return tuple(sentences)
