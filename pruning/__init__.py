@@ -12,6 +12,8 @@ from pruning.allocations.layer_sparsities import layer_sparsities
 from pruning.allocations.rest import sparsity_of_rest
 from pruning.allocations.smart_ratios import smart_ratios
 from pruning.allocations.uniform import uniform
+from pruning.connectivity.compaction.compact import Compacted, compact
+from pruning.connectivity.compaction.reporting import CompactedArray, CompactionReport
 from pruning.connectivity.effective import collapsed_layers, dead_units, effective_masks
 from pruning.connectivity.network_layout import network_layout
 from pruning.connectivity.network_report import NetworkRow, network_report
@@ -107,6 +109,9 @@ from pruning.trees.leaves import prunable, prunable_by_shape, prunable_except, p
 __all__ = [
     "AccumulateGradientsState",
     "Axes",
+    "Compacted",
+    "CompactedArray",
+    "CompactionReport",
     "ConstantFanInState",
     "DissipateState",
     "DynamicSparseState",
@@ -132,6 +137,7 @@ __all__ = [
     "check_rankable",
     "collapsed_layers",
     "combined_fitness",
+    "compact",
     "constant_fan_in_masks",
     "constant_fan_in_rigl",
     "cosine_drop_fraction",

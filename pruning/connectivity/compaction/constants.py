@@ -204,7 +204,7 @@ class _Settling:
             low, high = np.full(leaf, np.inf).ravel(), np.full(leaf, -np.inf).ravel()
             np.minimum.at(low, index, amounts)
             np.maximum.at(high, index, amounts)
-            rounding = _ROUNDING * np.finfo(missing.array.dtype).eps * np.abs(missing.array).max()
+            rounding = _ROUNDING * float(jnp.finfo(missing.array.dtype).eps) * np.abs(missing.array).max()
             if (high > low + rounding).any():
                 return False
             is_changed = high >= low

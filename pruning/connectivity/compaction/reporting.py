@@ -20,6 +20,8 @@ class CompactedArray(NamedTuple):
         path: In the variables.
         shape: Before.
         compacted_shape: After.
+        entries: For each axis which of its entries are left, in their order: what else has this shape, a
+            momentum, is cut by ``array[numpy.ix_(*entries)]``.
         kept: How many of its weights a mask keeps; all, if it has none.
         compacted_kept: How many of those are left.
     """
@@ -27,6 +29,7 @@ class CompactedArray(NamedTuple):
     path: str
     shape: tuple[int, ...]
     compacted_shape: tuple[int, ...]
+    entries: tuple[np.ndarray, ...]
     kept: int
     compacted_kept: int
 
@@ -63,7 +66,8 @@ def rows_of(
         shape = tuple(int(axis.sum()) for axis in there)
         kept = array.size if mask is None else int(np.sum(mask))
         compacted_kept = int(np.prod(shape, dtype=int)) if left is None else int(np.sum(left))
-        rows.append(CompactedArray(path, array.shape, shape, kept, compacted_kept))
+        entries = tuple(np.flatnonzero(axis) for axis in there)
+        rows.append(CompactedArray(path, array.shape, shape, entries, kept, compacted_kept))
     return tuple(rows)
 
 

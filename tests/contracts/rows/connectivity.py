@@ -7,6 +7,7 @@ from tests.contracts import checks
 from tests.contracts.calls import (
     chain_of,
     kernels_of,
+    linear_output,
     network,
     without_convolution,
     without_first_units,
@@ -45,6 +46,11 @@ ROWS = {
         traced=False,
     ),
     "dead_units": Row(lambda _, p: pruning.dead_units(without_first_units(p)), checks.first_unit),
+    "compact": Row(
+        lambda _, p: pruning.compact(linear_output, p, every_other(p), jnp.ones((1, 4))),
+        checks.compacted(lambda p, images: linear_output(pruning.apply_masks(p, every_other(p)), images)),
+        traced=False,
+    ),
     "network_report": Row(
         lambda _, p: pruning.network_report(network, p, every_other(p)),
         checks.network_rows,

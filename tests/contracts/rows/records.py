@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pruning
 from tests.contracts import checks
 from tests.contracts.calls import (
+    linear_output,
     scores,
 )
 from tests.contracts.containers import every_other
@@ -27,6 +28,21 @@ ROWS = {
     "KStarts": Row(
         lambda _, p: pruning.KStarts(every_other(p), p, jnp.int32(0), jnp.zeros(3)),
         checks.record("masks params winner fitness"),
+    ),
+    "Compacted": Row(
+        lambda _, p: pruning.Compacted(linear_output, p, every_other(p), None, None),
+        checks.record("apply_fn variables masks report rewrite"),
+        traced=False,
+    ),
+    "CompactionReport": Row(
+        lambda _, p: pruning.CompactionReport((), ("a loop",)),
+        checks.record("arrays left_whole"),
+        traced=False,
+    ),
+    "CompactedArray": Row(
+        lambda _, p: pruning.CompactedArray("['a']", (2,), (1,), (jnp.array([0]),), 2, 1),
+        checks.record("path shape compacted_shape entries kept compacted_kept"),
+        traced=False,
     ),
     "LayerRow": Row(
         lambda _, p: pruning.LayerRow("['a']", (2, 2), 1, 4, 0.75),
