@@ -17,6 +17,14 @@ from pruning.connectivity.compaction.reporting import CompactedArray, Compaction
 from pruning.connectivity.effective import collapsed_layers, dead_units, effective_masks
 from pruning.connectivity.network_layout import network_layout
 from pruning.connectivity.network_report import NetworkRow, network_report
+from pruning.formats.packed import load_masked_params, save_masked_params
+from pruning.formats.sparse_matrices import (
+    SparseBlocks,
+    SparseRows,
+    sparse_blocks,
+    sparse_coordinates,
+    sparse_rows,
+)
 from pruning.gates.continuous import (
     apply_soft_masks,
     gate_penalty,
@@ -124,6 +132,8 @@ __all__ = [
     "PathProbabilities",
     "RareGemsState",
     "SoftMasked",
+    "SparseBlocks",
+    "SparseRows",
     "accumulate_gradients",
     "accumulate_signed_gradients",
     "add_standardised",
@@ -185,6 +195,7 @@ __all__ = [
     "layer_report",
     "layer_sparsities",
     "layerwise_masks",
+    "load_masked_params",
     "load_masks",
     "load_metadata",
     "magnitude_increase_scores",
@@ -220,6 +231,7 @@ __all__ = [
     "rigl",
     "rounded_gates",
     "sampled_masks",
+    "save_masked_params",
     "save_masks",
     "set_masks",
     "shuffle_masks",
@@ -227,8 +239,11 @@ __all__ = [
     "snip_scores",
     "soft_masked_optimizer",
     "soft_masks",
+    "sparse_blocks",
+    "sparse_coordinates",
     "sparse_evolutionary",
     "sparse_kaiming_normal",
+    "sparse_rows",
     "sparsity",
     "sparsity_of_rest",
     "stacked_layout",

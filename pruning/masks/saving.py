@@ -8,7 +8,6 @@ the file's metadata holds the format's name, the shapes, every path of the tree,
 import json
 import math
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pruning.files.named_trees import key_of, leaves_like, nested, plain, require_file
 from pruning.files.sealed import read_metadata, seal, unseal
 from pruning.files.writing import write_atomically
 from pruning.trees.leaves import PyTree, is_none, is_traced
@@ -45,7 +45,7 @@ def save_masks(path: str | os.PathLike, masks: PyTree, metadata: Mapping[str, An
         name = jax.tree_util.keystr(key_path)
         if name in leaves:
             raise ValueError(f"two leaves of the masks have the path {name}")
-        leaves[name] = {"keys": [_key(entry) for entry in key_path], "shape": None}
+        leaves[name] = {"keys": [key_of(entry) for entry in key_path], "shape": None}
         if mask is None:
             continue
         if is_traced(mask):
@@ -61,7 +61,7 @@ def save_masks(path: str | os.PathLike, masks: PyTree, metadata: Mapping[str, An
         header = {
             "format": FORMAT,
             "leaves": json.dumps(leaves),
-            "metadata": json.dumps(dict(metadata or {}), default=_plain),
+            "metadata": json.dumps(dict(metadata or {}), default=plain),
         }
     except TypeError as error:
         raise ValueError(f"expected metadata that JSON can hold: {error}") from error
@@ -89,18 +89,9 @@ def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
         for name, leaf in leaves.items()
     }
     if like is None:
-        return _nested(path, leaves, masks)
-    expected, structure = jax.tree_util.tree_flatten_with_path(like, is_leaf=is_none)
-    names = [jax.tree_util.keystr(key_path) for key_path, _ in expected]
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise ValueError(f"two leaves of `like` have the path {twice}")
-    if set(names) != set(masks):
-        raise ValueError(
-            f"the masks in {path} are of another network: only in the file "
-            f"{sorted(set(masks) - set(names))[:4]}, only in `like` {sorted(set(names) - set(masks))[:4]}"
-        )
-    for name, (_, leaf) in zip(names, expected, strict=True):
+        return nested(path, leaves, masks)
+    names, expected, structure = leaves_like(like, masks, path)
+    for name, leaf in zip(names, expected, strict=True):
         # A whole model has functions among its leaves; they have no mask.
         mask, shape = masks[name], getattr(leaf, "shape", None)
         if mask is not None and shape != mask.shape:
@@ -124,7 +115,7 @@ def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
-    _require_file(path)
+    require_file(path)
     try:
         # Before the tensors: those of others may be large.
         form = read_metadata(path).get("format")
@@ -151,17 +142,6 @@ def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray
             f"{path} is inconsistent at {sorted(masked ^ set(tensors))[:4]}: save the masks again"
         )
     return leaves, tensors, metadata
-
-
-def _require_file(path: str | os.PathLike) -> None:
-    try:
-        found = stat.S_ISREG(os.stat(path).st_mode)
-    except PermissionError as error:
-        raise ValueError(f"cannot read the masks at {path}: {error.strerror}") from error
-    except (OSError, ValueError):  # A name that is too long, or no name.
-        found = False
-    if not found:
-        raise ValueError(f"there is no file of masks at {path}")
 
 
 def _leaves(found: Any) -> dict[str, Any]:
@@ -193,37 +173,3 @@ def _unpack(path: Any, name: str, shape: list[int], packed: np.ndarray) -> jax.A
             "save the masks again"
         )
     return jnp.asarray(np.unpackbits(packed, count=size).astype(bool).reshape(shape))
-
-
-def _nested(path: Any, leaves: dict[str, Any], masks: dict[str, Any]) -> PyTree:
-    tree: dict[Any, Any] = {}
-    for name, leaf in leaves.items():
-        keys = leaf["keys"]
-        if not keys and len(leaves) == 1:
-            return masks[name]
-        node = tree
-        for key in keys[:-1]:
-            node = node.setdefault(key, {}) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or not keys or keys[-1] in node:
-            raise ValueError(
-                f"{path} has two leaves, or a leaf and a container, that are one key in a dict, at {name}"
-                ": give `like`, the params that the masks are of"
-            )
-        node[keys[-1]] = masks[name]
-    return tree
-
-
-def _key(entry: Any) -> Any:
-    """The key in a container that one entry of a key path stands for."""
-    for attribute in ("key", "idx", "name"):
-        if hasattr(entry, attribute):
-            key = getattr(entry, attribute)
-            return key if isinstance(key, str | int) else str(key)
-    return str(entry)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy and JAX scalars and arrays as JSON's own types."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{value!r} of type {type(value).__name__}")

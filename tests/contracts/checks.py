@@ -249,6 +249,13 @@ def compacted(expected_of):
     return check
 
 
+def half_stored(result, params):
+    """Of every other weight."""
+    kept = sorted(leaf.size // 2 for leaf in jax.tree.leaves(params) if leaf.ndim >= 2)
+    nodes = jax.tree.leaves(result, is_leaf=lambda node: hasattr(node, "indices"))
+    assert sorted(node.data.size for node in nodes if hasattr(node, "indices")) == kept
+
+
 def network_rows(result, params):
     """Half of each layer is kept; each weight is used once, in the convolution at 5 positions."""
     report(result, params)
