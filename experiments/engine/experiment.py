@@ -15,7 +15,7 @@ from experiments.engine.folders import find_folder
 from experiments.engine.networks import Networks
 from experiments.engine.processes import is_first, join, wait_for_all
 from experiments.engine.run_folder import Row, RunFolder, is_finished
-from experiments.engine.training import train_all
+from experiments.engine.training import Watch, train_all
 from experiments.methods import seeds
 from experiments.methods.point import DENSE, Point
 from experiments.methods.registry import find_method
@@ -76,12 +76,14 @@ def no_facts(networks: Networks) -> Facts:
 def training(
     points: Callable[[Any, Study], Sequence[Point]] = of_methods,
     facts: Callable[[Networks], Facts] = no_facts,
+    watch: Watch | None = None,
 ) -> Callable[[TrainingOptions], Fill]:
     """``Experiment.prepare`` of one that trains.
 
     Args:
         points: ``points(options, study)`` says which networks.
         facts: What the networks tell besides their rows, once they are trained.
+        watch: ``watch(networks, program)`` says what is noted of finished networks besides.
     """
 
     def prepare(options: TrainingOptions) -> Fill:
@@ -91,7 +93,7 @@ def training(
         )
 
         def fill(folder: RunFolder) -> Facts:
-            train_all(networks, folder, chunk_size=options.plumbing.chunk_size)
+            train_all(networks, folder, chunk_size=options.plumbing.chunk_size, watch=watch)
             return {"steps_per_epoch": networks.study.steps_per_epoch, **facts(networks)}
 
         return fill

@@ -1,20 +1,28 @@
 """Trains what a run asks for, group by group, as the schedule says; what is stored stays."""
 
+from collections.abc import Callable
+
 from experiments.engine.networks import Networks
 from experiments.engine.processes import as_first_sees, is_first, wait_for_all
 from experiments.engine.run_folder import Row, RunFolder
 from experiments.engine.schedule import Group, Kind
 from experiments.engine.stage import Stage, chunk_that_fits, run_stage
 from experiments.methods.point import Point, point_of
+from experiments.methods.programs import Observe, Program
 from train.populations.progress import TrainingProgress, training_progress
 
+Watch = Callable[[Networks, Program], Observe]
 
-def train_all(networks: Networks, folder: RunFolder, *, chunk_size: int | None) -> None:
+
+def train_all(
+    networks: Networks, folder: RunFolder, *, chunk_size: int | None, watch: Watch | None = None
+) -> None:
     """Trains all points of a run that are not finished yet.
 
     Args:
         folder: Where finished networks, and the states that others need, are kept.
         chunk_size: Networks that train together; None for as many as fit.
+        watch: What is noted of finished networks besides their layers.
     """
     schedule = networks.schedule
     if chunk_size is None and any(networks.method(point).in_rounds for point in schedule.needs):
@@ -33,7 +41,8 @@ def train_all(networks: Networks, folder: RunFolder, *, chunk_size: int | None) 
         for group in schedule.groups(pending):
             useful = _useful(group, networks, folder, progress)
             if useful:
-                run_stage(_stage(group.kind, useful, networks), folder, progress, chunk_size=chunk_size)
+                stage = _stage(group.kind, useful, networks, watch)
+                run_stage(stage, folder, progress, chunk_size=chunk_size)
             networks.forget_rows()
     counts = ", ".join(f"{name} {count}" for name, count in networks.compilations().items())
     print(f"training programs compiled: {counts}")
@@ -96,9 +105,12 @@ def _useful(
     return useful
 
 
-def _stage(kind: Kind, points: list[Point], networks: Networks) -> Stage:
+def _stage(kind: Kind, points: list[Point], networks: Networks, watch: Watch | None) -> Stage:
     observe = {epoch: [function] for epoch, function in kind.observed}
-    observe.setdefault(kind.epochs, []).append(networks.observe_layers(kind.program))
+    last = observe.setdefault(kind.epochs, [])
+    last.append(networks.observe_layers(kind.program))
+    if watch is not None:
+        last.append(watch(networks, kind.program))
     first = points[0]
     round = "" if first.round is None else f", round {first.round}"
     return Stage(

@@ -99,6 +99,8 @@ class MaskMaker:
             if ranking.rounds == 1:
                 scores = self._one_rounds_scores(name, ranking, seen)
                 scores = pruning.invert_scores(scores) if invert else scores
+                if ranking.select is not None:
+                    return ranking.select(scores, sparsity, self.layers)
                 if ranking.allocation is not None:
                     sparsities = ranking.allocation(seen.params, sparsity, self.layers)
                     return pruning.layerwise_masks(scores, sparsities)

@@ -10,6 +10,7 @@ from train.models.layers import Activation
 
 PyTree = Any
 Allocation = Callable[[PyTree, float, list[str]], PyTree]
+Select = Callable[[PyTree, float, list[str]], PyTree]
 
 
 class Seen(NamedTuple):
@@ -67,6 +68,8 @@ class Ranking:
         sees_data: Whether it looks at the examples.
         allocation: ``allocation(params, sparsity, layers)`` gives each layer its sparsity, ``layers``
             being their paths from input to output; None for one ranking of all weights.
+        select: ``select(scores, sparsity, layers)`` makes masks of scores where weights are chosen
+            neither by one ranking nor by one of each layer: whole channels, say.
     """
 
     scores: Callable[[Losses, Seen, PyTree], PyTree]
@@ -76,6 +79,7 @@ class Ranking:
     passes: float = 0
     sees_data: bool = True
     allocation: Allocation | None = None
+    select: Select | None = None
 
     def passes_of(self, examples: int) -> float:
         """Forward-backward passes of all rounds, in examples."""

@@ -1,5 +1,9 @@
 """The methods of the paper on missing the mark: random, magnitude, SNIP, GraSP, SynFlow and their kin."""
 
+from typing import Any
+
+import jax
+
 import pruning
 from experiments.methods.method import Look, When
 from experiments.methods.ranking import Losses, PyTree, Ranking, Seen
@@ -14,6 +18,19 @@ def random_scores(losses: Losses, seen: Seen, params: PyTree) -> PyTree:
 def by_erk(params: PyTree, sparsity: float, layers: list[str]) -> PyTree:
     """The layer sparsities of ERK."""
     return pruning.erdos_renyi_kernel(params, sparsity)
+
+
+def channels_but_the_last(scores: PyTree, sparsity: float, layers: list[str]) -> PyTree:
+    """Whole units of every layer but the last, whose units are the classes: it is kept."""
+
+    def hidden(path: Any, leaf: Any) -> Any:
+        return None if jax.tree_util.keystr(path) == layers[-1] else leaf
+
+    masks = pruning.channel_masks(jax.tree_util.tree_map_with_path(hidden, scores), sparsity)
+    whole = pruning.full_masks(scores)
+    return jax.tree.map(
+        lambda mask, kept: kept if mask is None else mask, masks, whole, is_leaf=lambda leaf: leaf is None
+    )
 
 
 def batches(seen: Seen) -> list[tuple]:
@@ -85,6 +102,18 @@ METHODS = (
         ),
         ablations=ABLATIONS,
         ranking=Ranking(scores=_snip, allocation=by_erk, passes=1),
+    ),
+    Scored(
+        name="snip-channels",
+        look=Look("SNIP, channels", "#117733", "P"),
+        when=When.BEFORE,
+        functions=("snip_scores", "channel_masks"),
+        source="Lee et al. 2019 (arXiv 1810.02340); whole channels: Li et al. 2017 (arXiv 1608.08710)",
+        choices=(
+            "A unit is judged by the sum of its weights' scores among those of its layer; the last layer "
+            "is kept, so that fewer weights are removed than the sparsity says."
+        ),
+        ranking=Ranking(scores=_snip, select=channels_but_the_last, passes=1),
     ),
     Scored(
         name="snip-iterative",

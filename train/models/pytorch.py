@@ -41,7 +41,7 @@ def to_pytorch(
     flattened = dict(_flattened(apply_fn, variables, images))
     found: dict[str, np.ndarray] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables if values is None else values):
-        names = [entry.key for entry in path[1:]]
+        names = [str(getattr(entry, "key", entry)) for entry in path[1:]]
         name = ".".join([*names[:-1], _LEAVES.get(names[-1], names[-1])])
         if name in found:
             raise ValueError(f"expected one array for each PyTorch name, got two for {name}")

@@ -161,11 +161,15 @@ def _rewritten(function: ApplyFn, tree: Arrays, axes: Sequence[Axes]) -> ApplyFn
         ]
         shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), inputs)
         key = str((leaves, shapes))
-        if key not in programs:
-            program, structure = program_of(tree.of_arrays(function), leaves, *shapes)
-            kept = dict(zip(program.arguments[: len(axes)], axes, strict=True))
-            programs[key] = without(program, kept), structure
-        return programs[key]
+        if key in programs:
+            return programs[key]
+        program, structure = program_of(tree.of_arrays(function), leaves, *shapes)
+        kept = dict(zip(program.arguments[: len(axes)], axes, strict=True))
+        found = without(program, kept), structure
+        # What is traced belongs to the call that it is traced in.
+        if not any(is_traced(array) for array in program.constants.values()):
+            programs[key] = found
+        return found
 
     def compacted(variables: PyTree, *inputs: PyTree) -> PyTree:
         arrays, given = tree.arrays_in(variables, axes), jax.tree.map(jnp.asarray, inputs)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from pruning.connectivity.interpreter import CALLS, EFFECTS
@@ -120,7 +120,7 @@ def _written_out(program: Program, closed: Any, arguments: Sequence[int]) -> tup
             return numbers[atom]
         aval: Any = atom.aval
         literal = _new(program, aval)
-        program.constants[literal] = jnp.asarray(atom.val, aval.dtype)
+        program.constants[literal] = np.asarray(atom.val, aval.dtype)
         return literal
 
     steps: list[Step] = []

@@ -116,6 +116,21 @@ def test_a_backward_pass_of_the_networks_own_is_kept_under_jit():
     np.testing.assert_allclose(gradient["bias"], expected["bias"][np.array([0, 1, 3])])
 
 
+def test_a_compiled_function_is_called_again_and_compiled_in_another():
+    """What was traced within one compiled function is not kept for others."""
+    small = compacted(perceptron, PERCEPTRON, {"b": keep((4, 2), 0, [0, 1, 3])}, draw(1, 3))
+    x = draw(2, 3)
+    expected = small.apply_fn(small.variables, x)
+    for function in (jax.jit(small.apply_fn), jax.jit(lambda p, x: small.apply_fn(p, x) + 0)):
+        for _ in range(2):
+            np.testing.assert_allclose(function(small.variables, x), expected, rtol=1e-12)
+    scaled = jax.jit(
+        lambda scale: small.rewrite(lambda p, x: scale * perceptron(p, x))(small.variables, x)
+    )
+    for scale in (1.0, 2.0):
+        np.testing.assert_allclose(scaled(scale), scale * expected, rtol=1e-12)
+
+
 def test_a_residual_stream_loses_only_what_nobody_reads_or_writes():
     def apply_fn(p, x):
         x = x @ p["in"]

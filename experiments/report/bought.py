@@ -1,0 +1,179 @@
+"""What sparsity buys: size, operations and measured time against what is kept."""
+
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.methods.registry import find_method
+from experiments.report.accuracy import kept_axis, titled
+from experiments.report.markdown import table
+from experiments.report.paired import percent_cell
+from experiments.report.table import Results, Table, label
+
+MEASURED = "speedup_compacted_128"
+"""A column that networks have whose compacted form was measured."""
+SPEEDUPS = {
+    "speedup_compacted_128": "compacted, batch of 128",
+    "speedup_compacted_1": "compacted, one example",
+    "speedup_csr_1": "compressed rows, one example, dense layers alone",
+}
+
+
+def measured(results: Results) -> list[str]:
+    """The methods of which something was measured."""
+    if MEASURED not in results.table:
+        return []
+    return [m for m in results.methods if results.of(m)["weights"].notna().any()]
+
+
+def bought_lines(results: Results) -> list[str]:
+    """What networks save, and from which sparsity on they are faster."""
+    return [
+        "Shares are of the dense network, medians over seeds. Kept: by the masks; left: in the compacted "
+        "arrays; operations: of an example, after compaction, and as an ideal sparse kernel would need "
+        "them; bytes: of all arrays by gzip, of a file of the kept weights and a bit a weight, and of that "
+        "of the compacted network. Speed: how often faster than the dense network measured in turn, the "
+        "median of 7 pairs over all seeds, with the lowest and the highest; CSR is the dense layers alone.",
+        "",
+        *bought_table(results),
+        "",
+        "## Faster from which sparsity on",
+        "",
+        "The lowest sparsity from which on every pair of every seed was faster than dense.",
+        "",
+        *first_gains(results),
+    ]
+
+
+def bought_table(results: Results) -> list[str]:
+    """A line a method and sparsity: medians over seeds."""
+    head = (
+        *(
+            "method",
+            "sparsity",
+            "accuracy",
+            "weights",
+            "kept",
+            "left",
+            "operations",
+            "of an ideal sparse one",
+        ),
+        *("bytes, gzip", "packed", "compacted", "128 examples, times as fast", "one example", "CSR, one"),
+    )
+    rows = []
+    for method in measured(results):
+        for sparsity in results.sparsities:
+            found = _at(results, method, sparsity)
+            if len(found):
+                rows.append([label(method), f"{sparsity:g}", *_cells(found)])
+    return table(list(head), rows)
+
+
+def _cells(rows: Table) -> list[str]:
+    def share(part: str, of: str) -> str:
+        return f"{100 * np.median(rows[part] / rows[of]):.3g} %" if rows[part].notna().any() else "cut"
+
+    def speed(column: str) -> str:
+        if not rows[column].notna().any():
+            return "cut"
+        middle, low, high = (
+            rows[column].median(),
+            rows[f"{column}_low"].min(),
+            rows[f"{column}_high"].max(),
+        )
+        return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+    accuracy = rows["test_accuracy"].dropna().astype(float)
+    return [
+        percent_cell(accuracy) if len(accuracy) else "",
+        f"{int(rows['weights'].median()):,}",
+        share("kept_weights", "weights"),
+        share("compacted_weights", "weights"),
+        share("flops_compacted", "flops_dense"),
+        share("flops_ideal_sparse", "flops_dense"),
+        share("bytes_gzip", "bytes_dense"),
+        share("bytes_packed", "bytes_dense"),
+        share("bytes_compacted", "bytes_dense"),
+        *map(speed, ("speedup_compacted_128", "speedup_compacted_1", "speedup_csr_1")),
+    ]
+
+
+def first_gains(results: Results) -> list[str]:
+    """A line a method, a column a way to run it."""
+    rows = [
+        [label(method), *(_faster_from(results, method, column) for column in SPEEDUPS)]
+        for method in measured(results)
+    ]
+    return table(["method", *SPEEDUPS.values()], rows)
+
+
+def _faster_from(results: Results, method: str, column: str) -> str:
+    first = None
+    for sparsity in results.sparsities:
+        found = _at(results, method, sparsity)
+        low = found[f"{column}_low"].dropna()
+        if len(low) and not (low > 1).all():
+            first = None
+        elif len(low) and first is None:
+            first = sparsity
+    return "none of these" if first is None else f"{first:g}"
+
+
+def bought_figure(results: Results) -> Figure:
+    """Accuracy, size and speed against what is kept; a line a method, medians over seeds."""
+    has_accuracy = results.table["test_accuracy"].notna().any()
+    panels: list[tuple[str, str, Any]] = [
+        ("bytes on disk, of the dense ones", "bytes_packed", "bytes_dense"),
+        ("weights after compaction, of all", "compacted_weights", "weights"),
+        *((f"times as fast: {what}", column, None) for column, what in SPEEDUPS.items()),
+    ]
+    if has_accuracy:
+        panels.insert(0, ("test accuracy", "test_accuracy", None))
+    columns = 3
+    lines = -(-len(panels) // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(4.6 * columns, 3.8 * lines), layout="constrained", squeeze=False
+    )
+    for axes, (what, part, of) in zip(grid.flat, panels, strict=False):
+        _panel(axes, results, part, of)
+        axes.set_title(what, fontsize=9)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_axis_off()
+    grid.flat[0].legend(fontsize=7)
+    titled(figure, f"{results.title}: what sparsity buys")
+    return figure
+
+
+def _panel(axes: Axes, results: Results, part: str, of: str | None) -> None:
+    for method in measured(results):
+        look, found = find_method(method).look, results.of(method)
+        values = found[part].astype(float) / (found[of] if of else 1)
+        medians = values.groupby(found["sparsity_target"]).median()
+        kept = 1 - found["sparsity"].groupby(found["sparsity_target"]).median()
+        axes.plot(
+            kept,
+            medians,
+            color=look.colour,
+            marker=look.marker or "o",
+            markersize=4,
+            linewidth=1.2,
+            label=look.label,
+        )
+    if part.startswith("speedup"):
+        axes.axhline(1, color="#999999", linewidth=1, linestyle=":")
+    if part != "test_accuracy":
+        axes.set_yscale("log")
+    kept_axis(axes)
+    axes.grid(alpha=0.3)
+
+
+def _at(results: Results, method: str, sparsity: float) -> Table:
+    rows = results.of(method)
+    return rows[(rows["sparsity_target"] == sparsity) & rows["weights"].notna()]
