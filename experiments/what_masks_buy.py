@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import jax
 import tyro
 
-from experiments.benchmarks.bought import bought
+from experiments.engine.bought import bought
 from experiments.engine.experiment import Experiment, main
 from experiments.engine.untrained import Look, Network, looking
 from experiments.methods.registry import check_for, scored

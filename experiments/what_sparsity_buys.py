@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.benchmarks.bought import bought
+from experiments.engine.bought import bought
 from experiments.engine.experiment import Experiment, main, training
 from experiments.engine.networks import Networks
 from experiments.methods.programs import Observe, Program

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.measuring import Row, agreement, alternating
+from experiments.benchmarks.measuring import Row, agreement
 from experiments.benchmarks.populations import make_network, training_flops
 from experiments.benchmarks.sizes import LENET, Sizes
+from experiments.engine.timing import alternating
 
 LIMIT = 1e-3
 """Relative, in float32 at the highest precision: a ReLU whose sign rounding turns makes 3e-4."""

@@ -23,7 +23,6 @@ import numpy as np
 
 import pruning
 from experiments.benchmarks.masks import search
-from experiments.benchmarks.measuring import Work, seconds, waiting
 from experiments.benchmarks.overhead import METHODS, SGD, ten_steps
 from experiments.benchmarks.populations import (
     RECIPE,
@@ -34,6 +33,7 @@ from experiments.benchmarks.populations import (
 from experiments.benchmarks.sizes import CPU, GREY, MLP
 from experiments.benchmarks.whole_runs import timed_run
 from experiments.engine.experiment import run_command
+from experiments.engine.timing import Work, seconds, waiting
 from experiments.report.markdown import table
 from pruning.files.writing import write_atomically
 from train.lookup import lookup

@@ -11,18 +11,10 @@ import optax
 
 import pruning
 from experiments.benchmarks import pytorch
-from experiments.benchmarks.measuring import (
-    Row,
-    Work,
-    agreement,
-    alternating,
-    compile_anew,
-    temporary_bytes,
-    tree_bytes,
-    waiting,
-)
+from experiments.benchmarks.measuring import Row, agreement, compile_anew, temporary_bytes
 from experiments.benchmarks.populations import RECIPE, Network, make_network, training_flops
 from experiments.benchmarks.sizes import MLP, Sizes
+from experiments.engine.timing import Work, alternating, tree_bytes, waiting
 from train.evaluation import batch_statistics
 
 SYNFLOW_SPARSITY = 0.99

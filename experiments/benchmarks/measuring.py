@@ -13,10 +13,9 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.benchmarks.sizes import Sizes
+from experiments.engine.timing import Pair, Work, seconds, waiting
 
 COPIES = 10
-Work = Callable[[], object]
-"""Does some work once, and waits for it."""
 
 
 class Unavailable(Exception):
@@ -25,13 +24,6 @@ class Unavailable(Exception):
 
 class WrongNumbers(Exception):
     """Raised for a row that computes something wrong, whose speed says nothing."""
-
-
-class Pair(NamedTuple):
-    """The seconds that both ways take."""
-
-    ours: float
-    theirs: float
 
 
 @dataclass(frozen=True)
@@ -69,11 +61,6 @@ class Ceilings(NamedTuple):
     flops: float
     precise_flops: float
     bfloat16_flops: float
-
-
-def alternating(ours: Work, theirs: Work) -> Callable[[int], list[Pair]]:
-    """Both ways in turn, so that a machine whose speed drifts slows both; the first pair compiles."""
-    return lambda count: [Pair(seconds(ours), seconds(theirs)) for _ in range(1 + count)]
 
 
 def measure(row: Row, repetitions: int, ceilings: Ceilings) -> dict[str, Any]:
@@ -125,18 +112,6 @@ def measure_ceilings(sizes: Sizes) -> Ceilings:
     return Ceilings(COPIES * 2 * array.nbytes / copying, *products)
 
 
-def waiting(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-    """Calls a function that JAX has compiled, and waits for its result."""
-    return lambda: jax.block_until_ready(function(*args))
-
-
-def seconds(work: Work) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def agreement(found: Any, expected: Any, *, at_most: float = 0) -> dict[str, float]:
     """The norm of the difference of two trees of arrays over that of the second, as facts of a row.
 
@@ -179,8 +154,3 @@ def compiling_anew() -> Iterator[None]:
 def temporary_bytes(compiled: Any) -> int:
     """Bytes that a program of ``compile_anew`` holds at most besides its arguments and results."""
     return compiled.memory_analysis().temp_size_in_bytes
-
-
-def tree_bytes(tree: Any) -> int:
-    """Bytes of all arrays of a tree, or of what has their shapes and dtypes."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

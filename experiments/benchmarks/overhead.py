@@ -9,16 +9,10 @@ import optax
 
 import pruning
 from experiments.benchmarks import populations
-from experiments.benchmarks.measuring import (
-    Row,
-    Work,
-    alternating,
-    compile_anew,
-    temporary_bytes,
-    tree_bytes,
-)
+from experiments.benchmarks.measuring import Row, compile_anew, temporary_bytes
 from experiments.benchmarks.populations import epochs_of, synthetic_population
 from experiments.benchmarks.sizes import Sizes
+from experiments.engine.timing import Work, alternating, tree_bytes
 
 Params = dict[str, jax.Array]
 FAR = 2**30

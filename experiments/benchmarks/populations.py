@@ -12,8 +12,9 @@ import numpy as np
 import optax
 
 import pruning
-from experiments.benchmarks.measuring import Row, Work, alternating
+from experiments.benchmarks.measuring import Row
 from experiments.benchmarks.sizes import ImageShape, Sizes
+from experiments.engine.timing import Work, alternating
 from pruning.connectivity.interpreter import multiply_adds
 from train.data.datasets import Dataset, Split
 from train.evaluation import apply_model, cross_entropy

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 
 import pruning
-from experiments.benchmarks.measuring import Unavailable, Work
+from experiments.benchmarks.measuring import Unavailable
 from experiments.benchmarks.populations import RECIPE
 from experiments.benchmarks.sizes import ImageShape, Sizes
+from experiments.engine.timing import Work
 
 Torch = Any
 """The module ``torch``, which need not be installed."""

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import pruning
-from experiments.benchmarks.measuring import Row, alternating
+from experiments.benchmarks.measuring import Row
 from experiments.benchmarks.populations import (
     RECIPE,
     epochs_of,
@@ -23,6 +23,7 @@ from experiments.benchmarks.populations import (
 )
 from experiments.benchmarks.pytorch import training_loop
 from experiments.benchmarks.sizes import MLP, Sizes
+from experiments.engine.timing import alternating
 from experiments.methods.gated import SOFT, Gated
 from experiments.methods.study import Study
 from experiments.options.knobs import Knobs

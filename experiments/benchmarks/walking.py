@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import pruning
-from experiments.benchmarks.measuring import Row, alternating, compile_anew, waiting
+from experiments.benchmarks.measuring import Row, compile_anew
 from experiments.benchmarks.populations import Network, make_network
 from experiments.benchmarks.sizes import ImageShape, Sizes
+from experiments.engine.timing import alternating, waiting
 from train.models import layers_in_order
 
 MEASURED_WALKS = 200

@@ -12,8 +12,9 @@ from unittest.mock import patch
 
 import jax
 
-from experiments.benchmarks.measuring import Pair, Row, Unavailable, Work, alternating, tree_bytes
+from experiments.benchmarks.measuring import Row, Unavailable
 from experiments.benchmarks.sizes import Sizes
+from experiments.engine.timing import Pair, Work, alternating, tree_bytes
 from train.data.datasets import load_dataset
 
 # Where they are set, JAX keeps programs elsewhere, or none.

@@ -105,7 +105,7 @@ METHODS = (
     ),
     Scored(
         name="snip-channels",
-        look=Look("SNIP, channels", "#117733", "P"),
+        look=Look("SNIP, channels", "#0B6E4F", "P"),
         when=When.BEFORE,
         functions=("snip_scores", "channel_masks"),
         source="Lee et al. 2019 (arXiv 1810.02340); whole channels: Li et al. 2017 (arXiv 1608.08710)",

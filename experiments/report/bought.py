@@ -38,9 +38,9 @@ def bought_lines(results: Results) -> list[str]:
     return [
         "Shares are of the dense network, medians over seeds. Kept: by the masks; left: in the compacted "
         "arrays; operations: of an example, after compaction, and as an ideal sparse kernel would need "
-        "them; bytes: of all arrays by gzip, of a file of the kept weights and a bit a weight, and of that "
-        "of the compacted network. Speed: how often faster than the dense network measured in turn, the "
-        "median of 7 pairs over all seeds, with the lowest and the highest; CSR is the dense layers alone.",
+        "them; bytes: of all arrays by gzip, of a file of the kept weights and a bit a weight, and of "
+        "that of the compacted network. Speed: how often faster than the dense network measured in turn, "
+        "the median of 7 pairs over all seeds, with the lowest and the highest; CSR: dense layers alone.",
         "",
         *bought_table(results),
         "",

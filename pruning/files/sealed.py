@@ -7,6 +7,7 @@ hashes that also withstand forgers take two to four times as long, and nobody fo
 
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -115,3 +116,22 @@ def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) ->
         content: Any = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)  # a buffer, to zlib
         checksum = zlib.crc32(content, checksum)
     return f"{checksum:08x}"
+
+
+def require_file(path: str | os.PathLike) -> None:
+    """Checks that there is a file.
+
+    Args:
+        path: Of the file.
+
+    Raises:
+        ValueError: If there is none, or it may not be read.
+    """
+    try:
+        found = stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, ValueError):  # A name that is too long, or no name.
+        found = False
+    if not found:
+        raise ValueError(f"there is no file at {path}")

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.files.named_trees import key_of, leaves_like, nested, plain, require_file
-from pruning.files.sealed import read_metadata, seal, unseal
+from pruning.files.sealed import read_metadata, require_file, seal, unseal
 from pruning.files.writing import write_atomically
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.trees.leaves import PyTree, is_none, is_traced
+from pruning.trees.named import key_of, leaves_like, nested, plain
 
 FORMAT = "pruning-params-1"
 BITS, VALUES = " mask", " values"

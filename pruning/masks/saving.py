@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.files.named_trees import key_of, leaves_like, nested, plain, require_file
-from pruning.files.sealed import read_metadata, seal, unseal
+from pruning.files.sealed import read_metadata, require_file, seal, unseal
 from pruning.files.writing import write_atomically
 from pruning.trees.leaves import PyTree, is_none, is_traced
+from pruning.trees.named import key_of, leaves_like, nested, plain
 
 FORMAT = "pruning-masks-1"
 

@@ -9,8 +9,9 @@ import pytest
 
 from experiments.benchmarks import __main__ as command
 from experiments.benchmarks.__main__ import Benchmarks
-from experiments.benchmarks.measuring import Ceilings, Pair, Row, Unavailable, WrongNumbers
+from experiments.benchmarks.measuring import Ceilings, Row, Unavailable, WrongNumbers
 from experiments.benchmarks.rows import ACCELERATOR, CPU, Entry
+from experiments.engine.timing import Pair
 
 GOOD = Row(lambda _: [Pair(2, 6)] * 2, "the first", "runs", flops=5e8, facts={"MB held": 0.52})
 

@@ -134,6 +134,8 @@ def test_networks_are_finished_and_as_sparse_as_they_say(final, name):
         if row["sparsity_target"] is not None:
             # Each layer rounds down by itself, and of SRigL each unit.
             slack = UNITS if name == "srigl" else len(LAYERS) if by_layer(name) else 0
+            if name == "snip-channels":  # The last layer, and a channel of each other.
+                slack = LAYERS[-1] + 64 + 300
             allowed = pruning.pruned_count(row["sparsity_target"], SIZE)
             assert allowed - slack <= removed <= allowed
 

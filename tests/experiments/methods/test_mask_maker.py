@@ -66,6 +66,8 @@ def test_every_method_keeps_the_exact_count(masks, name, invert):
     # An allocation is exact in each layer, and rounds down in each.
     by_layer = isinstance(RANKINGS[name], Ranking) and RANKINGS[name].allocation
     slack = len(jax.tree.leaves(found)) if by_layer else 0
+    if name == "snip-channels":  # A channel of both hidden layers, and the last layer.
+        slack = 64 + 300 + 100 * 10
     assert allowed - slack <= removed <= allowed
 
 

@@ -25,6 +25,8 @@ EXPERIMENTS = (
     "ticket_search",
     "layer_collapse",
     "effective_sparsity",
+    "what_sparsity_buys",
+    "what_masks_buy",
 )
 
 
@@ -104,6 +106,12 @@ WRONG = {
         "--classes 0": "--classes >= 1",
         "--methods k-starts": "the method 'k-starts' has no final mask before training, .* are: random, ",
     },
+    "what_sparsity_buys": {
+        "--methods imp": "the method 'imp' searches in rounds, so it is not for this experiment",
+    },
+    "what_masks_buy": {
+        "--methods rigl": "the method 'rigl' has no final mask before training",
+    },
     "effective_sparsity": {
         "--sparsities 1": "--sparsities",
         "--seeds 0": "--seeds >= 1",
@@ -140,7 +148,8 @@ def test_help_shows_the_options_of_the_experiment_first(name, capsys):
     assert "A training run" not in said
     assert re.search(r"--recipe.optimizer .*\n.* sgd, adam, adamw\.", said)
     # What no method here reads is not offered.
-    offered = {"ticket_search": ["--rounds"], "layer_collapse": [], "effective_sparsity": []}
+    offered = {name: [] for name in ("layer_collapse", "effective_sparsity", "what_masks_buy")}
+    offered["ticket_search"] = ["--rounds"]
     assert [o for o in ("--k ", "--rounds") if o in said] == offered.get(name, ["--k "])
 
 

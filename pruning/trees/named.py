@@ -1,7 +1,5 @@
 """Trees in files: leaves by the names that their key paths read as, and the tree that they were."""
 
-import os
-import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,22 +81,3 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{value!r} of type {type(value).__name__}")
-
-
-def require_file(path: str | os.PathLike) -> None:
-    """Checks that there is a file.
-
-    Args:
-        path: Of the file.
-
-    Raises:
-        ValueError: If there is none, or it may not be read.
-    """
-    try:
-        found = stat.S_ISREG(os.stat(path).st_mode)
-    except PermissionError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except (OSError, ValueError):  # A name that is too long, or no name.
-        found = False
-    if not found:
-        raise ValueError(f"there is no file at {path}")
