@@ -14,6 +14,7 @@ from train.models.initializers import KAIMING_NORMAL, ONES
 from train.models.plain import ConvNet, LeNet5, LeNet300100
 from train.models.resnet import Bottleneck, ResNet, large_stem
 from train.models.vgg import VGG, VGG_11, VGG_13, VGG_16, VGG_19
+from train.models.vit import VisionTransformer
 from train.models.wide_resnet import WideResNet, check_size
 
 Constructor = Callable[..., nn.Module]
@@ -32,6 +33,11 @@ _WITHOUT_BATCH_NORM: dict[str, Constructor] = {
     "conv-2": functools.partial(ConvNet, widths=(64,)),
     "conv-4": functools.partial(ConvNet, widths=(64, 128)),
     "conv-6": functools.partial(ConvNet, widths=(64, 128, 256)),
+    "vit-tiny": functools.partial(VisionTransformer, patch=16, width=192, heads=3),
+    "vit-small": functools.partial(VisionTransformer, patch=16, width=384, heads=6),
+    "vit-tiny-4": functools.partial(
+        VisionTransformer, patch=4, width=192, heads=12, layers=9, mlp_ratio=2
+    ),
 }
 _WITH_BATCH_NORM: dict[str, Constructor] = {
     "resnet-20": _cifar_resnet(20),

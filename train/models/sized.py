@@ -1,7 +1,8 @@
 """Layers whose number of units may be another than the model's own: those of a compacted network.
 
-A model's `units` has such numbers by the layer's path, `{"stage1/block2/conv1": 11}`. Layers that are not
-in it have the model's own.
+A model's `units` has such numbers by the layer's path, `{"stage1/block2/conv1": 11}`. Those of
+attention's query, key and value are two, of heads and of the dimensions of each:
+`{"block1/attention/query": (2, 64)}`. Layers that are not in it have the model's own.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +12,12 @@ import flax.linen as nn
 import jax
 from flax.core import FrozenDict
 
-Units = Mapping[str, int]
+from pruning.trees.layout import axes_of, flax_layout
+
+Count = int | tuple[int, ...]
+"""A number of units; of units along several axes a number for each."""
+
+Units = Mapping[str, Count]
 """Numbers of units by the path of the layer, names joined by slashes."""
 
 OWN: Units = FrozenDict()
@@ -30,8 +36,8 @@ class Sized(nn.Module):
         units: What is asked for.
     """
 
-    own: int
-    layer: Callable[[int], nn.Module]
+    own: Count
+    layer: Callable[[Any], nn.Module]
     units: Units
 
     @nn.compact
@@ -42,7 +48,7 @@ class Sized(nn.Module):
         return layer(x)
 
 
-def sized(layer: Callable[[int], nn.Module], units: Units) -> MakeLayer:
+def sized(layer: Callable[[Any], nn.Module], units: Units) -> MakeLayer:
     """Let the number of units of a kind of layers be asked for.
 
     Args:
@@ -57,6 +63,8 @@ def sized(layer: Callable[[int], nn.Module], units: Units) -> MakeLayer:
 def resized(model: Any, params: Any) -> Any:
     """Give a model as many units in each layer as params have, those of a compacted network, say.
 
+    Which axes of a kernel are its units, the library's default layout says (`pruning.flax_layout`).
+
     Args:
         model: A model of this project.
         params: Its params in any size.
@@ -64,9 +72,15 @@ def resized(model: Any, params: Any) -> Any:
     Returns:
         The model of that size: its own params are like those, with the same paths.
     """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
     units = {
-        "/".join(entry.key for entry in path[:-1]): leaf.shape[-1]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        "/".join(entry.key for entry in path[:-1]): _count(leaf.shape, axes.outputs)
+        for (path, leaf), axes in zip(leaves, axes_of(flax_layout, params), strict=True)
         if path[-1].key == "kernel"
     }
     return model.clone(units=FrozenDict(units))
+
+
+def _count(shape: tuple[int, ...], outputs: tuple[int, ...]) -> Count:
+    sizes = tuple(shape[axis] for axis in outputs)
+    return sizes[0] if len(sizes) == 1 else sizes

@@ -30,11 +30,11 @@ def test_any_image_size(name, image):
 
 
 @pytest.mark.parametrize("options", [{"train": True}, {}], ids=["train", "default"])
-@every_family
+@pytest.mark.parametrize("name", [*FAMILIES, "vit-tiny-4"])
 def test_every_layer_has_the_options(name, options):
-    """Convolutions have fast gradients, all compute in the dtype, norms hear of training.
+    """Convolutions have fast gradients, all compute in the dtype, BatchNorm hears of training.
 
-    Kernels and scales come from their initializers; biases begin at zero.
+    Kernels and scales of BatchNorm come from their initializers; biases begin at zero.
     """
     called = []
 
@@ -50,12 +50,12 @@ def test_every_layer_has_the_options(name, options):
     with nn.intercept_methods(note):
         logits, changed = jax.eval_shape(apply, variables, images)
 
-    convs, norms, denses = (
+    convs, norms, layer_norms, denses = (
         [layer for layer in called if isinstance(layer, kind)]
-        for kind in (nn.Conv, nn.BatchNorm, nn.Dense)
+        for kind in (nn.Conv, nn.BatchNorm, nn.LayerNorm, (nn.Dense, nn.DenseGeneral))
     )
     assert denses
-    assert all(layer.dtype == jnp.bfloat16 for layer in convs + norms + denses)
+    assert all(layer.dtype == jnp.bfloat16 for layer in convs + norms + layer_norms + denses)
     assert all(layer.kernel_init is threes for layer in convs + denses)
     assert all(layer.scale_init is twos for layer in norms)
     assert all(layer.bias_init is nn.initializers.zeros for layer in convs + norms + denses)
