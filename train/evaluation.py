@@ -18,6 +18,23 @@ EVALUATION_BATCH = 1000
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
+def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float) -> jax.Array:
+    """The cross-entropy with labels of which all classes share a fraction evenly.
+
+    Args:
+        logits: (B, classes).
+        labels: Integers, (B,).
+        label_smoothing: That fraction, in [0, 1); without any it is the plain cross-entropy.
+
+    Returns:
+        That of each example, (B,).
+    """
+    if not label_smoothing:
+        return cross_entropy(logits, labels)
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
+
+
 def apply_model(
     model: nn.Module, params: PyTree, batch_stats: PyTree, images: jax.Array, *, train: bool
 ) -> tuple[jax.Array, PyTree]:

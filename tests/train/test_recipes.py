@@ -27,6 +27,50 @@ def test_schedule_warms_up_and_drops():
     np.testing.assert_allclose(rates, [0.25, 0.5, 0.5, 0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-6)
 
 
+def of_schedule(schedule, **change):
+    """A schedule of 20 steps, and its rates."""
+    recipe = dataclasses.replace(SMALL, schedule=schedule, **change)
+    schedule = make_schedule(recipe, 0.5, steps_per_epoch=5)
+    return np.array([float(schedule(step)) for step in range(22)])
+
+
+def test_cosine_warms_up_and_falls_to_0_after_the_last_step():
+    rates = of_schedule("cosine", warmup_epochs=1)
+    np.testing.assert_allclose(rates[:6], [0.1, 0.2, 0.3, 0.4, 0.5, 0.5], rtol=1e-6)
+    # A third, a half and two thirds of the 15 steps that are left: 60, 90 and 120 degrees.
+    np.testing.assert_allclose(rates[[10, 15]], [0.5 * 0.75, 0.5 * 0.25], rtol=1e-6)
+    np.testing.assert_allclose(rates[20:], 0, atol=1e-8)
+    theirs = optax.warmup_cosine_decay_schedule(0.0, 0.5, 5, 20)
+    np.testing.assert_allclose(rates[5:], [theirs(step) for step in range(5, 22)], atol=1e-7)
+
+
+def test_cosine_without_a_warm_up_begins_at_its_highest():
+    theirs = optax.cosine_decay_schedule(0.5, 20)
+    np.testing.assert_allclose(of_schedule("cosine"), [theirs(step) for step in range(22)], atol=1e-7)
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_linearly():
+    rates = of_schedule("one-cycle", peak_fraction=0.2)
+    np.testing.assert_allclose(rates[:5], [0.125, 0.25, 0.375, 0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(rates[[12, 19]], [0.25, 0.5 / 16], rtol=1e-6)
+    np.testing.assert_allclose(rates[20:], 0, atol=1e-8)
+    theirs = optax.linear_onecycle_schedule(20, 0.5, 0.2, 1.0, div_factor=1e6, final_div_factor=1e6)
+    np.testing.assert_allclose(rates[4:], [theirs(step) for step in range(4, 22)], atol=1e-4)
+
+
+def test_one_cycle_may_fall_by_half_a_cosine():
+    rates = of_schedule("one-cycle-cosine", peak_fraction=0.2)
+    np.testing.assert_allclose(rates[:5], [0.125, 0.25, 0.375, 0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(rates[12], 0.25, rtol=1e-6)
+    theirs = optax.cosine_onecycle_schedule(20, 0.5, 0.2, final_div_factor=1e6)
+    np.testing.assert_allclose(rates[4:], [theirs(step) for step in range(4, 22)], atol=1e-6)
+
+
+def test_a_peak_within_the_first_step_leaves_no_rise():
+    rates = of_schedule("one-cycle", peak_fraction=0.01)
+    np.testing.assert_allclose(rates[[0, 10, 20]], [0.5, 0.25, 0], atol=1e-7)
+
+
 def test_every_example_is_seen_in_an_epoch():
     assert SMALL.steps_per_epoch(20) == 2
     assert SMALL.steps_per_epoch(21) == 3
@@ -40,6 +84,10 @@ def test_every_example_is_seen_in_an_epoch():
         ({"momentum": 0.9, "nesterov": True}, lambda: optax.sgd(0.5, 0.9, nesterov=True)),
         ({"optimizer": "adam"}, lambda: optax.adam(0.5)),
         ({"optimizer": "adamw", "weight_decay": 0.1}, lambda: optax.adamw(0.5, weight_decay=0.1)),
+        (
+            {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine"},
+            lambda: optax.adamw(optax.cosine_decay_schedule(0.5, 20), weight_decay=0.1),
+        ),
     ],
 )  # fmt: skip
 def test_optimizers(change, expected):
@@ -69,6 +117,19 @@ def test_optimizers(change, expected):
         ({"learning_rate": float("nan")}, "learning_rate > 0"),
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
         ({"drop_epochs": (3, 2)}, "rising order"),
+        ({"schedule": "step"}, "unknown schedule 'step'.*drops, cosine, one-cycle, one-cycle-cosine"),
+        ({"schedule": "cosine", "drop_epochs": (2,)}, r"no drop_epochs .*'cosine', got \(2,\)"),
+        ({"schedule": "cosine", "warmup_epochs": 4}, "warmup_epochs < epochs .*'cosine', got 4 and 4"),
+        ({"schedule": "cosine", "peak_fraction": 0.5}, "peak_fraction 0 .*'cosine', got 0.5"),
+        ({"peak_fraction": 0.5}, "peak_fraction 0 .*'drops', got 0.5"),
+        ({"schedule": "one-cycle"}, r"peak_fraction in \(0, 1\) .*'one-cycle', got 0.0"),
+        ({"schedule": "one-cycle-cosine", "peak_fraction": 1.0}, r"peak_fraction in \(0, 1\)"),
+        ({"schedule": "one-cycle", "peak_fraction": float("nan")}, r"peak_fraction in \(0, 1\)"),
+        ({"schedule": "one-cycle", "peak_fraction": 0.5, "drop_epochs": (1,)}, "no drop_epochs"),
+        ({"schedule": "one-cycle", "peak_fraction": 0.5, "warmup_epochs": 1}, "no warmup_epochs"),
+        ({"label_smoothing": 1.0}, r"label_smoothing in \[0, 1\), got 1.0"),
+        ({"label_smoothing": -0.1}, r"label_smoothing in \[0, 1\)"),
+        ({"label_smoothing": float("nan")}, r"label_smoothing in \[0, 1\)"),
     ],
 )
 def test_errors(change, message):
@@ -97,6 +158,9 @@ def test_another_length_keeps_the_schedule_in_proportion():
     assert RECIPES["assessed-tinyimagenet"].of_length(40).warmup_epochs == 1
     assert RECIPES["assessed-cifar"].of_length(1).drop_epochs == (1,)
     assert RECIPES["assessed-cifar"].of_length(160) == RECIPES["assessed-cifar"]
+    assert RECIPES["fast-cifar"].of_length(1) == dataclasses.replace(RECIPES["fast-cifar"], epochs=1)
+    cosine = dataclasses.replace(SMALL, schedule="cosine", warmup_epochs=3)
+    assert [cosine.of_length(epochs).warmup_epochs for epochs in (1, 2, 8)] == [0, 1, 6]
 
 
 def test_a_model_is_drawn_as_the_recipe_says():

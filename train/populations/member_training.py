@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 import pruning
 from train.data.datasets import Dataset
 from train.data.preprocessing import preprocess, preprocess_for_training
-from train.evaluation import apply_model, cross_entropy
+from train.evaluation import apply_model, smoothed_cross_entropy
 from train.lowering import lowered, lowering
 from train.populations.devices import BATCH, over_batch_devices
 from train.populations.reparametrization import Reparametrization
@@ -253,4 +253,5 @@ class MemberTraining:
         params = self.reparametrization.params(key, trained, member.method, step)
         logits, updated = apply_model(self.model, params, batch_stats, images, train=True)
         penalty = self.reparametrization.penalty(trained, member.method, step)
-        return jnp.mean(cross_entropy(logits, labels)) + penalty, updated
+        losses = smoothed_cross_entropy(logits, labels, self.recipe.label_smoothing)
+        return jnp.mean(losses) + penalty, updated

@@ -58,9 +58,9 @@ class EpochResult:
         complete: Whether the epoch is at its end.
         states: The members' states, leading axis N; their buffers are handed on to the next epoch,
             so read them before it.
-        metrics: Arrays of shape (N,): train_loss (mean over the steps since the last result, penalties
-            included), test_loss, test_accuracy (fraction), sparsity (fraction), and the same of a
-            validation split.
+        metrics: Arrays of shape (N,): train_loss (mean over the steps since the last result, of what is
+            minimised: with penalties and smoothed labels), test_loss, test_accuracy (fraction), sparsity
+            (fraction), and the same of a validation split.
     """
 
     epoch: int

@@ -58,6 +58,26 @@ def test_a_new_option_moves_no_run_and_goes_on_in_it(here):
     assert folder_of(replace(new, smoothing=0.1)) != folder_of(new)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "known"),
+    [
+        (Compare(epochs=3), "c58b5b7f"),
+        (
+            Compare(
+                recipe_fields=RecipeFields(batch_size=32, drop_epochs=(1, 2), warmup_epochs=1), epochs=3
+            ),
+            "d57da931",
+        ),
+        (
+            MissingTheMark(dataset="cifar10:3.0.2", model="resnet-20", recipe="rewinding-cifar"),
+            "59a8a583",
+        ),
+    ],
+)
+def test_runs_from_before_schedules_and_smoothed_labels_keep_their_folders(chosen, known):
+    assert folder_of(chosen).name.endswith(f"-{known}")
+
+
 def test_a_changed_default_refuses_a_stored_run(here):
     assert folder_of(Compare()) == folder_of(WithAnotherDefault())  # The hash is of what was chosen.
     opened(here, Compare())
@@ -119,7 +139,8 @@ def test_an_older_run_says_nothing_of_options_and_recipe_fields_that_came_later(
     config = json.loads((here / "config.json").read_text())
     for name in ("learning_rates", "gate_learning_rate", "stochastic_starts"):
         del config["settings"][name]
-    del config["settings"]["recipe"]["matmul_precision"]
+    for name in ("matmul_precision", "schedule", "peak_fraction", "label_smoothing"):
+        del config["settings"]["recipe"][name]
     (here / "config.json").write_text(json.dumps(config))
     opened(here, options)
     other = replace(options, recipe_fields=RecipeFields(matmul_precision="float32"))

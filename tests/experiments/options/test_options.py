@@ -57,6 +57,7 @@ WRONG = {
         "--methods snip snip": "different --methods",
         "--learning-rates 0.1 0.1": "different --learning-rates",
         "--learning-rates 0": "finite --learning-rates > 0",
+        "--recipe assessed-cifar --recipe.schedule cosine": "expected no drop_epochs with the schedule",
         "--weight-decays 0.1": "--weight-decays would do nothing: the recipe has no weight decay",
         "--recipe.weight-decay 0.1 --weight-decays -1": "--weight-decays >= 0",
         "--recipe.weight-decay 0.1 --weight-decays nan": "finite --weight-decays",
@@ -169,6 +170,15 @@ def test_the_recipe_is_resolved_from_name_length_and_fields():
     options = parsed("compare", "--recipe.batch-size 32 --learning-rates 0.03 0.1")
     assert options.chosen() == {"recipe.batch_size": 32, "learning_rates": (0.03, 0.1)}
     assert options.settings()["recipe"]["batch_size"] == 32
+
+
+def test_a_recipe_takes_another_schedule():
+    line = "--recipe assessed-cifar --recipe.drop-epochs --recipe.schedule cosine"
+    recipe = replace(RECIPES["assessed-cifar"], drop_epochs=(), schedule="cosine")
+    assert parsed("compare", line).resolved_recipe() == recipe
+    line = "--recipe fast-cifar --recipe.schedule cosine --recipe.peak-fraction 0"
+    recipe = replace(RECIPES["fast-cifar"], peak_fraction=0.0, schedule="cosine")
+    assert parsed("compare", line).resolved_recipe() == recipe
 
 
 def test_a_short_run_needs_no_other_option():

@@ -1,6 +1,7 @@
 """Where members begin and stop: steps in the middle of epochs, given states, running statistics."""
 
 import functools
+from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 import pruning
 from tests.train.populations.test_population import (
+    RECIPE,
     assert_close,
     dataset,
     hold,
@@ -99,27 +101,39 @@ def test_a_step_outside_the_training_is_an_error(place):
         next(pop.train(stack_members([member(pop, 0)]), **place))
 
 
-def test_a_member_is_an_ordinary_training_run():
+@pytest.mark.parametrize(
+    ("recipe", "rate"),
+    [
+        (RECIPE, 0.1),
+        (
+            replace(RECIPE, schedule="cosine", label_smoothing=0.3),
+            optax.cosine_decay_schedule(0.1, 3 * STEPS),
+        ),
+    ],
+    ids=["usual", "cosine and smoothed labels"],
+)
+def test_a_member_is_an_ordinary_training_run(recipe, rate):
     """Two epochs step by step in Python: shuffled batches, SGD with decay, masks held.
 
-    Batch statistics count in training, running ones in evaluation.
+    Batch statistics count in training, running ones in evaluation, where labels are never smoothed.
     """
     model, data = SmallNormalised(), dataset()
-    pop = population(model=model, data=data)
+    pop = population(recipe, model=model, data=data)
     one = member(pop, 5)
     trained = last(pop.train(stack_members([one]), epochs=2))
 
     variables = model.init(one.init_key, jnp.zeros((1, *data.train.images.shape[1:])))
     params, stats = pruning.apply_masks(variables["params"], one.method), variables["batch_stats"]
-    tx = optax.chain(optax.add_decayed_weights(1e-3), optax.sgd(0.1, momentum=0.9))
-    state, entropy = tx.init(params), optax.softmax_cross_entropy_with_integer_labels
+    tx = optax.chain(optax.add_decayed_weights(1e-3), optax.sgd(rate, momentum=0.9))
+    state = tx.init(params)
 
     @functools.partial(jax.jit, static_argnames="train")
     def evaluate(params, stats, images, labels, train=False):
         images, variables = normalise(images, (0.5,), (0.25,)), {"params": params, "batch_stats": stats}
         logits, updated = model.apply(variables, images, train=train, mutable=["batch_stats"])
         accuracy = jnp.mean(jnp.argmax(logits, -1) == labels)
-        return entropy(logits, labels).mean(), (updated["batch_stats"], accuracy)
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, 3), recipe.label_smoothing if train else 0.0)
+        return optax.softmax_cross_entropy(logits, targets).mean(), (updated["batch_stats"], accuracy)
 
     slope = jax.value_and_grad(functools.partial(evaluate, train=True), has_aux=True)
     for epoch in range(2):
