@@ -56,10 +56,10 @@ def is_traced(value: Any) -> bool:
 def prunable(path: Path, leaf: Any) -> bool:
     """The default predicate: the kernels of a network, by shape and by name.
 
-    Floating-point leaves of at least two dimensions whose name is not that of a bias, the scale of a
-    normalisation layer, a class token or a position embedding. The names are those of Flax, Equinox,
-    Haiku, Keras and PyTorch (``naming.py`` lists them); a leaf called ``b`` is a bias only beside a
-    ``w``. The embeddings of words are kernels.
+    Floating-point leaves of at least two dimensions whose name is not that of a bias, the scale or a
+    running statistic of a normalisation layer, a class token or a position embedding. The names are those
+    of Flax, Equinox, Haiku, Keras and PyTorch (``naming.py`` lists them); a leaf called ``b`` is a bias
+    only beside a ``w``. The embeddings of words are kernels.
 
     Others to pass as ``prunable=`` wherever there is one: ``prunable_by_shape``, ``prunable_under`` and
     ``prunable_except`` of names, or any function with this signature.

@@ -1,9 +1,9 @@
-"""What the names of leaves tell: which are biases, scales, class tokens and position embeddings.
+"""What the names of leaves tell: which are biases, scales, statistics, class tokens, position embeddings.
 
 The shape alone does not: attention's biases have the shape (heads, head_dim), a convolution's bias in
-Equinox is (C, 1, 1), position embeddings are (1, length, D), and a stack of layers (``nn.scan``,
-``nnx.vmap``, a vmapped Equinox module) gives every bias and scale one axis more. The names are those of
-Flax Linen and NNX, Equinox, Haiku, Keras and PyTorch.
+Equinox is (C, 1, 1), position embeddings are (1, length, D), Haiku's running means are (1, C), and a stack
+of layers (``nn.scan``, ``nnx.vmap``, a vmapped Equinox module) gives every bias and scale one axis more.
+The names are those of Flax Linen and NNX, Equinox, Haiku, Keras and PyTorch.
 """
 
 import re
@@ -22,6 +22,9 @@ _POSITION = re.compile(
 _NORMALISATION = re.compile(
     r"(.*_)?((batch|layer|group|instance|rms|l2)?_?norms?(ali[sz]ation)?|ln|bn|gn)(\d+d)?(_?\w{1,2})?"
 )
+_STATISTIC = re.compile(r"(running|moving)_(mean|var|variance)")
+_MOVING_AVERAGE = re.compile(r"(.*_)?(ema|exponential_moving_average)(_\d+)?")
+_PRELU = re.compile(r"p_?re_?lu(_\d+)?")
 _REPARAMETRIZATION = re.compile(r".*(weight|spectral)_?norm.*")
 
 # Names that say what kind of array it is, so that only the module's name says what it is for.
@@ -114,7 +117,7 @@ def names_along(path: tuple[Any, ...]) -> list[str]:
 
 
 def is_auxiliary(path: tuple[Any, ...]) -> bool:
-    """Whether a leaf's name is that of a bias, a scale, a class token or a position embedding.
+    """Whether a leaf's name is that of a bias, a scale, a statistic, a class token or a position embedding.
 
     Args:
         path: Its key path. A ``LeafPath`` also tells a bias ``b`` from a kernel that is called so: a
@@ -124,7 +127,7 @@ def is_auxiliary(path: tuple[Any, ...]) -> bool:
         Whether it is one of them.
     """
     *parents, name = words(path) or [""]
-    if any(pattern.fullmatch(name) for pattern in (_BIAS, _SCALE, _CLASS_TOKEN, _POSITION)):
+    if any(p.fullmatch(name) for p in (_BIAS, _SCALE, _STATISTIC, _CLASS_TOKEN, _POSITION)):
         return True
     siblings = getattr(path, "siblings", frozenset())
     if re.fullmatch(r"b_?\d*", name):
@@ -135,9 +138,13 @@ def is_auxiliary(path: tuple[Any, ...]) -> bool:
     if name == "g":  # weight normalisation
         return bool(siblings & {"v", "layer"})
     parent = next((word for word in reversed(parents) if not word.isdigit()), "")
-    if name not in _PLAIN or _REPARAMETRIZATION.fullmatch(parent):
+    if "batch_stats" in parents or _MOVING_AVERAGE.fullmatch(parent):
+        return True
+    if name == "alpha":  # the slopes of Keras's PReLU
+        return bool(_PRELU.fullmatch(parent))
+    if name not in _PLAIN | {"mean", "var"} or _REPARAMETRIZATION.fullmatch(parent):
         return False
-    normalises = name in ("weight", "w") and _NORMALISATION.fullmatch(parent)
+    normalises = name in ("weight", "w", "mean", "var") and _NORMALISATION.fullmatch(parent)
     return bool(normalises or _POSITION.fullmatch(parent))
 
 

@@ -23,6 +23,10 @@ KERNELS = [
     {"position_mlp": {"weight": (4, 4)}},
     {"weight_norm": {"weight": (4, 4)}},
     {"normal_head": {"weight": (4, 4)}},
+    {"mean": {"kernel": (4, 4)}},
+    {"decoder": {"mean": (4, 4), "var": (4, 4)}},
+    {"hidden": (4, 4), "alpha": (4, 4)},
+    {"schema": {"hidden": (4, 4)}},
 ]
 OTHERS = [
     {"query": {"bias": (4, 4)}},
@@ -45,6 +49,14 @@ OTHERS = [
     {"wpe": {"weight": (5, 8)}},
     {"relative_position_bias_table": (9, 4)},
     {"in_proj_bias": (3, 8)},
+    {"net/~/batch_norm/~/mean_ema": {"average": (1, 8), "hidden": (1, 8)}},
+    {"batch_stats": {"ScanBlock_0": {"BatchNorm_0": {"mean": (3, 16), "var": (3, 16)}}}},
+    {"batch_stats": {"spectral_norm": {"Dense_0/kernel/u": (1, 8)}}},
+    {"norm": {"mean": (3, 16), "var": (3, 16)}},
+    {"batch_normalization/moving_mean": (3, 8), "batch_normalization/moving_variance": (3, 8)},
+    {"norm": {"running_mean": (3, 8), "running_var": (3, 8)}},
+    {"p_re_lu_1/alpha": (6, 4)},
+    {"prelu": {"alpha": (6, 4)}},
 ]
 
 
