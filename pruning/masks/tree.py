@@ -21,6 +21,7 @@ from pruning.trees.leaves import (
     Prunable,
     PyTree,
     check_countable,
+    check_is_array,
     is_none,
     is_traced,
     prunable,
@@ -100,6 +101,7 @@ def check_masks(masks: PyTree, params: PyTree) -> None:
         dtype = getattr(mask, "dtype", type(mask).__name__)
         if dtype != jnp.bool_:
             raise ValueError(f"expected a bool mask at {keystr(path)}, got {dtype}")
+        check_is_array(path, leaf)
         if jnp.shape(mask) != jnp.shape(leaf):
             raise ValueError(
                 f"expected a mask of shape {jnp.shape(leaf)} at {keystr(path)}, got {jnp.shape(mask)}"

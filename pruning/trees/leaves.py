@@ -48,6 +48,23 @@ def check_countable(size: int) -> None:
         )
 
 
+def check_is_array(path: Path, leaf: Any) -> None:
+    """Checks that a leaf with weights is an array itself, and no variable that holds one.
+
+    Args:
+        path: The leaf's key path.
+        leaf: What is there.
+
+    Raises:
+        ValueError: If it has a shape and a dtype, but no size, as Keras's variables.
+    """
+    if hasattr(leaf, "dtype") and not hasattr(leaf, "size"):
+        raise ValueError(
+            f"expected an array at {jax.tree_util.keystr(path)}, got a {type(leaf).__name__}: give "
+            "what it holds (variable.value)"
+        )
+
+
 def is_traced(value: Any) -> bool:
     """Whether ``value`` is abstract (inside ``jit``, ``vmap``, ...), so that it cannot be read."""
     return isinstance(value, jax.core.Tracer)
@@ -169,11 +186,16 @@ def prunable_params(params: PyTree, prunable: Prunable = prunable) -> PyTree:
         A tree shaped like masks, with the prunable leaves of ``params`` in it.
 
     Raises:
-        ValueError: If no leaf is prunable.
+        ValueError: If no leaf is prunable, or one is no array.
     """
-    chosen = map_with_leaf_path(
-        lambda path, leaf: leaf if prunable(path, leaf) and leaf.size else None, params
-    )
+
+    def choose(path: Path, leaf: Any) -> Any:
+        if not prunable(path, leaf):
+            return None
+        check_is_array(path, leaf)
+        return leaf if leaf.size else None
+
+    chosen = map_with_leaf_path(choose, params)
     if not jax.tree.leaves(chosen):
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         raise ValueError(

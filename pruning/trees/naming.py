@@ -1,9 +1,9 @@
 """What the names of leaves tell: which are biases, scales, statistics, class tokens, position embeddings.
 
 The shape alone does not: attention's biases have the shape (heads, head_dim), a convolution's bias in
-Equinox is (C, 1, 1), position embeddings are (1, length, D), Haiku's running means are (1, C), and a stack
-of layers (``nn.scan``, ``nnx.vmap``, a vmapped Equinox module) gives every bias and scale one axis more.
-The names are those of Flax Linen and NNX, Equinox, Haiku, Keras and PyTorch.
+Equinox is (C, 1, 1), position embeddings are (1, length, D), Haiku's running means are (1, C), and a
+stack of layers (``nn.scan``, ``nnx.vmap``, a vmapped Equinox module) gives every bias and scale one axis
+more. The names are those of Flax Linen and NNX, Equinox, Haiku, Keras and PyTorch.
 """
 
 import re
@@ -117,7 +117,7 @@ def names_along(path: tuple[Any, ...]) -> list[str]:
 
 
 def is_auxiliary(path: tuple[Any, ...]) -> bool:
-    """Whether a leaf's name is that of a bias, a scale, a statistic, a class token or a position embedding.
+    """Whether a leaf is a bias, scale, running statistic, class token or position embedding by its name.
 
     Args:
         path: Its key path. A ``LeafPath`` also tells a bias ``b`` from a kernel that is called so: a
