@@ -1,13 +1,9 @@
-import re
-from pathlib import Path
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 
 import pruning
 
@@ -242,21 +238,6 @@ def test_a_whole_equinox_model_is_searched():
     chunked = pruning.k_starts(KEY, model, train_fn, chunk_size=2, **knobs)
     np.testing.assert_allclose(chunked.fitness, found.fitness, rtol=1e-6)
     assert chunked.params.activation is model.activation
-
-
-def test_the_recipe_for_nnx_with_statistics_and_dropout():
-    page = Path(__file__).parents[3] / "docs" / "nnx.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
-    (block,) = (block for block in blocks if "k_starts(" in block)
-    names = {}
-    exec(compile(block, page.name, "exec"), names)
-    winner, found = names["winner"], names["found"]
-    assert (winner.norm.mean[...] != 0).any()
-    kernel, mask = (
-        np.asarray(nnx.as_pure(tree)["first"]["kernel"]) for tree in (found.params, found.masks)
-    )
-    assert mask.sum() == 64
-    assert (kernel[~mask] == 0).all()
 
 
 @pytest.mark.parametrize(
