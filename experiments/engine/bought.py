@@ -46,7 +46,8 @@ def bought(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, shape: tuple[int
         the compacted network is measured.
     """
     whole = {name: masks if name == "params" else None for name in variables}
-    masked = pruning.apply_masks(variables, whole)
+    # All on the device: what is sent there at every call would be timed too.
+    masked = jax.tree.map(jnp.asarray, pruning.apply_masks(variables, whole))
     one = jnp.ones((1, *shape))
     report = pruning.network_report(
         lambda params: apply_fn({**masked, "params": params}, one), masked["params"], masks
@@ -146,6 +147,8 @@ def _rows_against_matrices(params: PyTree, masks: PyTree) -> dict[str, float]:
             rows.append(scipy.sparse.csr_array((csr.data, csr.indices, csr.indptr), csr.shape))
             matrices.append(np.ascontiguousarray(kernel.T))
             inputs.append(np.ones(len(kernel), np.float32))
+    if not rows:
+        return {}
 
     def products(matrices: list[Any]) -> Work:
         return lambda: [matrix @ x for matrix, x in zip(matrices, inputs, strict=True)]

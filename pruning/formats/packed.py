@@ -52,7 +52,7 @@ def save_masked_params(
         name = jax.tree_util.keystr(key_path)
         if name in leaves:
             raise ValueError(f"two leaves of the params have the path {name}")
-        if is_traced(leaf) or is_traced(mask) or not hasattr(leaf, "dtype"):
+        if is_traced(leaf) or is_traced(mask) or not _is_array(leaf):
             raise ValueError(
                 f"expected a concrete array at {name}, got {type(leaf).__name__}: save arrays alone, "
                 "outside jit and vmap"
@@ -116,6 +116,11 @@ def load_masked_params(path: str | os.PathLike, like: PyTree = None) -> tuple[Py
                 f"{jnp.shape(leaf)}"
             )
     return tuple(structure.unflatten([tree[name] for name in names]) for tree in (params, masks))
+
+
+def _is_array(leaf: Any) -> bool:
+    """Not a function, and no key of random numbers, which has no numbers to store."""
+    return hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _storable(array: np.ndarray) -> np.ndarray:

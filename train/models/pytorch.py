@@ -5,6 +5,7 @@ Paths are joined by dots, a kernel or a scale is a `weight`, statistics are `run
 its inputs in the order (C, H, W), in which PyTorch flattens one. Masks are handed over the same way.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from pruning.connectivity.compaction.programs import Program, program_of
 from pruning.connectivity.signal_rules import ENTRYWISE
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-_PASSED = (*ENTRYWISE, "max", "min", "mul", "add")
+_PASSED = (*ENTRYWISE, "max", "min", "mul", "div", "add", "sub", "select_n", "clamp")
 _IMAGE, _MATRIX = 4, 2
 
 
@@ -78,12 +79,14 @@ def _flattened(
 
 
 def _image_of(program: Program, made: Mapping[int, Any], value: int) -> tuple[int, ...] | None:
-    """(H, W, C) of the image that a value is, flattened; None if it is none."""
-    while value in made:
-        step = made[value]
-        if step.name == "reshape" and len(program.shape(step.operands[0])) == _IMAGE:
-            return program.shape(step.operands[0])[1:]
-        if step.name not in (*_PASSED, "reshape"):
-            return None
-        value = step.operands[0]
-    return None
+    """(H, W, C) of the image that a value is, flattened, past functions of entries, or None."""
+    if value not in made:
+        return None
+    step, shape = made[value], program.shape(value)
+    if step.name == "reshape" and len(program.shape(step.operands[0])) == _IMAGE:
+        image = program.shape(step.operands[0])
+        return image[1:] if shape == (image[0], math.prod(image[1:])) else None
+    if step.name not in _PASSED:
+        return None
+    found = (_image_of(program, made, v) for v in step.operands if program.shape(v) == shape)
+    return next((image for image in found if image is not None), None)

@@ -5,6 +5,7 @@ by entry has the same entries in all its operands, a flattened image has those o
 pixel, a concatenation those of its parts. Where it is not known what an axis does, it stays whole.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -220,7 +221,13 @@ def _reshape(rules: _Rules) -> None:
         return
     for before, after in _matched(rules.shapes[0], rules.results[0]):
         ins, outs = [rules.operand(0, axis) for axis in before], [rules.result(axis) for axis in after]
-        if len(ins) == len(outs) == 1:
+        sizes = (
+            math.prod(shape[axis] for axis in axes)
+            for shape, axes in zip((rules.shapes[0], rules.results[0]), (before, after), strict=True)
+        )
+        if len({*sizes}) > 1:  # Of no entries any number of axes is as many.
+            rules.whole(*ins, *outs)
+        elif len(ins) == len(outs) == 1:
             rules.relate(Alike((*ins, *outs)))
         elif len(outs) == 1:
             rules.relate(Flattened(outs[0], tuple(ins)))
@@ -237,7 +244,10 @@ def _matched(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list
     while ins and outs:
         one, other = [ins.pop(0)], [outs.pop(0)]
         sizes = [before[one[0]], after[other[0]]]
-        while sizes[0] != sizes[1]:
+        while sizes[0] != sizes[1] and (ins or outs):
+            if not (ins and outs):
+                one, other, ins, outs = one + ins, other + outs, [], []
+                break
             if sizes[0] < sizes[1]:
                 one.append(ins.pop(0))
                 sizes[0] *= before[one[-1]]

@@ -98,20 +98,16 @@ def terms_of(
     Returns:
         A bool array with an axis for each that is summed.
     """
-    reached = [
-        _along(kept, summed, place, facts.reached[value])
-        for place, value in enumerate(summed.step.operands)
-    ]
-    present = [
-        _along(kept, summed, place, facts.present(value))
-        for place, value in enumerate(summed.step.operands)
-    ]
-    if len(reached) == 1:
-        terms = present[0] if is_constant_wanted else reached[0]
-    elif is_constant_wanted:
-        terms = present[0] & present[1]
+    reached, possible, present = (
+        [_along(kept, summed, place, flags(value)) for place, value in enumerate(summed.step.operands)]
+        for flags in (facts.reached.__getitem__, facts.possible.__getitem__, facts.present)
+    )
+    if is_constant_wanted:
+        terms = present[0] if len(present) == 1 else present[0] & present[1]
+    elif len(reached) == 1:
+        terms = reached[0]
     else:
-        terms = (reached[0] & present[1]) | (present[0] & reached[1])
+        terms = (reached[0] & possible[1]) | (possible[0] & reached[1])
     batches = len(summed.beside[0])
     return np.asarray(terms.any(axis=tuple(range(batches))))
 

@@ -33,7 +33,8 @@ class Compacted(NamedTuple):
         report: What was removed, and what could not be.
         rewrite: From another function of the network's variables, ``function(variables, *inputs)``, to
             the same of the compacted ones: a training step's forward pass, a loss. What it returns of the
-            size of the variables, new statistics, comes out in the compacted size.
+            size of the variables, new statistics, comes out in the compacted size; where it sums over the
+            variables (a penalty), it sums over those that are left.
     """
 
     apply_fn: ApplyFn
@@ -53,11 +54,14 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
     residual sums, normalisations, flattening, concatenations, depthwise convolutions, attention heads,
     gated products) follows from the primitives.
 
-    What is left is exact: at any number of examples, and its gradients are those of the same weights.
-    A unit stays whole where it cannot go: its constant depends on the position (a convolution pads) or
-    has no bias to go to; others that must go with it are wanted (a residual sum); or its axis enters what
-    is not followed entry by entry (a loop, sorting). The inputs' and outputs' axes stay. No array
-    becomes empty: of a layer of which nothing is wanted one unit is left.
+    What is left computes the same outputs for any number of examples, and has the gradients of the same
+    weights (but for a weight that stays and makes the constant of a unit that goes, as a slope that all
+    units share does). A weight that masks keep counts as there, also where it is 0. A unit stays whole
+    where it cannot go: its constant depends on the position (a convolution pads), or nothing is added to
+    it before a function or another weight; others that must go with it are wanted (a residual sum); or
+    its axis enters what is not followed entry by entry (a maximum over units, a loop, sorting). The axes
+    of inputs and outputs stay. No array becomes empty: of a layer of which nothing is wanted one unit is
+    left. A ``jax.checkpoint`` inside is written out.
 
     Args:
         apply_fn: ``apply_fn(variables, *inputs)`` is the network as it is used, with running
@@ -65,18 +69,19 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
         variables: Any pytree of concrete arrays: params, and statistics beside them.
         masks: Concrete masks of that tree. ``None`` may stand for a subtree: ``{"params": masks,
             "batch_stats": None}``.
-        *inputs: What it is read for, of any values; one example is enough.
+        *inputs: Arrays that it is read for, of any values; examples lie along the first axis, and one is
+            enough.
 
     Returns:
         The compacted network.
 
     Raises:
-        ValueError: If the masks do not fit the variables, they or the variables are traced, or no
-            floating-point output depends on the inputs.
+        ValueError: If the masks do not fit the variables, they or the variables are traced, an input is
+            no array, or no floating-point output depends on the inputs.
 
     >>> params = {"a": jnp.ones((1, 3)), "bias": jnp.ones(3), "b": jnp.ones((3, 1)), "c": jnp.zeros(1)}
     >>> def apply_fn(p, x):
-    ...     return jax.nn.relu(x @ p["a"] + p["bias"]) @ p["b"] + p["c"]
+    ...     return jax.nn.relu(x @ p["a"] + p["bias"][None]) @ p["b"] + p["c"][None]
     >>> masks = {"a": jnp.array([[True, False, True]]), "b": jnp.array([[True], [True], [False]])}
     >>> small = compact(apply_fn, params, {**masks, "bias": None, "c": None}, jnp.ones((1, 1)))
     >>> small.variables["a"].shape, small.variables["c"]  # the second unit was relu(1) for every input
@@ -90,11 +95,13 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
     if any(is_traced(leaf) for leaf in jax.tree.leaves((variables, masks))):
         raise ValueError("compact needs concrete variables and masks: call it outside jit and vmap")
     tree = arrays_of(apply_masks(variables, masks))
-    given = jax.tree.map(jnp.asarray, inputs)
+    given = _several(inputs)
     program, _ = program_of(tree.of_arrays(apply_fn), tree.arrays, *given)
-    facts = facts_of(program, [*tree.arrays, *jax.tree.leaves(given)], len(tree.arrays))
+    of_arrays = tree.masks_in(masks)
+    facts = facts_of(program, [*tree.arrays, *jax.tree.leaves(given)], of_arrays)
     _check_outputs(program, facts)
-    chosen = _choose(program, facts, dict(zip(program.arguments, tree.paths, strict=False)))
+    leaves = dict(zip(program.arguments, of_arrays, strict=False))
+    chosen = _choose(program, facts, leaves, tree.paths)
     small = tree.with_arrays(
         [
             cut(_with(array, chosen.added.get(leaf)), axes)
@@ -108,7 +115,7 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
 
     rows = rows_of(tree, chosen.axes, masks, small_masks)
     report = CompactionReport(rows, chosen.left_whole)
-    return Compacted(rewrite(apply_fn), small, small_masks, report, rewrite)
+    return Compacted(_for_examples(rewrite(apply_fn), given), small, small_masks, report, rewrite)
 
 
 def _with(array: Any, added: Any) -> Any:
@@ -124,21 +131,41 @@ class _Choice(NamedTuple):
     left_whole: tuple[str, ...]
 
 
-def _choose(program: Program, facts: Facts, paths: Mapping[int, str]) -> _Choice:
+def _choose(program: Program, facts: Facts, leaves: Mapping[int, Any], paths: Sequence[str]) -> _Choice:
     """Wants ever more, until the constants of all that is removed have a weight to go to."""
-    leaves = list(paths)
     relations = relations_of(program)
     used = {value for step in program.plain_steps() for value in step.operands}
     whole = [value for value in program.arguments if value not in leaves or value not in used]
     stuck: list[Summed] = []
     while True:
-        kept = wanted(program, relations, facts, [*whole, *program.outputs], leaves, stuck)
-        settlement = settle(program, kept, relations.sums, facts, leaves)
+        kept = wanted(program, relations, facts, [*whole, *program.outputs], list(leaves), stuck)
+        axes = {leaf: axes_of(kept, leaf, program) for leaf in leaves}
+        # Of what is not wanted, only what the smaller arrays lack is not computed.
+        there = without(program, axes).kept
+        settlement = settle(program, there, relations.sums, facts, leaves)
         stuck += settlement.unsettled
         if not settlement.unsettled:
-            axes = [axes_of(kept, leaf, program) for leaf in leaves]
-            said = left_whole(program, relations, facts, paths, kept, stuck)
-            return _Choice(leaves, axes, settlement.added, said)
+            named = dict(zip(leaves, paths, strict=True))
+            said = left_whole(program, relations, named, stuck)
+            return _Choice(list(leaves), list(axes.values()), settlement.added, said)
+
+
+def _several(inputs: PyTree) -> PyTree:
+    """One example twice: of an axis of one entry it cannot be seen what becomes of more."""
+
+    def array(leaf: Any) -> jax.Array:
+        if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+            raise ValueError(
+                f"expected arrays as inputs, got {type(leaf).__name__} {leaf!r}: let apply_fn close over "
+                "what is none, or pass jnp.asarray of it"
+            )
+        return jnp.asarray(leaf)
+
+    arrays = jax.tree.map(array, inputs)
+    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(arrays) if leaf.ndim}
+    if sizes != {1}:
+        return arrays
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0) if leaf.ndim else leaf, arrays)
 
 
 def _check_outputs(program: Program, facts: Facts) -> None:
@@ -155,14 +182,15 @@ def _rewritten(function: ApplyFn, tree: Arrays, axes: Sequence[Axes]) -> ApplyFn
     programs: dict[Any, tuple[Smaller, Any]] = {}
 
     def smaller_of(arrays: Sequence[Any], inputs: Any) -> tuple[Smaller, Any]:
+        shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), inputs)
+        forms = [(array.shape, str(array.dtype)) for array in (*arrays, *jax.tree.leaves(inputs))]
+        key = (jax.tree.structure(inputs), *forms)
+        if key in programs:
+            return programs[key]
         leaves = [
             jax.ShapeDtypeStruct(tuple(map(len, there)), array.dtype)
             for there, array in zip(axes, arrays, strict=True)
         ]
-        shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), inputs)
-        key = str((leaves, shapes))
-        if key in programs:
-            return programs[key]
         program, structure = program_of(tree.of_arrays(function), leaves, *shapes)
         kept = dict(zip(program.arguments[: len(axes)], axes, strict=True))
         found = without(program, kept), structure
@@ -172,8 +200,24 @@ def _rewritten(function: ApplyFn, tree: Arrays, axes: Sequence[Axes]) -> ApplyFn
         return found
 
     def compacted(variables: PyTree, *inputs: PyTree) -> PyTree:
-        arrays, given = tree.arrays_in(variables, axes), jax.tree.map(jnp.asarray, inputs)
-        smaller, structure = smaller_of(arrays, given)
-        return structure.unflatten(run(smaller, [*arrays, *jax.tree.leaves(given)]))
+        arrays, arrived = tree.arrays_in(variables, axes), jax.tree.map(jnp.asarray, inputs)
+        smaller, structure = smaller_of(arrays, arrived)
+        return structure.unflatten(run(smaller, [*arrays, *jax.tree.leaves(arrived)]))
 
     return compacted
+
+
+def _for_examples(apply_fn: ApplyFn, given: PyTree) -> ApplyFn:
+    """Refuses inputs that are larger in more than their number: what was read may not hold for them."""
+    expected = [leaf.shape[1:] for leaf in jax.tree.leaves(given)]
+
+    def of_examples(variables: PyTree, *inputs: PyTree) -> PyTree:
+        found = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves(inputs)]
+        if found != expected:
+            raise ValueError(
+                "expected inputs like those that the network was compacted for, of shapes "
+                f"{expected} after the first axis, got {found}: compact it for these"
+            )
+        return apply_fn(variables, *inputs)
+
+    return of_examples

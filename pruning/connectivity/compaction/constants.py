@@ -19,6 +19,7 @@ from pruning.connectivity.compaction.dependence import MOVES, Facts
 from pruning.connectivity.compaction.programs import Program, Step
 from pruning.connectivity.equations import bind
 from pruning.connectivity.signal_rules import UNCHANGED
+from pruning.connectivity.signals import is_inexact
 
 _ROUNDING = 32
 """Differences of so many units of rounding are none."""
@@ -52,7 +53,12 @@ class Settlement(NamedTuple):
 
 
 class _Entries(NamedTuple):
-    """A value that is entries of one argument, moved: which, for each of its own."""
+    """A value that is made of one argument by moving its entries.
+
+    Attributes:
+        argument: The number of that argument.
+        index: For each entry of the value, which entry of the argument it is.
+    """
 
     argument: int
     index: np.ndarray
@@ -63,16 +69,16 @@ def settle(
     kept: Mapping[Position, np.ndarray],
     sums: Sequence[Summed],
     facts: Facts,
-    leaves: Sequence[int],
+    leaves: Mapping[int, Any],
 ) -> Settlement:
     """Follows what is missing through a program.
 
     Args:
-        program: Any.
-        kept: The entries that are kept.
-        sums: Its sums.
-        facts: Of its values.
-        leaves: The numbers of the arguments that may change.
+        program: The network's.
+        kept: The entries that the smaller program has.
+        sums: What it sums over.
+        facts: What is known of its values.
+        leaves: The numbers of the arguments that may change, with their masks: a pruned one may not.
 
     Returns:
         What is added to them, and the sums for which that does not do.
@@ -89,8 +95,10 @@ class _Settling:
         kept: Mapping[Position, np.ndarray],
         sums: Mapping[int, Summed],
         facts: Facts,
-        leaves: Sequence[int],
+        leaves: Mapping[int, Any],
     ) -> None:
+        self.masks = leaves
+        self.of_weights = set(leaves)
         self.program, self.kept, self.sums, self.facts = program, kept, sums, facts
         self.missing: dict[int, Missing] = {}
         self.added: dict[int, np.ndarray] = {}
@@ -106,6 +114,8 @@ class _Settling:
 
     def run(self) -> Settlement:
         for step in self.program.plain_steps():
+            if self.of_weights.intersection(step.operands):
+                self.of_weights.update(step.results)
             self._note_entries(step)
             found = [self.missing.get(value) for value in step.operands]
             if any(found):
@@ -170,10 +180,13 @@ class _Settling:
                 return
         elif step.name in _PRODUCTS or (step.name == "div" and found[1] is None):
             beside = [v for v, missing in zip(step.operands, found, strict=True) if missing is None]
-            if len(short) > 1 or any(self.facts.reached[value].any() for value in beside):
+            # Past a weight, that weight's gradient would miss what is missing.
+            if len(short) > 1 or any(
+                value in self.of_weights or self.facts.reached[value].any() for value in beside
+            ):
                 self._give_up(*short)
                 return
-        elif step.name not in _LINEAR:
+        elif step.name not in _LINEAR or not is_inexact(self.program.avals[step.results[0]]):
             self._give_up(*short)
             return
         arrays = [
@@ -204,12 +217,15 @@ class _Settling:
             low, high = np.full(leaf, np.inf).ravel(), np.full(leaf, -np.inf).ravel()
             np.minimum.at(low, index, amounts)
             np.maximum.at(high, index, amounts)
-            rounding = _ROUNDING * float(jnp.finfo(missing.array.dtype).eps) * np.abs(missing.array).max()
-            if (high > low + rounding).any():
-                return False
             is_changed = high >= low
-            amount = np.zeros(leaf)
-            amount.ravel()[is_changed] = (low[is_changed] + high[is_changed]) / 2
+            low, high = np.where(is_changed, low, 0), np.where(is_changed, high, 0)
+            rounding = _ROUNDING * float(jnp.finfo(missing.array.dtype).eps)
+            if (high - low > rounding * np.maximum(np.abs(low), np.abs(high))).any():
+                return False
+            amount = ((low + high) / 2).reshape(leaf)
+            mask = self.masks[entries.argument]
+            if mask is not None and amount[~np.asarray(mask)].any():
+                return False
             self.added[entries.argument] = -amount if step.name == "sub" else amount
             return True
         return False

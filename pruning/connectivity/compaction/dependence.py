@@ -1,11 +1,11 @@
 """What of a program's values depends on its input, entry by entry, and what the rest is.
 
 An entry that no input reaches is a constant, whatever the weights before it are: that of a unit whose
-incoming weights are all 0 is its bias after the activation. An entry counts as reached unless it is
-known not to be.
+incoming weights are all pruned is its bias after the activation. An entry counts as reached unless it is
+known not to be, and a weight that is kept counts as there, also where it happens to be 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,63 +24,112 @@ MOVES = (
 """Primitives that move entries."""
 
 
+Flags = Mapping[int, np.ndarray]
+Rule = Callable[[Step, "Facts", Flags], Any]
+
+
 class Facts(NamedTuple):
     """What is known of the values, by number.
 
     Attributes:
-        arrays: What they are at the input that was given.
-        reached: Where the input reaches them, bool, of their shapes.
+        arrays: What they are at the inputs that were given.
+        reached: Where an input reaches them, bool, of their shapes. What is random is reached, since it
+            is other where there are more examples, and so is what is not finite.
+        possible: Where they may be other than 0, for some input and some weights under the masks.
     """
 
     arrays: dict[int, Any]
     reached: dict[int, np.ndarray]
+    possible: dict[int, np.ndarray]
 
     def fixed(self, value: int) -> np.ndarray:
-        """A value with 0 where the input reaches it."""
+        """A value with 0 where an input reaches it."""
         array = np.asarray(self.arrays[value])
         return np.where(self.reached[value], np.zeros_like(array), array)
 
     def present(self, value: int) -> np.ndarray:
-        """Where a value may be other than 0."""
+        """Where a value is reached, or other than 0."""
         return self.reached[value] | (np.asarray(self.arrays[value]) != 0)
 
 
-def facts_of(program: Program, arguments: Sequence[Any], known_count: int) -> Facts:
+def facts_of(program: Program, arguments: Sequence[Any], kept: Sequence[Any]) -> Facts:
     """Evaluates a program step by step.
 
     Args:
-        program: Any.
+        program: The network's.
         arguments: Concrete arrays, one for each of its arguments.
-        known_count: How many of them are what they are; those after them are inputs, which may be any.
+        kept: For the first of them, the weights, a mask, or None where all are kept. Those after them are
+            inputs, which may be any.
 
     Returns:
         What is known of its values.
     """
-    known = {**program.constants, **dict(zip(program.arguments, arguments, strict=True))}
-    facts = Facts(known, {})
-    inputs = program.arguments[known_count:]
-    for value in known:
-        facts.reached[value] = np.full(program.shape(value), value in inputs)
+    facts = Facts({}, {}, {})
+    for value, array in program.constants.items():
+        _note(facts, value, array, reached=False, possible=_is_nonzero(array))
+    for value, array, mask in zip(program.arguments, arguments, kept, strict=False):
+        _note(facts, value, array, reached=False, possible=True if mask is None else np.asarray(mask))
+    for value, array in zip(program.arguments[len(kept) :], arguments[len(kept) :], strict=True):
+        _note(facts, value, array, reached=True, possible=True)
     for step in program.plain_steps():
         operands = [facts.arrays[value] for value in step.operands]
         with jax.debug_nans(False), jax.debug_infs(False):
             results = bind(step.equation, operands)
-        reached = _reached(step, facts, [np.shape(result) for result in results])
-        for value, result, where in zip(step.results, results, reached, strict=True):
-            facts.arrays[value], facts.reached[value] = result, where
+        shapes = [np.shape(result) for result in results]
+        reached, possible = _reached(step, facts, shapes), _possible(step, facts, shapes)
+        for value, result, *flags in zip(step.results, results, reached, possible, strict=True):
+            broken = _is_broken(result)
+            _note(facts, value, result, flags[0] | broken, flags[1] | broken | _is_nonzero(result))
     return facts
 
 
+def _note(facts: Facts, value: int, array: Any, reached: Any, possible: Any) -> None:
+    shape = np.shape(array)
+    facts.arrays[value] = array
+    facts.reached[value] = np.broadcast_to(reached, shape)
+    facts.possible[value] = np.broadcast_to(possible, shape)
+
+
+def _is_nonzero(array: Any) -> Any:
+    return np.asarray(array) != 0 if _is_number(array) else True
+
+
+def _is_broken(array: Any) -> Any:
+    return ~np.isfinite(np.asarray(array, np.complex128)) if _is_number(array) else False
+
+
+def _is_number(array: Any) -> bool:
+    return not jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+
+
 def _reached(step: Step, facts: Facts, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    operands = [facts.reached[value] for value in step.operands]
+    if step.name in _RANDOM:
+        return [np.ones(shape, bool) for shape in shapes]
+    return _spread(step, facts, facts.reached, shapes, _REACHED)
+
+
+def _possible(step: Step, facts: Facts, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    return _spread(step, facts, facts.possible, shapes, _POSSIBLE)
+
+
+def _spread(
+    step: Step,
+    facts: Facts,
+    flags: Flags,
+    shapes: Sequence[tuple[int, ...]],
+    rules: Mapping[str, Rule],
+) -> list[np.ndarray]:
+    """Where flags arrive in the results."""
+    operands = [flags[value] for value in step.operands]
     if not any(where.any() for where in operands):
         return [np.zeros(shape, bool) for shape in shapes]
     if step.name in UNCHANGED:
         return operands
     if step.name in MOVES:
         return [np.asarray(where) for where in bind(step.equation, [jnp.asarray(w) for w in operands])]
-    if step.name in _RULES:
-        return [np.asarray(_RULES[step.name](step, facts))]
+    rule = rules.get(step.name) or _RULES.get(step.name)
+    if rule is not None:
+        return [np.broadcast_to(rule(step, facts, flags), shapes[0])]
     if step.name in ENTRYWISE or step.name in ("add", "sub", "add_any", "max", "min", "clamp"):
         return [np.broadcast_to(_any(operands), shapes[0])]
     return [np.ones(shape, bool) for shape in shapes]
@@ -93,70 +142,75 @@ def _any(operands: Sequence[np.ndarray]) -> np.ndarray:
     return result
 
 
-def _multiplied(step: Step, facts: Facts) -> np.ndarray:
-    """By a constant 0 nothing arrives."""
+def _multiplied(step: Step, facts: Facts, reached: Flags) -> np.ndarray:
+    """By a 0 that stays one nothing arrives."""
     one, other = step.operands
-    here, there = facts.reached[one], facts.reached[other]
-    return (here & facts.present(other)) | (facts.present(one) & there)
+    return (reached[one] & facts.possible[other]) | (facts.possible[one] & reached[other])
 
 
-def _divided(step: Step, facts: Facts) -> np.ndarray:
+def _divided(step: Step, facts: Facts, reached: Flags) -> np.ndarray:
     one, other = step.operands
-    return facts.reached[one] | (facts.present(one) & facts.reached[other])
+    return reached[one] | (facts.possible[one] & reached[other])
 
 
-def _chosen(step: Step, facts: Facts) -> np.ndarray:
-    which, *cases = (facts.reached[value] for value in step.operands)
-    if which.any():
-        return which | _any(cases)
-    return bind_one(step.equation, facts.arrays[step.operands[0]], *map(jnp.asarray, cases))
+def _chosen(step: Step, facts: Facts, flags: Flags) -> np.ndarray:
+    which, *cases = step.operands
+    if facts.reached[which].any() or flags[which].any():
+        return flags[which] | _any([flags[case] for case in cases])
+    return bind_one(step.equation, facts.arrays[which], *(jnp.asarray(flags[case]) for case in cases))
 
 
-def _contracted(step: Step, facts: Facts) -> np.ndarray:
+def _contracted(step: Step, facts: Facts, reached: Flags) -> np.ndarray:
     one, other = step.operands
-
-    def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        pair = (jnp.asarray(array, jnp.float32) for array in (first, second))
-        changed = {"precision": None, "preferred_element_type": jnp.dtype("float32")}
-        return np.asarray(bind_one(step.equation, *pair, **changed)) > 0.5
-
-    return product(facts.reached[one], facts.present(other)) | product(
-        facts.present(one), facts.reached[other]
+    return _contraction(step, reached[one], facts.possible[other]) | _contraction(
+        step, facts.possible[one], reached[other]
     )
 
 
-def _reduced(step: Step, facts: Facts) -> np.ndarray:
-    return np.asarray(facts.reached[step.operands[0]].any(axis=tuple(step.equation.params["axes"])))
+def _contraction(step: Step, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where a term of the product has both."""
+    pair = (jnp.asarray(array, jnp.float32) for array in (one, other))
+    changed = {"precision": None, "preferred_element_type": jnp.dtype("float32")}
+    return np.asarray(bind_one(step.equation, *pair, **changed)) > 0.5
 
 
-def _windowed(step: Step, facts: Facts) -> np.ndarray:
+def _reduced(step: Step, facts: Facts, flags: Flags) -> np.ndarray:
+    return np.asarray(flags[step.operands[0]].any(axis=tuple(step.equation.params["axes"])))
+
+
+def _windowed(step: Step, facts: Facts, flags: Flags) -> np.ndarray:
     numbers = step.equation.params
-    where = jnp.asarray(facts.reached[step.operands[0]], jnp.float32)
+    names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+    where = jnp.asarray(flags[step.operands[0]], jnp.float32)
     spread = lax.reduce_window(
-        where,
-        jnp.zeros((), jnp.float32),
-        lax.max,
-        numbers["window_dimensions"],
-        numbers["window_strides"],
-        numbers["padding"],
-        numbers["base_dilation"],
-        numbers["window_dilation"],
+        where, jnp.zeros((), jnp.float32), lax.max, *(numbers[name] for name in names)
     )
     return np.asarray(spread) > 0
 
 
-def _cumulated(step: Step, facts: Facts) -> np.ndarray:
-    where = facts.reached[step.operands[0]]
-    return np.broadcast_to(where.any(axis=step.equation.params["axis"], keepdims=True), where.shape)
+def _cumulated(step: Step, facts: Facts, flags: Flags) -> np.ndarray:
+    return np.asarray(flags[step.operands[0]].any(axis=step.equation.params["axis"], keepdims=True))
 
 
-_RULES: dict[str, Callable[[Step, Facts], Any]] = {
-    "mul": _multiplied,
-    "div": _divided,
+_RANDOM = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform", "random_gamma")
+_RULES: dict[str, Rule] = {
     "select_n": _chosen,
-    **dict.fromkeys(("dot_general", "conv_general_dilated"), _contracted),
     **dict.fromkeys((f"reduce_{name}" for name in ("sum", "max", "min", "prod", "and", "or")), _reduced),
     **dict.fromkeys(("argmax", "argmin"), _reduced),
     **dict.fromkeys((f"reduce_window_{name}" for name in ("sum", "max", "min")), _windowed),
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), _cumulated),
+}
+_PRODUCTS = ("dot_general", "conv_general_dilated")
+_REACHED: dict[str, Rule] = {
+    "mul": _multiplied,
+    "div": _divided,
+    **dict.fromkeys(_PRODUCTS, _contracted),
+}
+_POSSIBLE: dict[str, Rule] = {
+    "mul": lambda step, facts, flags: flags[step.operands[0]] & flags[step.operands[1]],
+    "div": lambda step, facts, flags: flags[step.operands[0]],
+    **dict.fromkeys(
+        _PRODUCTS,
+        lambda step, facts, flags: _contraction(step, *(flags[value] for value in step.operands)),
+    ),
 }

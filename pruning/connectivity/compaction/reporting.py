@@ -5,9 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pruning.connectivity.compaction.axis_relations import Position, Relations, Summed
-from pruning.connectivity.compaction.choosing import terms_of
-from pruning.connectivity.compaction.dependence import Facts
+from pruning.connectivity.compaction.axis_relations import Relations, Summed
 from pruning.connectivity.compaction.parts import Arrays, Axes
 from pruning.connectivity.compaction.programs import Program
 from pruning.trees.leaves import PyTree
@@ -39,7 +37,8 @@ class CompactionReport(NamedTuple):
 
     Attributes:
         arrays: A row for each array of the variables, in tree order.
-        left_whole: Sentences: what could not be removed, where, and why.
+        left_whole: Sentences: what a primitive that is not followed keeps whole, and which constants had
+            no weight to go to. Units that a network needs for another reason are not named.
     """
 
     arrays: tuple[CompactedArray, ...]
@@ -74,9 +73,7 @@ def rows_of(
 def left_whole(
     program: Program,
     relations: Relations,
-    facts: Facts,
     paths: Mapping[int, str],
-    kept: Mapping[Position, np.ndarray],
     stuck: Sequence[Summed],
 ) -> tuple[str, ...]:
     """What could not be removed.
@@ -84,9 +81,7 @@ def left_whole(
     Args:
         program: The network's.
         relations: Of its axes.
-        facts: Of its values.
-        paths: Of the variables' arrays, by number.
-        kept: What is kept of every axis.
+        paths: The paths of the variables' arrays, by number.
         stuck: Sums whose constants have no weight to go to.
 
     Returns:
@@ -106,13 +101,10 @@ def left_whole(
         if len(step.operands) == 1 and names:
             origin.update(dict.fromkeys(step.results, names[0]))
     for summed in stuck:
-        with_constants, without = (
-            terms_of(kept, summed, facts, is_constant_wanted=is_wanted) for is_wanted in (True, False)
-        )
         names = [origin[value] for value in summed.step.operands if value in origin]
         where = names[0] if names else f"a {summed.step.name!r}"
         sentences.append(
-            f"{int((with_constants & ~without).sum())} constant units before {where} stay: what they add "
-            "depends on the position, or nothing is added after it"
+            f"constant units before {where} stay: what they add depends on the position, or nothing is "
+            "added to it before a function, another weight or the output"
         )
-    return tuple(sentences)
+    return tuple(dict.fromkeys(sentences))

@@ -23,6 +23,7 @@ from pruning.connectivity.compaction.axis_relations import (
 from pruning.connectivity.compaction.parts import Axes, axes_of, cut
 from pruning.connectivity.compaction.programs import Program, Step, program_of
 from pruning.connectivity.equations import bind
+from pruning.connectivity.signals import is_inexact
 
 
 class Smaller(NamedTuple):
@@ -76,11 +77,11 @@ def without(program: Program, kept: Mapping[int, Axes]) -> Smaller:
             raise _refusal(relation.primitive)
         if isinstance(relation, Flattened) and (relation.pairs(places) != places[relation.whole]).any():
             raise _refusal("reshape")
-    named = set(kept)
     for argument in program.arguments:
-        whole = all(places[Position(argument, a)].all() for a in range(len(program.shape(argument))))
-        if argument not in named and not whole:
-            raise _refusal("an operation with an input")
+        whole = tuple(np.ones(size, bool) for size in program.shape(argument))
+        expected, found = kept.get(argument, whole), axes_of(places, argument, program)
+        if any((one != other).any() for one, other in zip(expected, found, strict=True)):
+            raise _refusal("an operation with an input, or with other variables,")
     picked = [relation for relation in relations.between if isinstance(relation, Picked)]
     return Smaller(program, places, {(each.source, each.result): each.index for each in picked})
 
@@ -116,7 +117,10 @@ def _read(smaller: Smaller, values: Mapping[int, Any], value: int) -> Any:
 def _run_steps(smaller: Smaller, steps: Sequence[Step], values: dict[int, Any]) -> None:
     for step in steps:
         operands = [_read(smaller, values, value) for value in step.operands]
-        if step.has_body:
+        whole = all(smaller.size(value) == smaller.program.shape(value) for value in step.operands)
+        if step.has_body and whole:
+            results = _as_it_is(smaller, step, operands)
+        elif step.has_body:
             results = _DERIVATIVES[step.name](smaller, step, operands)
         else:
             results = _RULES.get(step.name, _as_it_is)(smaller, step, operands)
@@ -136,6 +140,10 @@ def _resized(name: str) -> Callable[[Smaller, Step, list[Any]], list[Any]]:
     """Primitives of which a parameter is the shape of the result."""
 
     def rule(smaller: Smaller, step: Step, operands: list[Any]) -> list[Any]:
+        if (
+            step.equation.params.get("dimensions") is not None
+        ):  # It permutes axes too, and they are whole.
+            return _as_it_is(smaller, step, operands)
         return bind(step.equation, operands, **{name: smaller.size(step.results[0])})
 
     return rule
@@ -200,28 +208,75 @@ def _of_body(smaller: Smaller, step: Step) -> Callable[..., list[Any]]:
     return function
 
 
-def _whole_step(step: Step) -> Callable[..., list[Any]]:
-    return lambda *operands: bind(step.equation, operands)
+class _Differentiable(NamedTuple):
+    """Which operands and results of a call have derivatives: those of floats."""
+
+    operands: list[bool]
+    results: list[bool]
+
+    def call(self, step: Step, others: Sequence[Any]) -> Callable[..., list[Any]]:
+        """The whole call, of those operands that have derivatives, to such results."""
+
+        def function(*floats: Any) -> list[Any]:
+            results = bind(step.equation, _merged(self.operands, floats, others))
+            return _chosen(self.results, results)
+
+        return function
 
 
-def _differentiable(smaller: Smaller, step: Step) -> list[bool]:
-    return [jnp.issubdtype(smaller.program.avals[v].dtype, jnp.inexact) for v in step.operands]
+def _differentiable(smaller: Smaller, step: Step) -> _Differentiable:
+    def floats(values: Sequence[int]) -> list[bool]:
+        return [is_inexact(smaller.program.avals[value]) for value in values]
+
+    return _Differentiable(floats(step.operands), floats(step.results))
+
+
+def _chosen(which: Sequence[bool], items: Sequence[Any]) -> list[Any]:
+    return [item for is_one, item in zip(which, items, strict=True) if is_one]
+
+
+def _others(which: Sequence[bool], items: Sequence[Any]) -> list[Any]:
+    return [item for is_one, item in zip(which, items, strict=True) if not is_one]
+
+
+def _merged(which: Sequence[bool], ones: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    first, second = iter(ones), iter(others)
+    return [next(first) if is_one else next(second) for is_one in which]
+
+
+def _no_derivative(array: Any) -> np.ndarray:
+    return np.zeros(np.shape(array), jax.dtypes.float0)
+
+
+def _small_derivative(
+    smaller: Smaller, step: Step, whole: Callable[..., Any], floats: Sequence[int]
+) -> Callable[..., Any]:
+    """A derivative of the whole call, of its operands and of further arrays, run on smaller arrays."""
+    avals = smaller.program.avals
+    values = [*step.operands, *floats]
+    program, _ = program_of(whole, [avals[v] for v in step.operands], [avals[v] for v in floats])
+    axes = [smaller.axes(value) for value in values]
+    there = without(program, dict(zip(program.arguments, axes, strict=True)))
+    return lambda operands, further: run(there, [*operands, *further])
 
 
 def _forward(smaller: Smaller, step: Step, operands: list[Any]) -> list[Any]:
     """A call with a derivative of its own, forwards."""
-    avals = [smaller.program.avals[value] for value in step.operands]
-    if not all(_differentiable(smaller, step)):
-        return _of_body(smaller, step)(*operands)
+    have = _differentiable(smaller, step)
+    floats = _chosen(have.operands, step.operands)
+
+    def whole(operands: Any, tangents: Any) -> Any:
+        call = have.call(step, _others(have.operands, operands))
+        return jax.jvp(call, tuple(_chosen(have.operands, operands)), tuple(tangents))[1]
 
     def derivative(primals: Any, tangents: Any) -> Any:
-        def both(primals: Any, tangents: Any) -> Any:
-            return jax.jvp(_whole_step(step), primals, tangents)
-
-        axes = [smaller.axes(value) for value in step.operands]
-        program, structure = program_of(both, tuple(avals), tuple(avals))
-        there = without(program, dict(zip(program.arguments, [*axes, *axes], strict=True)))
-        return structure.unflatten(run(there, [*primals, *tangents]))
+        small = _small_derivative(smaller, step, whole, floats)
+        found = iter(small(primals, _chosen(have.operands, tangents)))
+        results = function(*primals)
+        return results, [
+            next(found) if is_float else _no_derivative(result)
+            for is_float, result in zip(have.results, results, strict=True)
+        ]
 
     function = jax.custom_jvp(_of_body(smaller, step))
     function.defjvp(derivative)
@@ -230,20 +285,18 @@ def _forward(smaller: Smaller, step: Step, operands: list[Any]) -> list[Any]:
 
 def _backward(smaller: Smaller, step: Step, operands: list[Any]) -> list[Any]:
     """A call with a derivative of its own, backwards."""
-    operand_avals, result_avals = (
-        [smaller.program.avals[value] for value in values] for values in (step.operands, step.results)
-    )
-    if not all(_differentiable(smaller, step)):
-        return _of_body(smaller, step)(*operands)
+    have = _differentiable(smaller, step)
+    floats = _chosen(have.results, step.results)
 
-    def pulled_back(operands: Any, gradients: Any) -> Any:
-        return jax.vjp(_whole_step(step), *operands)[1](gradients)
+    def whole(operands: Any, gradients: Any) -> Any:
+        call = have.call(step, _others(have.operands, operands))
+        return jax.vjp(call, *_chosen(have.operands, operands))[1](list(gradients))
 
     def backwards(operands: Any, gradients: Any) -> Any:
-        axes = [smaller.axes(value) for value in (*step.operands, *step.results)]
-        program, structure = program_of(pulled_back, tuple(operand_avals), list(result_avals))
-        there = without(program, dict(zip(program.arguments, axes, strict=True)))
-        return structure.unflatten(run(there, [*operands, *gradients]))
+        small = _small_derivative(smaller, step, whole, floats)
+        found = small(operands, _chosen(have.results, gradients))
+        nothing = [_no_derivative(operand) for operand in _others(have.operands, operands)]
+        return tuple(_merged(have.operands, found, nothing))
 
     function = jax.custom_vjp(_of_body(smaller, step))
     function.defvjp(lambda *operands: (_of_body(smaller, step)(*operands), operands), backwards)

@@ -7,15 +7,17 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.benchmarks import measuring
-from experiments.benchmarks.measuring import Ceilings, Pair, Row, WrongNumbers, agreement, measure
+from experiments.benchmarks.measuring import Ceilings, Row, WrongNumbers, agreement, measure
+from experiments.engine import timing
+from experiments.engine.timing import Pair, alternating
 
 CEILINGS = Ceilings(bytes=10, flops=48, precise_flops=1, bfloat16_flops=1)
 
 
 def test_ratio_is_paired_in_turn_and_the_first_pair_does_not_count(monkeypatch):
     clock, calls = {"ours": iter([100, 2, 2, 4]), "theirs": iter([1, 4, 10, 4])}, []
-    monkeypatch.setattr(measuring, "seconds", lambda work: calls.append(work) or next(clock[work]))
-    row = Row(measuring.alternating("ours", "theirs"), "them", "steps", amount=8, flops=6, bytes=2)
+    monkeypatch.setattr(timing, "seconds", lambda work: calls.append(work) or next(clock[work]))
+    row = Row(alternating("ours", "theirs"), "them", "steps", amount=8, flops=6, bytes=2)
     found = measure(row, 3, CEILINGS)
     assert calls == ["ours", "theirs"] * 4
     assert (found["ratio"], found["ratio_low"], found["ratio_high"]) == (2.0, 1.0, 5.0)

@@ -45,6 +45,20 @@ def test_rows_of_the_first_dense_layer_are_in_the_order_of_a_flattened_image_the
     np.testing.assert_allclose(x, model.apply(variables, images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "function", [lambda x: 0.5 * x, lambda x: jnp.maximum(0, x - 1), lambda x: jnp.where(x > 0, x, 0)]
+)
+def test_functions_of_entries_leave_a_flattened_image_one(function):
+    variables = {"params": {"dense": {"kernel": jnp.arange(24.0).reshape(12, 2)}}}
+
+    def apply_fn(variables, images):
+        return function(images.reshape(len(images), -1)) @ variables["params"]["dense"]["kernel"]
+
+    state = to_pytorch(apply_fn, variables, jnp.ones((2, 2, 3, 2)))
+    expected = np.arange(24.0).reshape(2, 3, 2, 2).transpose(2, 0, 1, 3).reshape(12, 2).T
+    np.testing.assert_array_equal(state["dense.weight"], expected)
+
+
 def test_masks_are_handed_over_with_the_weights():
     model, variables, images = drawn("lenet-5", (16, 16, 3))
     masks = pruning.random_masks(jax.random.key(3), variables["params"], 0.9)

@@ -211,7 +211,7 @@ def test_a_constant_that_padding_makes_depend_on_the_position_stays_and_is_named
     # Channel 1 is relu(1) everywhere, channel 3 relu(0).
     np.testing.assert_array_equal(small.report.arrays[0].entries[3], [0, 1, 2])
     (said,) = small.report.left_whole
-    assert said.startswith("1 constant units before ['b'] stay")
+    assert said.startswith("constant units before ['b'] stay")
     assert shapes(small)["c"] == (18, 2)
 
 
@@ -325,6 +325,178 @@ def test_another_function_of_the_variables_is_rewritten():
     np.testing.assert_allclose(moved, expected_mean[1:3])
 
 
+# --- constants: where they come from, and where they may go --------------------------------------
+
+
+def relu_of_ones(p, x):
+    return jax.nn.relu(x @ p["a"] + 1)
+
+
+def test_a_constant_on_an_axis_that_no_weight_has_is_computed_as_before():
+    """Of a backbone that the network holds itself nothing is cut, so nothing is missing."""
+    first, second = draw(3, 4), draw(4, 3)
+    first[:, 2] = 0
+
+    def apply_fn(p, x):
+        hidden = jax.nn.relu(x @ first + 1)
+        return jax.nn.relu(hidden @ second + p["c"][None]) @ p["w"]
+
+    params = {"c": draw(3), "w": draw(3, 2)}
+    small = compacted(apply_fn, params, {"w": np.ones((3, 2), bool)}, draw(1, 3))
+    np.testing.assert_array_equal(small.variables["c"], params["c"])
+
+
+def test_a_constant_does_not_go_into_a_weight_that_is_pruned():
+    masks = {"a": keep((3, 4), 1, [0, 1, 3]), "c": np.array([False, True])}
+    small = compacted(perceptron, PERCEPTRON, masks, draw(1, 3))
+    assert shapes(small)["a"] == (3, 4)  # The unit stays, since its constant of relu(3) has no place.
+    assert small.variables["c"][0] == 0
+
+
+def test_a_constant_does_not_go_past_a_whole_number():
+    def apply_fn(p, x):
+        return (perceptron(p, x) * 0 + jax.nn.relu(x @ p["a"] + 1) @ p["b"]).astype(int) + p["d"][None]
+
+    params = {**PERCEPTRON, "d": draw(2)}
+    compacted(apply_fn, params, {"a": keep((3, 4), 1, [0, 1, 3])}, draw(1, 3))
+
+
+@pytest.mark.parametrize("factor", ["contraction", "scale"])
+def test_a_constant_does_not_go_past_another_weight_whose_gradient_would_miss_it(factor):
+    def apply_fn(p, x):
+        y = relu_of_ones(p, x) @ p["b"]
+        return (y @ p["w"] if factor == "contraction" else y * p["w"][:1]) + p["c"][None]
+
+    params = {"a": draw(3, 4), "b": draw(4, 2), "w": draw(2, 2, seed=1), "c": draw(2)}
+    small = compacted(apply_fn, params, {"a": keep((3, 4), 1, [0, 1, 3])}, draw(1, 3))
+    x = draw(5, 3)
+    masked = {**params, "a": params["a"] * keep((3, 4), 1, [0, 1, 3])}
+    found, expected = (
+        jax.grad(lambda p, f=f: jnp.sum(jnp.sin(f(p, x))))(p)["w"]
+        for f, p in ((small.apply_fn, small.variables), (apply_fn, masked))
+    )
+    np.testing.assert_allclose(found, expected[: len(found)], rtol=1e-10)
+    assert small.report.left_whole
+
+
+def test_what_is_random_or_no_number_is_no_constant():
+    def dropped(p, x):
+        kept = jax.random.bernoulli(jax.random.key(0), 0.5, (len(x), 4))
+        return jnp.where(kept, relu_of_ones(p, x), 0) @ p["b"]
+
+    params = {"a": draw(3, 4), "b": draw(4, 2), "c": draw(2)}
+    full = {"a": np.ones((3, 4), bool), "b": np.ones((4, 2), bool)}
+    assert shapes(compacted(dropped, params, full, draw(1, 3)))["a"] == (3, 4)
+
+    def divided(p, x):
+        y = x @ p["a"]
+        unit = y / jnp.linalg.norm(y, axis=1, keepdims=True)  # 0 / 0 at an input of zeros
+        return unit @ p["b"] + relu_of_ones(p, x) @ p["b"] + p["c"][None]
+
+    masks = {"a": keep((3, 4), 1, [0, 1, 3])}
+    small = pruning.compact(divided, params, {**dict.fromkeys(params), **masks}, jnp.zeros((1, 3)))
+    masked = {**params, "a": params["a"] * masks["a"]}
+    x = draw(4, 3)
+    np.testing.assert_allclose(small.apply_fn(small.variables, x), divided(masked, x), rtol=1e-10)
+
+
+def test_a_kept_weight_that_is_zero_is_there():
+    """A branch that begins at zero, as of a residual block or of LoRA, is not pruned."""
+    params = {"a": draw(3, 4), "b": np.zeros((4, 3)), "scale": np.zeros(3)}
+
+    def apply_fn(p, x):
+        return x + jnp.tanh(x @ p["a"]) @ p["b"] * p["scale"][None]
+
+    full = {"a": np.ones((3, 4), bool), "b": np.ones((4, 3), bool)}
+    assert shapes(compacted(apply_fn, params, full, draw(1, 3)))["a"] == (3, 4)
+
+
+def test_a_derivative_of_its_own_is_kept_beside_operands_that_have_none():
+    @jax.custom_vjp
+    def clipped(x, low):
+        return x
+
+    clipped.defvjp(lambda x, low: (x, low), lambda low, g: (jnp.maximum(g, low), None))
+
+    @jax.custom_jvp
+    def scaled(x, times):
+        return x * times
+
+    scaled.defjvp(lambda primals, tangents: (scaled(*primals), 7 * tangents[0]))
+
+    def apply_fn(p, x):
+        hidden = scaled(clipped(x @ p["a"] + p["bias"][None], jnp.int32(0)), jnp.int32(2))
+        return hidden @ p["b"]
+
+    params = {name: PERCEPTRON[name] for name in ("a", "bias", "b")}
+    small = compacted(apply_fn, params, {"b": keep((4, 2), 0, [0, 1, 3])}, draw(1, 3))
+    gradient = jax.grad(lambda p: jnp.sum(small.apply_fn(p, draw(2, 3))))(small.variables)["bias"]
+    expected = jax.grad(lambda p: jnp.sum(apply_fn(p, draw(2, 3))))(params)["bias"]
+    np.testing.assert_allclose(gradient, expected[np.array([0, 1, 3])])
+
+
+def test_a_derivative_of_its_own_around_what_is_not_followed():
+    @jax.custom_jvp
+    def looped(x):
+        return lax.fori_loop(0, 2, lambda _, y: jnp.sin(y), x)
+
+    looped.defjvp(lambda primals, tangents: (looped(*primals), 3 * tangents[0]))
+
+    def apply_fn(p, x):
+        return looped(x @ p["a"]) @ p["b"]
+
+    params = {"a": draw(3, 4), "b": draw(4, 2)}
+    small = compacted(apply_fn, params, {"b": keep((4, 2), 0, [0, 1, 3])}, draw(1, 3))
+    gradient = jax.grad(lambda p: jnp.sum(small.apply_fn(p, draw(2, 3))))(small.variables)["a"]
+    expected = jax.grad(lambda p: jnp.sum(apply_fn(p, draw(2, 3))))({**params, "b": params["b"]})["a"]
+    assert gradient.shape == (3, 4)
+    assert np.isfinite(gradient).all()
+    assert expected.shape == (3, 4)
+
+
+def test_kernels_of_several_networks_in_one_convolution():
+    def apply_fn(p, x):
+        y = jax.vmap(lambda kernel: convolve(x, kernel))(p["k"])
+        return jnp.mean(y, axis=(0, 2, 3)) @ p["o"]
+
+    params = {"k": draw(2, 1, 1, 2, 4), "o": draw(4, 2)}
+    compacted(apply_fn, params, {"o": keep((4, 2), 0, [0, 2])}, draw(1, 3, 3, 2))
+
+
+def test_examples_that_are_put_together_and_none_at_all():
+    def apply_fn(p, x):
+        return (x @ p["a"]).reshape(len(x) * 2, 2) @ p["b"]
+
+    params = {"a": draw(3, 4), "b": draw(2, 2)}
+    masks = {"b": keep((2, 2), 0, [1])}
+    small = pruning.compact(apply_fn, params, {**dict.fromkeys(params), **masks}, draw(1, 3))
+    for count in (1, 2, 5):
+        x = draw(count, 3)
+        expected = apply_fn(pruning.apply_masks(params, {"a": None, **masks}), x)
+        np.testing.assert_allclose(small.apply_fn(small.variables, x), expected, rtol=1e-12)
+    several = compacted(
+        lambda p, x: x.reshape(-1, 3) @ p["a"],
+        {"a": draw(3, 4)},
+        {"a": keep((3, 4), 0, [0])},
+        draw(1, 5, 3),
+    )
+    assert several.apply_fn(several.variables, draw(0, 5, 3)).shape == (0, 4)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def different_units():
+    """One branch lacks its third unit, the other its second."""
+
+    def apply_fn(p, x):
+        return x @ p["a"] @ p["b"] + x @ p["e"] @ p["f"]
+
+    params = {"a": draw(3, 4), "b": draw(4, 2), "e": draw(3, 4, seed=1), "f": draw(4, 2, seed=1)}
+    masks = {"b": keep((4, 2), 0, [0, 1, 3]), "f": keep((4, 2), 0, [0, 2, 3])}
+    return compacted(apply_fn, params, masks, draw(1, 3))
+
+
 def test_what_cannot_be_is_refused_by_name():
     small = compacted(perceptron, PERCEPTRON, {"b": keep((4, 2), 0, [0, 1, 3])}, draw(1, 3))
     with pytest.raises(ValueError, match=r"'reduce_max' needs entries that were removed"):
@@ -333,6 +505,20 @@ def test_what_cannot_be_is_refused_by_name():
         small.apply_fn(PERCEPTRON, draw(1, 3))
     with pytest.raises(ValueError, match="a tree like the compacted variables"):
         small.apply_fn({"a": small.variables["a"]}, draw(1, 3))
+    with pytest.raises(ValueError, match=r"of shapes \[\(3,\)\] after the first axis, got \[\(4,\)\]"):
+        small.apply_fn(small.variables, draw(1, 4))
+    with pytest.raises(ValueError, match="expected arrays as inputs, got str 'eval'"):
+        pruning.compact(
+            lambda p, x, how: x,
+            PERCEPTRON,
+            dict.fromkeys(PERCEPTRON) | {"b": np.ones((4, 2), bool)},
+            draw(1, 3),
+            "eval",
+        )
+    with pytest.raises(ValueError, match="with other variables"):
+        different_units().rewrite(lambda p, x: jnp.sum((x @ p["a"]) * (x @ p["e"]), axis=1))(
+            different_units().variables, draw(1, 3)
+        )
     with pytest.raises(ValueError, match="depends on the inputs and on kept weights"):
         pruning.compact(
             perceptron,
