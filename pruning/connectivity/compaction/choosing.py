@@ -28,7 +28,7 @@ def wanted(
     """The entries that are wanted.
 
     Args:
-        program: Any.
+        program: The network's, or that of another function of its variables.
         relations: Of its axes.
         facts: Of its values.
         whole: The numbers of values of which everything is wanted.
@@ -47,14 +47,14 @@ def wanted(
     ]
     axes = [Position(value, axis) for value in leaves for axis in range(len(program.shape(value)))]
     while True:
-        _settle(kept, rules, relations.sums, facts, with_constants)
+        _spread_wanted(kept, rules, relations.sums, facts, with_constants)
         empty = [place for place in axes if len(kept[place]) and not kept[place].any()]
         if not empty:
             return kept
         kept[empty[0]] = np.arange(len(kept[empty[0]])) == 0
 
 
-def _settle(
+def _spread_wanted(
     kept: Kept,
     rules: Sequence[Any],
     sums: Sequence[Summed],

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pruning.connectivity.compaction.axis_relations import Summed, relations_of
+from pruning.connectivity.compaction.axis_relations import Summed
+from pruning.connectivity.compaction.axis_rules import relations_of
 from pruning.connectivity.compaction.choosing import wanted
 from pruning.connectivity.compaction.constants import settle
 from pruning.connectivity.compaction.dependence import Facts, facts_of

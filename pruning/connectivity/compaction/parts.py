@@ -52,10 +52,10 @@ class Arrays(NamedTuple):
     """The arrays of a tree; other leaves stay where they are.
 
     Attributes:
-        tree: The tree.
+        tree: Variables, masked.
         places: Which of its leaves are arrays.
-        arrays: Those.
-        paths: Theirs.
+        arrays: Those leaves.
+        paths: The paths of those leaves.
     """
 
     tree: PyTree

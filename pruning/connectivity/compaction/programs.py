@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the primitive."""
+        """The name of the primitive."""
         return self.equation.primitive.name
 
     @property
@@ -72,7 +72,7 @@ def plain_steps(steps: Sequence[Step]) -> Iterator[Step]:
     """Steps, those within calls in place of the calls.
 
     Args:
-        steps: Any steps.
+        steps: Some steps of a program.
 
     Yields:
         Steps without a body, in their order.

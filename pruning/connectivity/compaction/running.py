@@ -18,8 +18,8 @@ from pruning.connectivity.compaction.axis_relations import (
     Picked,
     Position,
     Whole,
-    relations_of,
 )
+from pruning.connectivity.compaction.axis_rules import relations_of
 from pruning.connectivity.compaction.parts import Axes, axes_of, cut
 from pruning.connectivity.compaction.programs import Program, Step, program_of
 from pruning.connectivity.equations import bind
@@ -52,7 +52,7 @@ def without(program: Program, kept: Mapping[int, Axes]) -> Smaller:
     """Finds what is there of every value where some arguments lack entries.
 
     Args:
-        program: Any.
+        program: The network's, or that of another function of its variables.
         kept: What is there of its arguments, by number; those that are not named are whole.
 
     Returns:
