@@ -1,9 +1,12 @@
 """What masks buy, of a network small enough to count by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.engine import bought as measured_module
+from experiments.engine import timing
 from experiments.engine.bought import bought
 from experiments.engine.experiment import run
 from experiments.report.table import load
@@ -45,6 +48,20 @@ def test_of_a_network_that_is_cut_nothing_compacted_is_measured():
     assert row["cut"] == 1
     assert "speedup_compacted_1" not in row
     assert row["kept_weights"] == 10
+
+
+def test_what_is_timed_lies_on_the_device(monkeypatch):
+    """NumPy leaves would be sent there at every call of the dense network, and of it alone."""
+    given, waiting = [], timing.waiting
+
+    def noting(function, *arguments):
+        given.extend(jax.tree.leaves(arguments))
+        return waiting(function, *arguments)
+
+    monkeypatch.setattr(measured_module, "waiting", noting)
+    bought(apply_fn, {"params": jax.device_get(PARAMS)}, masks_of([0, 3]), (2, 3, 1))
+    assert len(given) == 4 * (3 + 1)  # both networks, both numbers of examples
+    assert all(isinstance(leaf, jax.Array) for leaf in given)
 
 
 def test_trained_networks_are_measured_and_shown(tmp_path, capsys):
