@@ -54,8 +54,8 @@ def bought(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, shape: tuple[int
     )
     columns = {
         "weights": sum(row.size for row in report),
-        "kept_weights": sum(row.kept for row in report),
-        "effective_weights": sum(row.effective_kept for row in report),
+        "weights_kept": sum(row.kept for row in report),
+        "weights_effective": sum(row.effective_kept for row in report),
         "flops_dense": sum(row.dense_flops for row in report),
         "flops_ideal_sparse": sum(row.sparse_flops for row in report),
         "bytes_dense": tree_bytes(masked),
@@ -79,7 +79,7 @@ def _compacted(
         small.masks["params"],
     )
     columns: dict[str, Any] = {
-        "compacted_weights": sum(row.size for row in report),
+        "weights_compacted": sum(row.size for row in report),
         "flops_compacted": sum(row.dense_flops for row in report),
         "bytes_compacted": _packed_bytes(small.variables, small.masks),
         "left_whole": len(small.report.left_whole),

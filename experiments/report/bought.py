@@ -1,5 +1,6 @@
 """What sparsity buys: size, operations and measured time against what is kept."""
 
+import textwrap
 from typing import Any
 
 import matplotlib
@@ -10,15 +11,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import kept_axis, titled
+from experiments.report.accuracy import error_axis, kept_axis, titled
 from experiments.report.markdown import table
 from experiments.report.paired import percent_cell
 from experiments.report.table import Results, Table, label
 
 MEASURED = "speedup_compacted_128"
 """A column that networks have whose compacted form was measured."""
+ERROR = "error"
+"""A panel's part that is no column: 1 - accuracy."""
 SPEEDUPS = {
     "speedup_compacted_128": "compacted, batch of 128",
     "speedup_compacted_1": "compacted, one example",
@@ -96,8 +100,8 @@ def _cells(rows: Table) -> list[str]:
     return [
         percent_cell(accuracy) if len(accuracy) else "",
         f"{int(rows['weights'].median()):,}",
-        share("kept_weights", "weights"),
-        share("compacted_weights", "weights"),
+        share("weights_kept", "weights"),
+        share("weights_compacted", "weights"),
         share("flops_compacted", "flops_dense"),
         share("flops_ideal_sparse", "flops_dense"),
         share("bytes_gzip", "bytes_dense"),
@@ -135,11 +139,11 @@ def bought_figure(results: Results) -> Figure:
     has_accuracy = results.table["test_accuracy"].notna().any()
     panels: list[tuple[str, str, Any]] = [
         ("bytes on disk, of the dense ones", "bytes_packed", "bytes_dense"),
-        ("weights after compaction, of all", "compacted_weights", "weights"),
+        ("weights after compaction, of all", "weights_compacted", "weights"),
         *((f"times as fast: {what}", c, None) for c, what in SPEEDUPS.items() if c in results.table),
     ]
     if has_accuracy:
-        panels.insert(0, ("test accuracy", "test_accuracy", None))
+        panels.insert(0, ("final test error", ERROR, None))
     columns = 3
     lines = -(-len(panels) // columns)
     figure, grid = plt.subplots(
@@ -147,7 +151,7 @@ def bought_figure(results: Results) -> Figure:
     )
     for axes, (what, part, of) in zip(grid.flat, panels, strict=False):
         _panel(axes, results, part, of)
-        axes.set_title(what, fontsize=9)
+        axes.set_title("\n".join(textwrap.wrap(what, 44)), fontsize=9)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()
     grid.flat[0].legend(fontsize=7)
@@ -158,7 +162,8 @@ def bought_figure(results: Results) -> Figure:
 def _panel(axes: Axes, results: Results, part: str, of: str | None) -> None:
     for method in measured(results):
         look, found = find_method(method).look, results.of(method)
-        values = found[part].astype(float) / (found[of] if of else 1)
+        values = 1 - found["test_accuracy"] if part == ERROR else found[part] / (found[of] if of else 1)
+        values = values.astype(float)
         medians = values.groupby(found["sparsity_target"]).median()
         kept = 1 - found["sparsity"].groupby(found["sparsity_target"]).median()
         axes.plot(
@@ -172,8 +177,14 @@ def _panel(axes: Axes, results: Results, part: str, of: str | None) -> None:
         )
     if part.startswith("speedup"):
         axes.axhline(1, color="#999999", linewidth=1, linestyle=":")
-    if part != "test_accuracy":
+    if part == ERROR:
+        error_axis(axes)
+    else:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        shown = (lambda value, _: f"{100 * value:.3g}%") if of else (lambda value, _: f"{value:.3g}")
+        axes.yaxis.set_major_formatter(FuncFormatter(shown))
     kept_axis(axes)
     axes.grid(alpha=0.3)
 

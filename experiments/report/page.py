@@ -14,10 +14,11 @@ from bokeh.resources import Resources
 from markdown_it import MarkdownIt
 
 from experiments.methods.point import DENSE, Point
+from experiments.report.bought import MEASURED
 from experiments.report.effective import compression
 from experiments.report.interactive.accuracy import accuracy_plot
 from experiments.report.interactive.parts import Plot, variant_label
-from experiments.report.interactive.untrained import compression_plot, layers_plot
+from experiments.report.interactive.untrained import bought_plot, compression_plot, layers_plot
 from experiments.report.table import KEPT, Results, Table, label
 
 TEMPLATE = Path(__file__).with_name("interactive") / "template.html"
@@ -130,6 +131,8 @@ def _plot(results: Results) -> Plot:
         return accuracy_plot(results)
     if "effective_sparsity" in results.table:
         return compression_plot(results)
+    if MEASURED in results.table:
+        return bought_plot(results)
     return layers_plot(results)
 
 

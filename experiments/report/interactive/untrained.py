@@ -14,6 +14,7 @@ from bokeh.models import (
 )
 
 from experiments.methods.registry import find_method
+from experiments.report.bought import MEASURED
 from experiments.report.effective import compression
 from experiments.report.interactive.parts import (
     GREY,
@@ -82,6 +83,38 @@ def compression_plot(results: Results) -> Plot:
     )
     hint = f"Every seed is a point, lines join medians; a network that is cut in two has no point. {HINT}"
     return Plot(plot, "What of a mask is connected", hint)
+
+
+def bought_plot(results: Results) -> Plot:
+    """How often faster the compacted networks are, against what masks keep, a point a network."""
+    plot = log_figure(x_axis_label="compression by the masks", y_axis_label="times as fast, batch of 128")
+    drawn: dict[str, list[Any]] = {}
+    for method in results.methods:
+        rows = results.of(method).sort_values("sparsity")
+        source = ColumnDataSource(
+            {
+                "direct": compression(rows["sparsity"]),
+                "speed": rows[MEASURED].to_numpy(float),
+                "sparsity": rows["sparsity"].to_numpy(float),
+                "left": (rows["weights_compacted"] / rows["weights"]).to_numpy(float),
+                "seed": rows["seed"].to_numpy(int),
+            }
+        )
+        drawn[method] = [plot.scatter("direct", "speed", source=source, **marker(method))]
+    add_legend(plot, drawn, {})
+    add_hover(
+        plot,
+        [points for (points,) in drawn.values()],
+        {
+            "sparsity": "@sparsity{0.000[000]}",
+            "left": "@left{0.000}",
+            "times": "@speed{0.00}",
+            "seed": "@seed",
+        },
+    )
+    return Plot(
+        plot, "What masks buy", f"Every network is a point; one that is cut in two has none. {HINT}"
+    )
 
 
 def layers_plot(results: Results) -> Plot:

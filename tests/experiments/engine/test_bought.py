@@ -33,8 +33,8 @@ def masks_of(kept_units):
 
 def test_units_without_inputs_are_counted_and_cut_out():
     row = bought(apply_fn, {"params": PARAMS}, masks_of([0, 3]), (2, 3, 1))
-    assert (row["weights"], row["kept_weights"], row["effective_weights"]) == (40, 22, 16)
-    assert (row["compacted_weights"], row["left_whole"], row["cut"]) == (16, 0, 0)
+    assert (row["weights"], row["weights_kept"], row["weights_effective"]) == (40, 22, 16)
+    assert (row["weights_compacted"], row["left_whole"], row["cut"]) == (16, 0, 0)
     assert (row["flops_dense"], row["flops_ideal_sparse"], row["flops_compacted"]) == (80, 44, 32)
     assert row["bytes_dense"] == 4 * 45
     assert row["difference_1"] == row["difference_128"] == 0
@@ -47,7 +47,7 @@ def test_of_a_network_that_is_cut_nothing_compacted_is_measured():
     row = bought(apply_fn, {"params": PARAMS}, masks_of([]), (2, 3, 1))
     assert row["cut"] == 1
     assert "speedup_compacted_1" not in row
-    assert row["kept_weights"] == 10
+    assert row["weights_kept"] == 10
 
 
 def test_what_is_timed_lies_on_the_device(monkeypatch):
@@ -71,10 +71,10 @@ def test_trained_networks_are_measured_and_shown(tmp_path, capsys):
     measured = table[table["weights"].notna()]
     assert set(measured["method"]) == {"dense", *methods} - {"edge-popup"}
     assert (measured["epoch"] == 2).all()
-    assert (measured["compacted_weights"] <= measured["weights"]).all()
+    assert (measured["weights_compacted"] <= measured["weights"]).all()
     # Half of the channels of both hidden layers: 32 x 150 + 150 x 50 + 50 x 10 of what LeNet has.
     (channels,) = measured.query("method == 'snip-channels' and sparsity_target == 0.5")[
-        "compacted_weights"
+        "weights_compacted"
     ]
     assert channels <= 64 * 150 + 150 * 50 + 50 * 10
     np.testing.assert_allclose(measured["difference_128"].astype(float), 0, atol=1e-5)
@@ -91,5 +91,5 @@ def test_untrained_networks_are_measured_and_shown(tmp_path, capsys):
     )
     table = load(run(UNTRAINED, options))
     assert table.query("method == 'random' and sparsity_target == 0.999")["cut"].tolist() == [1]
-    assert table.query("method == 'synflow'")["compacted_weights"].notna().all()
+    assert table.query("method == 'synflow'")["weights_compacted"].notna().all()
     assert "| cut |" in capsys.readouterr().out
