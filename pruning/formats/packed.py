@@ -21,7 +21,7 @@ from pruning.files.writing import write_atomically
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.trees.leaves import PyTree, is_none, is_traced
-from pruning.trees.named import key_of, leaves_like, nested, plain
+from pruning.trees.named import described, key_of, leaves_like, nested
 
 FORMAT = "pruning-params-1"
 BITS, VALUES = " mask", " values"
@@ -70,14 +70,7 @@ def save_masked_params(
         else:
             tensors[name + BITS] = np.packbits(np.asarray(mask))
             tensors[name + VALUES] = _storable(array[np.asarray(mask)])
-    try:
-        header = {
-            "format": FORMAT,
-            "leaves": json.dumps(leaves),
-            "metadata": json.dumps(dict(metadata or {}), default=plain),
-        }
-    except TypeError as error:
-        raise ValueError(f"expected metadata that JSON can hold: {error}") from error
+    header = described(FORMAT, leaves, metadata)
     write_atomically(Path(path), seal(tensors, header))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from pruning.files.sealed import read_metadata, require_file, seal, unseal
 from pruning.files.writing import write_atomically
 from pruning.trees.leaves import PyTree, is_none, is_traced
-from pruning.trees.named import key_of, leaves_like, nested, plain
+from pruning.trees.named import described, key_of, leaves_like, nested
 
 FORMAT = "pruning-masks-1"
 
@@ -57,14 +57,7 @@ def save_masks(path: str | os.PathLike, masks: PyTree, metadata: Mapping[str, An
         tensors[name] = np.packbits(bits)
     if not tensors:
         raise ValueError("expected at least one mask to save, got a tree with none")
-    try:
-        header = {
-            "format": FORMAT,
-            "leaves": json.dumps(leaves),
-            "metadata": json.dumps(dict(metadata or {}), default=plain),
-        }
-    except TypeError as error:
-        raise ValueError(f"expected metadata that JSON can hold: {error}") from error
+    header = described(FORMAT, leaves, metadata)
     write_atomically(Path(path), seal(tensors, header))
 
 

@@ -1,5 +1,6 @@
 """Trees in files: leaves by the names that their key paths read as, and the tree that they were."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,7 +77,31 @@ def leaves_like(like: PyTree, values: Mapping[str, Any], path: Any) -> tuple[lis
     return names, [leaf for _, leaf in expected], structure
 
 
-def plain(value: Any) -> Any:
+def described(form: str, leaves: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a file says of itself.
+
+    Args:
+        form: The name of its format.
+        leaves: What is to be known of each leaf, by name.
+        metadata: What the caller adds; values that JSON can hold.
+
+    Returns:
+        The metadata of a safetensors file.
+
+    Raises:
+        ValueError: If the caller's cannot be written as JSON.
+    """
+    try:
+        return {
+            "format": form,
+            "leaves": json.dumps(leaves),
+            "metadata": json.dumps(dict(metadata or {}), default=_plain),
+        }
+    except TypeError as error:
+        raise ValueError(f"expected metadata that JSON can hold: {error}") from error
+
+
+def _plain(value: Any) -> Any:
     """NumPy and JAX scalars and arrays as JSON's own types."""
     if hasattr(value, "tolist"):
         return value.tolist()

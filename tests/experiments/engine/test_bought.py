@@ -64,6 +64,7 @@ def test_what_is_timed_lies_on_the_device(monkeypatch):
     assert all(isinstance(leaf, jax.Array) for leaf in given)
 
 
+@pytest.mark.slow
 def test_trained_networks_are_measured_and_shown(tmp_path, capsys):
     methods = ("snip", "snip-channels", "dissipating-gradients", "edge-popup")
     options = WhatSparsityBuys(seeds=1, epochs=2, sparsities=(0.5,), methods=methods, out_dir=tmp_path)
