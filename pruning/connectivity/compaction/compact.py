@@ -144,7 +144,11 @@ def _choose(program: Program, facts: Facts, leaves: Mapping[int, Any], paths: Se
         # Of what is not wanted, only what the smaller arrays lack is not computed.
         there = without(program, axes).kept
         settlement = settle(program, there, relations.sums, facts, leaves)
-        stuck += settlement.unsettled
+        known = {id(summed) for summed in stuck}
+        stuck += [summed for summed in settlement.unsettled if id(summed) not in known]
+        # What is short of something without being wanted has no weights along its axis: all stays then.
+        again = [summed for summed in settlement.unsettled if id(summed) in known]
+        whole += [value for summed in again for value in summed.step.operands]
         if not settlement.unsettled:
             named = dict(zip(leaves, paths, strict=True))
             said = left_whole(program, relations, named, stuck)

@@ -346,6 +346,19 @@ def test_a_constant_on_an_axis_that_no_weight_has_is_computed_as_before():
     np.testing.assert_array_equal(small.variables["c"], params["c"])
 
 
+def test_what_is_not_wanted_and_short_of_a_constant_all_the_same_keeps_it():
+    """The second unit adds, by weights that the network holds itself, to what nobody reads alone."""
+    first, last = draw(2, 3, seed=1), draw(3, 2, seed=2)
+    first[1], last[0] = [1, 0, 0], 0
+
+    def apply_fn(p, x):
+        return jnp.tanh(relu_of_ones(p, x) @ first) @ last
+
+    params = {"a": draw(3, 2)}
+    small = compacted(apply_fn, params, {"a": keep((3, 2), 1, [0])}, draw(1, 3))
+    assert shapes(small) == {"a": (3, 2)}
+
+
 def test_a_constant_does_not_go_into_a_weight_that_is_pruned():
     masks = {"a": keep((3, 4), 1, [0, 1, 3]), "c": np.array([False, True])}
     small = compacted(perceptron, PERCEPTRON, masks, draw(1, 3))
