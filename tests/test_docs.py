@@ -68,7 +68,14 @@ def test_these_guides_have_code():
     }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+# Their trees are plain dicts, as in the guide to the library.
+SLOW = {"haiku.md", "linen.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.name in SLOW)) for page in PAGES],
+)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     """The blocks of a page one after the other, as it says; they write into a folder of the test."""
     monkeypatch.chdir(tmp_path)

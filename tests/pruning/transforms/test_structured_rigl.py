@@ -160,6 +160,7 @@ def test_a_unit_without_any_gradient_keeps_what_it_has(dtype):
     assert state.blind == 0
 
 
+@pytest.mark.slow
 def test_stacked_layers_and_other_layouts_are_as_each_layer_alone():
     weights, gradients = (jax.random.normal(jax.random.key(seed), (2, 8, 6)) for seed in (0, 1))
     select = {

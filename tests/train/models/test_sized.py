@@ -9,7 +9,7 @@ import pruning
 from train.models import MODELS, make_model
 from train.models.sized import resized
 
-FAST = ("lenet-5",)
+FAST = ("lenet-300-100",)
 
 
 def variables_of(model, images):

@@ -167,6 +167,7 @@ def one_block():
     return (lambda params: model.apply({"params": params}, jnp.ones((1, *SHAPE)))), params
 
 
+@pytest.mark.slow
 def test_operations_by_hand():
     output_fn, params = one_block()
     rows = pruning.network_report(output_fn, params, pruning.full_masks(params))
