@@ -52,13 +52,16 @@ def save_masked_params(
         name = jax.tree_util.keystr(key_path)
         if name in leaves:
             raise ValueError(f"two leaves of the params have the path {name}")
+        keys = [key_of(entry) for entry in key_path]
+        if leaf is None:
+            leaves[name] = {"keys": keys, "shape": None, "dtype": None, "masked": False}
+            continue
         if is_traced(leaf) or is_traced(mask) or not _is_array(leaf):
             raise ValueError(
                 f"expected a concrete array at {name}, got {type(leaf).__name__}: save arrays alone, "
                 "outside jit and vmap"
             )
         array = np.asarray(leaf)
-        keys = [key_of(entry) for entry in key_path]
         leaves[name] = {
             "keys": keys,
             "shape": list(array.shape),
@@ -98,15 +101,18 @@ def load_masked_params(path: str | os.PathLike, like: PyTree = None) -> tuple[Py
         pairs = {name: _read_leaf(name, leaf, tensors) for name, leaf in leaves.items()}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} {error}: write it with pruning.save_masked_params") from error
-    params, masks = ({name: pair[place] for name, pair in pairs.items()} for place in (0, 1))
+    params: dict[str, Any] = {name: pair[0] for name, pair in pairs.items()}
+    masks = {name: pair[1] for name, pair in pairs.items()}
     if like is None:
         return nested(path, leaves, params), nested(path, leaves, masks)
     names, expected, structure = leaves_like(like, params, path)
     for name, leaf in zip(names, expected, strict=True):
-        if jnp.shape(leaf) != params[name].shape:
+        if leaf is None and params[name] is None:
+            continue
+        if jnp.shape(leaf) != jnp.shape(params[name]):
             raise ValueError(
-                f"the weights at {name} in {path} have shape {params[name].shape}, `like` has "
-                f"{jnp.shape(leaf)}"
+                f"the weights at {name} in {path} have shape {jnp.shape(params[name])}, `like` "
+                f"has {jnp.shape(leaf)}"
             )
     return tuple(structure.unflatten([tree[name] for name in names]) for tree in (params, masks))
 
@@ -122,7 +128,9 @@ def _storable(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.isbuiltin == 1 else array.view(f"uint{8 * array.dtype.itemsize}")
 
 
-def _read_leaf(name: str, leaf: Any, tensors: Mapping[str, np.ndarray]) -> tuple[jax.Array, Any]:
+def _read_leaf(name: str, leaf: Any, tensors: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
+    if leaf["shape"] is None:
+        return None, None
     dtype, shape = jnp.dtype(leaf["dtype"]), tuple(leaf["shape"])
     if not leaf["masked"]:
         return jnp.asarray(_as(tensors[name], dtype).reshape(shape)), None

@@ -169,7 +169,9 @@ class _Settling:
         sums = missing.sums
         if value in self.missing:
             array, sums = array + self.missing[value].array, (*sums, *self.missing[value].sums)
-        if array.any():
+        if not np.isfinite(array).all():
+            self._give_up(Missing(array, sums))
+        elif array.any():
             self.missing[value] = Missing(array, sums)
 
     def _pass_on(self, step: Step, found: Sequence[Missing | None]) -> None:

@@ -34,7 +34,7 @@ class Facts(NamedTuple):
     Attributes:
         arrays: What they are at the inputs that were given.
         reached: Where an input reaches them, bool, of their shapes. What is random is reached, since it
-            is other where there are more examples, and so is what is not finite.
+            is other where there are more examples, and so is what is no number.
         possible: Where they may be other than 0, for some input and some weights under the masks.
     """
 
@@ -95,7 +95,7 @@ def _is_nonzero(array: Any) -> Any:
 
 
 def _is_broken(array: Any) -> Any:
-    return ~np.isfinite(np.asarray(array, np.complex128)) if _is_number(array) else False
+    return np.isnan(np.asarray(array, np.complex128)) if _is_number(array) else False
 
 
 def _is_number(array: Any) -> bool:

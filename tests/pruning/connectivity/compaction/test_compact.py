@@ -215,6 +215,16 @@ def test_a_constant_that_padding_makes_depend_on_the_position_stays_and_is_named
     assert shapes(small)["c"] == (18, 2)
 
 
+def test_channels_go_through_a_maximum_past_a_border_of_minus_infinity():
+    def apply_fn(p, x):
+        x = jnp.pad(x @ p["a"], ((0, 0), (1, 1), (0, 0)), constant_values=-jnp.inf)
+        return jnp.mean(jnp.maximum(x[:, :-1], x[:, 1:]), axis=1) @ p["b"]
+
+    params = {"a": draw(3, 4), "b": draw(4, 2)}
+    small = compacted(apply_fn, params, {"a": keep((3, 4), 1, [0, 2])}, draw(1, 5, 3))
+    assert shapes(small) == {"a": (3, 2), "b": (2, 2)}
+
+
 def test_each_channel_alone_and_channels_in_groups():
     def apply_fn(p, x):
         x = convolve(x, p["a"])
