@@ -107,13 +107,9 @@ def load_masked_params(path: str | os.PathLike, like: PyTree = None) -> tuple[Py
         return nested(path, leaves, params), nested(path, leaves, masks)
     names, expected, structure = leaves_like(like, params, path)
     for name, leaf in zip(names, expected, strict=True):
-        if leaf is None and params[name] is None:
-            continue
-        if jnp.shape(leaf) != jnp.shape(params[name]):
-            raise ValueError(
-                f"the weights at {name} in {path} have shape {jnp.shape(params[name])}, `like` "
-                f"has {jnp.shape(leaf)}"
-            )
+        found, wanted = (getattr(array, "shape", None) for array in (params[name], leaf))
+        if found != wanted:
+            raise ValueError(f"the weights at {name} in {path} have shape {found}, `like` has {wanted}")
     return tuple(structure.unflatten([tree[name] for name in names]) for tree in (params, masks))
 
 
