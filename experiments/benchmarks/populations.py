@@ -19,9 +19,10 @@ from pruning.connectivity.interpreter import multiply_adds
 from train.data.datasets import Dataset, Split
 from train.evaluation import apply_model, cross_entropy
 from train.models import layers_in_order, make_model
+from train.named_recipes import RECIPES
 from train.populations.members import map_members
 from train.populations.population import Member, Population, stack_members
-from train.recipes import RECIPES, build_model
+from train.recipes import build_model
 
 RECIPE = RECIPES["assessed-lenet"]  # SGD without momentum, batches of 128
 

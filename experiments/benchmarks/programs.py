@@ -26,11 +26,12 @@ from experiments.options.training import Grid
 from train.data.datasets import Dataset, Split
 from train.data.stored_images import StoredImages
 from train.models import param_shapes
+from train.named_recipes import RECIPES
 from train.populations.capacity import free_bytes, members_that_fit
 from train.populations.devices import device_mesh, shapes_on_every_device
 from train.populations.members import in_turn, map_members
 from train.populations.population import Member, Population, stack_members
-from train.recipes import RECIPES, Recipe, build_model
+from train.recipes import Recipe, build_model
 
 WIDE, DEEP = "wide-resnet-28-10", "resnet-50"
 DIVIDED = f"train-{RESNET}-divided-batches"

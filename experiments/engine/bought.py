@@ -37,8 +37,8 @@ def bought(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, shape: tuple[int
     Args:
         apply_fn: ``apply_fn(variables, images)`` in inference mode.
         variables: The network's, of which ``params`` are under masks.
-        masks: Of its params.
-        shape: (H, W, C) of an image.
+        masks: Masks of the params.
+        shape: Height, width and channels of an image.
 
     Returns:
         Columns of its row: numbers of weights, operations of an example (2 for a multiply-add), bytes,

@@ -15,7 +15,8 @@ from train.data.datasets import Dataset, load_dataset
 from train.lookup import lookup
 from train.lowering import LOWERINGS
 from train.models import MODELS, find_model
-from train.recipes import RECIPES, Recipe, default_recipe
+from train.named_recipes import RECIPES, default_recipe
+from train.recipes import Recipe
 
 RecipeFields: Any = dataclasses.make_dataclass(
     "RecipeFields",

@@ -8,14 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from train.recipes import (
-    RECIPES,
-    Recipe,
-    build_model,
-    default_recipe,
-    make_optimizer,
-    make_schedule,
-)
+from train.named_recipes import RECIPES, default_recipe
+from train.recipes import Recipe, build_model, make_optimizer, make_schedule
 
 SMALL = Recipe(epochs=4, batch_size=10, learning_rate=1.0)
 

@@ -104,13 +104,13 @@ Relation = Alike | Flattened | Picked | Whole
 
 
 class Relations(NamedTuple):
-    """All of a program.
+    """The relations between all axes of a program.
 
     Attributes:
-        between: Relations between its axes.
-        sums: What it sums over.
+        between: Which axes have the same entries, or are needed whole.
+        sums: The products, convolutions and sums, with the axes that they sum over.
         not_followed: Steps of which it is not known what their axes do.
-        sizes: Of axes that no value has.
+        sizes: How many entries those axes have that no value has.
     """
 
     between: list[Relation]

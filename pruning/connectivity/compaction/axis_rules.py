@@ -27,10 +27,10 @@ def relations_of(program: Program) -> Relations:
     """The relations of a program.
 
     Args:
-        program: Of any function.
+        program: The steps of any function.
 
     Returns:
-        The relations that its steps make.
+        The relations that they make.
     """
     found = Relations([], [], [], {})
     for number, step in enumerate(program.plain_steps()):
@@ -134,22 +134,24 @@ def _reshape(rules: _Rules) -> None:
 
 
 def _matched(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """The smallest runs of axes, without those of one entry, that have as many entries."""
+    """The smallest runs of axes, without those of one entry, that have as many entries.
+
+    Where arrays have no entries the last runs may have another number each.
+    """
     ins = [axis for axis, size in enumerate(before) if size != 1]
     outs = [axis for axis, size in enumerate(after) if size != 1]
     while ins and outs:
         one, other = [ins.pop(0)], [outs.pop(0)]
         sizes = [before[one[0]], after[other[0]]]
-        while sizes[0] != sizes[1] and (ins or outs):
-            if not (ins and outs):
-                one, other, ins, outs = one + ins, other + outs, [], []
-                break
+        while sizes[0] != sizes[1] and ins and outs:
             if sizes[0] < sizes[1]:
                 one.append(ins.pop(0))
                 sizes[0] *= before[one[-1]]
             else:
                 other.append(outs.pop(0))
                 sizes[1] *= after[other[-1]]
+        if sizes[0] != sizes[1]:  # One side is used up, so the rest of the other belongs here.
+            one, other, ins, outs = one + ins, other + outs, [], []
         yield one, other
 
 
@@ -314,7 +316,7 @@ def _part(rules: _Rules) -> None:
             rules.whole(*(rules.operand(place, axis) for place in places), rules.result(axis))
 
 
-_BY_ENTRY = ("mul", "div", "add", "sub", "add_any", "max", "min", "clamp", "select_n", "random_unwrap")
+_BY_ENTRY = ("mul", "div", "add", "sub", "add_any", "max", "min", "clamp", "select_n")
 _REDUCED = ("sum", "max", "min", "prod", "and", "or", "xor")
 _WINDOWS = ("reduce_window_sum", "reduce_window_max", "reduce_window_min", "reduce_window")
 _RULES: dict[str, Callable[[_Rules], None]] = {

@@ -29,8 +29,8 @@ def wanted(
 
     Args:
         program: The network's, or that of another function of its variables.
-        relations: Of its axes.
-        facts: Of its values.
+        relations: The relations between its axes.
+        facts: What is known of its values.
         whole: The numbers of values of which everything is wanted.
         leaves: The numbers of the arrays that are to be smaller; none becomes empty.
         with_constants: The sums of which entries are wanted too that are constants other than 0.
@@ -68,7 +68,9 @@ def _spread_wanted(
         for rule in reversed(rules):
             rule.join(kept, np.logical_or)
         for summed in reversed(sums):
-            _want_summed(kept, summed, facts, is_constant_wanted=summed in with_constants)
+            _want_summed(
+                kept, summed, facts, is_constant_wanted=any(summed is each for each in with_constants)
+            )
         changed = any(kept[place].sum() != count for place, count in before.items())
 
 
@@ -90,10 +92,10 @@ def terms_of(
     """Which of what is summed add something to an entry that is kept.
 
     Args:
-        kept: What is kept of every axis.
-        summed: The sum.
-        facts: Of the values.
-        is_constant_wanted: Whether constants count too.
+        kept: The entries that are kept, a bool for each entry of every axis.
+        summed: What is summed, and along which axes.
+        facts: What is known of the values.
+        is_constant_wanted: Whether a term that no input reaches, and that is not 0, counts too.
 
     Returns:
         A bool array with an axis for each that is summed.

@@ -32,8 +32,8 @@ class Missing(NamedTuple):
     """What a value is short of.
 
     Attributes:
-        array: Of its shape.
-        sums: Where it was lost.
+        array: What has to be added to it, an array of its shape.
+        sums: The sums whose removed terms it consists of.
     """
 
     array: np.ndarray
@@ -56,7 +56,7 @@ class _Entries(NamedTuple):
     """A value that is made of one argument by moving its entries.
 
     Attributes:
-        argument: The number of that argument.
+        argument: Which of the program's arguments, by its number.
         index: For each entry of the value, which entry of the argument it is.
     """
 
@@ -74,9 +74,9 @@ def settle(
     """Follows what is missing through a program.
 
     Args:
-        program: The network's.
+        program: The steps of the network.
         kept: The entries that the smaller program has.
-        sums: What it sums over.
+        sums: Its products, convolutions and sums.
         facts: What is known of its values.
         leaves: The numbers of the arguments that may change, with their masks: a pruned one may not.
 

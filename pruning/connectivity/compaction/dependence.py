@@ -56,7 +56,7 @@ def facts_of(program: Program, arguments: Sequence[Any], kept: Sequence[Any]) ->
     """Evaluates a program step by step.
 
     Args:
-        program: The network's.
+        program: The steps of the network.
         arguments: Concrete arrays, one for each of its arguments.
         kept: For the first of them, the weights, a mask, or None where all are kept. Those after them are
             inputs, which may be any.

@@ -22,9 +22,9 @@ def axes_of(kept: Mapping[Position, np.ndarray], value: int, program: Program) -
     """What is kept of a value.
 
     Args:
-        kept: What is kept of every axis.
-        value: Its number.
-        program: Where it is.
+        kept: A bool for each entry of every axis.
+        value: The number of a value.
+        program: The steps in which it occurs, which know its shape.
 
     Returns:
         A bool array for each of its axes.
@@ -36,8 +36,8 @@ def cut(array: Any, axes: Axes) -> Any:
     """A whole array without what is not there.
 
     Args:
-        array: Of any dtype.
-        axes: What is there of it.
+        array: An array of any dtype.
+        axes: For each of its axes a bool for each entry: whether it stays.
 
     Returns:
         A smaller array, or the same.
@@ -52,7 +52,7 @@ class Arrays(NamedTuple):
     """The arrays of a tree; other leaves stay where they are.
 
     Attributes:
-        tree: Variables, masked.
+        tree: The network's variables, pruned weights being 0.
         places: Which of its leaves are arrays.
         arrays: Those leaves.
         paths: The paths of those leaves.
@@ -78,8 +78,8 @@ class Arrays(NamedTuple):
         """The arrays of the same tree in the compacted size.
 
         Args:
-            other: The tree.
-            axes: What is there of each.
+            other: A tree of the same structure, whose arrays are smaller.
+            axes: Which entries each array has.
 
         Raises:
             ValueError: If it is another tree, or an array has another shape.
@@ -123,7 +123,7 @@ def arrays_of(tree: PyTree) -> Arrays:
     """Finds the arrays of a tree.
 
     Args:
-        tree: Any.
+        tree: A network's variables, with or without other leaves among them.
 
     Returns:
         Its arrays, with their places and paths.

@@ -21,8 +21,8 @@ class Step(NamedTuple):
 
     Attributes:
         equation: A ``jax.extend.core.JaxprEqn``.
-        operands: The numbers of its operands.
-        results: The numbers of its results.
+        operands: Values, by number.
+        results: Values, by number.
         body: The steps of a call whose derivative is its own; empty for any other.
     """
 
@@ -50,7 +50,7 @@ class Program(NamedTuple):
         constants: The arrays that the function holds, by number.
         arguments: The numbers of its arguments, flat.
         outputs: The numbers of its outputs, flat.
-        steps: In their order.
+        steps: The equations, in the order in which they are evaluated.
     """
 
     avals: list[Any]
@@ -88,7 +88,7 @@ def program_of(function: Callable[..., Any], *arguments: Any) -> tuple[Program, 
     """Traces a function.
 
     Args:
-        function: Of pytrees of arrays.
+        function: A function of pytrees of arrays.
         *arguments: What it is traced for; arrays or their shapes.
 
     Returns:

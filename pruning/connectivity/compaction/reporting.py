@@ -15,9 +15,9 @@ class CompactedArray(NamedTuple):
     """An array before and after.
 
     Attributes:
-        path: In the variables.
-        shape: Before.
-        compacted_shape: After.
+        path: Where the array is in the variables.
+        shape: The shape that it had.
+        compacted_shape: The shape that it has now.
         entries: For each axis which of its entries are left, in their order: what else has this shape, a
             momentum, is cut by ``array[numpy.ix_(*entries)]``.
         kept: How many of its weights a mask keeps; all, if it has none.
@@ -52,7 +52,7 @@ def rows_of(
 
     Args:
         tree: The arrays of the variables.
-        axes: What is left of each.
+        axes: Which entries of each are left.
         masks: Masks of the variables.
         compacted_masks: Masks of what is left.
 
@@ -79,8 +79,8 @@ def left_whole(
     """What could not be removed.
 
     Args:
-        program: The network's.
-        relations: Of its axes.
+        program: The steps of the network.
+        relations: The relations between its axes.
         paths: The paths of the variables' arrays, by number.
         stuck: Sums whose constants have no weight to go to.
 

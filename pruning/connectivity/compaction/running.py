@@ -30,7 +30,7 @@ class Smaller(NamedTuple):
     """A program that runs on arrays that lack entries.
 
     Attributes:
-        program: As it was traced.
+        program: The steps, for arrays that are whole.
         kept: What is there, for every axis of every value.
         picks: For an axis that is sliced or padded, and its result, where the result's entries come from.
     """
@@ -97,7 +97,7 @@ def run(smaller: Smaller, arguments: Sequence[Any]) -> list[Any]:
     """Runs a program.
 
     Args:
-        smaller: The program.
+        smaller: What is run.
         arguments: Arrays of the shapes that its arguments have in it.
 
     Returns:
@@ -140,9 +140,8 @@ def _resized(name: str) -> Callable[[Smaller, Step, list[Any]], list[Any]]:
     """Primitives of which a parameter is the shape of the result."""
 
     def rule(smaller: Smaller, step: Step, operands: list[Any]) -> list[Any]:
-        if (
-            step.equation.params.get("dimensions") is not None
-        ):  # It permutes axes too, and they are whole.
+        # A reshape that permutes axes too is not followed, and so is whole.
+        if step.equation.params.get("dimensions") is not None:
             return _as_it_is(smaller, step, operands)
         return bind(step.equation, operands, **{name: smaller.size(step.results[0])})
 

@@ -14,7 +14,7 @@ from experiments.layer_collapse import LayerCollapse
 from experiments.missing_the_mark import MissingTheMark
 from experiments.options.options import RecipeFields
 from experiments.ticket_search import TicketSearch
-from train.recipes import RECIPES
+from train.named_recipes import RECIPES
 
 KEYS = {"seed_keys": 2}
 

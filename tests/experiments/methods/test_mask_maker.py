@@ -19,7 +19,7 @@ from experiments.methods.ranking import Ranking
 from experiments.methods.registry import scored
 from train.data.augment import normalise
 from train.data.datasets import load_dataset
-from train.recipes import RECIPES
+from train.named_recipes import RECIPES
 
 KEY = jax.random.key(0)
 RANKINGS = {name: method.ranking for name, method in scored().items()}

@@ -10,7 +10,7 @@ from experiments.methods.registry import find_method
 from experiments.methods.spelling import row_of_today, settings_of_today
 from experiments.report.stored_rows import parquet
 from experiments.report.table import Results, as_rows, load
-from train.recipes import RECIPES
+from train.named_recipes import RECIPES
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 COMBINED = "k-starts+dissipating-gradients"

@@ -14,7 +14,7 @@ from experiments.options.checks import check_held_out
 from experiments.options.knobs import Knobs, knobs_of
 from experiments.options.options import default_of
 from experiments.ticket_search import TicketSearch
-from train.recipes import RECIPES
+from train.named_recipes import RECIPES
 
 EXPERIMENTS = (
     "compare",

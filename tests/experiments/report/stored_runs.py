@@ -2,12 +2,16 @@
 
 import json
 
+import numpy as np
+
 from experiments.effective_sparsity import EffectiveSparsity
 from experiments.layer_collapse import LayerCollapse
 from experiments.methods.point import DENSE, Point
 from experiments.missing_the_mark import MissingTheMark
 from experiments.pruning_methods import PruningMethods
+from experiments.report.bought import SPEEDUPS
 from experiments.report.writing import store_rows
+from experiments.what_masks_buy import WhatMasksBuy
 
 EPOCHS = 2
 FACTS = {"steps_per_epoch": 23}
@@ -112,4 +116,37 @@ def effective_sparsity(folder):
         for seed, effective in enumerate(of_seeds)
     ]
     options = EffectiveSparsity(methods=("random", "synflow"), seeds=2, sparsities=(0.5, 0.9))
+    return store(folder, options, rows, {"layers": []})
+
+
+def what_masks_buy(folder):
+    """A run of ``experiments.what_masks_buy``: SNIP gains at 0.9 alone, of random one network is cut in two.
+
+    Speeds are 1 and what is given, the lowest pair being a tenth below.
+    """
+    found = {
+        ("random", 0.5): (1.5, 2.0),
+        ("random", 0.9): (3.0, np.nan),
+        ("snip", 0.5): (1.0, 1.4),
+        ("snip", 0.9): (2.0, 4.0),
+    }
+    rows = []
+    for (method, sparsity), of_seeds in found.items():
+        for seed, speed in enumerate(of_seeds):
+            columns = {
+                "weights": 100,
+                "weights_kept": 100 * (1 - sparsity),
+                "cut": float(np.isnan(speed)),
+            }
+            columns |= dict.fromkeys(
+                ("flops_dense", "flops_ideal_sparse", "bytes_dense", "bytes_gzip"), 8
+            )
+            columns["bytes_packed"] = 4
+            compacted = dict.fromkeys(("weights_compacted", "flops_compacted", "bytes_compacted"), 2)
+            columns |= {name: np.nan if np.isnan(speed) else of for name, of in compacted.items()}
+            for name in SPEEDUPS:
+                columns |= {name: speed, f"{name}_low": 0.9 * speed, f"{name}_high": 1.1 * speed}
+            point = Point(method, sparsity_target=sparsity, seed=seed)
+            rows.append(row_of(point, sparsity=sparsity, epoch=0, test_accuracy=None, **columns))
+    options = WhatMasksBuy(methods=("random", "snip"), seeds=2, sparsities=(0.5, 0.9))
     return store(folder, options, rows, {"layers": []})

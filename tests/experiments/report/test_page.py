@@ -17,6 +17,7 @@ RUNS = (
     stored_runs.missing_the_mark,
     stored_runs.layer_collapse,
     stored_runs.effective_sparsity,
+    stored_runs.what_masks_buy,
 )
 SUMMARY = [
     "# the page has its own heading",
@@ -165,6 +166,14 @@ def test_a_network_that_is_cut_in_two_has_no_effective_compression(tmp_path):
     random, _ = (source for source in shown.sources() if "effective" in source and "seed" in source)
     np.testing.assert_allclose(random["direct"], [2, 2, 10, 10])
     np.testing.assert_allclose(random["effective"], [2, 2.5, 20, np.nan])
+
+
+def test_a_network_that_is_cut_in_two_has_no_speed(tmp_path):
+    shown, _ = page_of(stored_runs.what_masks_buy, tmp_path)
+    random, snip = (source for source in shown.sources() if "speed" in source)
+    np.testing.assert_allclose(random["speed"], [1.5, 2, 3, np.nan])
+    np.testing.assert_allclose(snip["speed"], [1, 1.4, 2, 4])
+    np.testing.assert_allclose(snip["direct"], [2, 2, 10, 10])
 
 
 def test_the_table_has_the_means_of_what_is_alike(tmp_path):
