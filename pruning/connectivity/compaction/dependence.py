@@ -34,7 +34,7 @@ class Facts(NamedTuple):
     Attributes:
         arrays: What they are at the inputs that were given.
         reached: Where an input reaches them, bool, of their shapes. What is random is reached, since it
-            is other where there are more examples, and so is what is no number.
+            is other where there are more examples.
         possible: Where they may be other than 0, for some input and some weights under the masks.
     """
 
@@ -78,8 +78,7 @@ def facts_of(program: Program, arguments: Sequence[Any], kept: Sequence[Any]) ->
         shapes = [np.shape(result) for result in results]
         reached, possible = _reached(step, facts, shapes), _possible(step, facts, shapes)
         for value, result, *flags in zip(step.results, results, reached, possible, strict=True):
-            broken = _is_broken(result)
-            _note(facts, value, result, flags[0] | broken, flags[1] | broken | _is_nonzero(result))
+            _note(facts, value, result, flags[0], flags[1] | _is_nonzero(result))
     return facts
 
 
@@ -91,15 +90,7 @@ def _note(facts: Facts, value: int, array: Any, reached: Any, possible: Any) -> 
 
 
 def _is_nonzero(array: Any) -> Any:
-    return np.asarray(array) != 0 if _is_number(array) else True
-
-
-def _is_broken(array: Any) -> Any:
-    return np.isnan(np.asarray(array, np.complex128)) if _is_number(array) else False
-
-
-def _is_number(array: Any) -> bool:
-    return not jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key) or np.asarray(array) != 0
 
 
 def _reached(step: Step, facts: Facts, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

@@ -120,9 +120,9 @@ def effective_sparsity(folder):
 
 
 def what_masks_buy(folder):
-    """A run of ``experiments.what_masks_buy``: SNIP gains at 0.9 alone, of random one network is cut in two.
+    """A run of ``experiments.what_masks_buy``: SNIP gains at 0.9 alone; one random network is cut in two.
 
-    Speeds are 1 and what is given, the lowest pair being a tenth below.
+    The lowest and the highest pair are a tenth below and above the speed that is given.
     """
     found = {
         ("random", 0.5): (1.5, 2.0),
@@ -133,17 +133,12 @@ def what_masks_buy(folder):
     rows = []
     for (method, sparsity), of_seeds in found.items():
         for seed, speed in enumerate(of_seeds):
-            columns = {
-                "weights": 100,
-                "weights_kept": 100 * (1 - sparsity),
-                "cut": float(np.isnan(speed)),
-            }
-            columns |= dict.fromkeys(
-                ("flops_dense", "flops_ideal_sparse", "bytes_dense", "bytes_gzip"), 8
-            )
-            columns["bytes_packed"] = 4
-            compacted = dict.fromkeys(("weights_compacted", "flops_compacted", "bytes_compacted"), 2)
-            columns |= {name: np.nan if np.isnan(speed) else of for name, of in compacted.items()}
+            dense = ("flops_dense", "flops_ideal_sparse", "bytes_dense", "bytes_gzip")
+            small = ("weights_compacted", "flops_compacted", "bytes_compacted")
+            is_cut = np.isnan(speed)
+            columns = {"weights": 100, "weights_kept": 100 * (1 - sparsity), "bytes_packed": 4}
+            columns |= dict.fromkeys(dense, 8) | dict.fromkeys(small, np.nan if is_cut else 2)
+            columns["cut"] = float(is_cut)
             for name in SPEEDUPS:
                 columns |= {name: speed, f"{name}_low": 0.9 * speed, f"{name}_high": 1.1 * speed}
             point = Point(method, sparsity_target=sparsity, seed=seed)

@@ -24,11 +24,16 @@ def test_a_compiled_function_is_called_again_and_compiled_in_another():
     for function in (jax.jit(small.apply_fn), jax.jit(lambda p, x: small.apply_fn(p, x) + 0)):
         for _ in range(2):
             np.testing.assert_allclose(function(small.variables, x), expected, rtol=1e-12)
-    scaled = jax.jit(
-        lambda scale: small.rewrite(lambda p, x: scale * perceptron(p, x))(small.variables, x)
-    )
-    for scale in (1.0, 2.0):
-        np.testing.assert_allclose(scaled(scale), scale * expected, rtol=1e-12)
+    held = {}
+    rewritten = small.rewrite(lambda p, x: held["scale"] * perceptron(p, x))
+
+    def scaled(scale):
+        held["scale"] = scale
+        return rewritten(small.variables, x)
+
+    for function in (jax.jit(scaled), jax.jit(lambda scale: scaled(scale) + 0)):
+        for scale in (1.0, 2.0):
+            np.testing.assert_allclose(function(scale), scale * expected, rtol=1e-12)
 
 
 def test_another_function_of_the_variables_is_rewritten():
