@@ -79,7 +79,7 @@ class Compare(GridOptions):
 def points(options: Compare, study: Study) -> list[Point]:
     """The dense networks, and those of every method; of K-starts the candidates, trained to the end."""
     found = []
-    for seed in range(options.seeds):
+    for seed in options.all_seeds():
         for method in ("dense", *options.methods):
             asked = list(find_method(method).points(study, seed))
             if method == K_STARTS:

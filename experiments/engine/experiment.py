@@ -62,7 +62,7 @@ def of_methods(options: Any, study: Study) -> list[Point]:
     """The dense networks, and those of every method that is asked for."""
     return [
         point
-        for seed in range(options.seeds)
+        for seed in options.all_seeds()
         for method in (DENSE, *options.methods)
         for point in find_method(method).points(study, seed)
     ]

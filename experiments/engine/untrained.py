@@ -102,7 +102,7 @@ def _make_masks(
     total = len(methods) * len(sparsities) * network.options.seeds
     if is_first():
         folder.announce(len(done), total, "masks")
-    for seed in range(network.options.seeds):
+    for seed in network.options.all_seeds():
         params, batch_stats = network.initial(seed)
         second_draw, _ = network.initial(seed, "second_draw")
         key = seed_keys(seed).scores

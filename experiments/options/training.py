@@ -15,7 +15,7 @@ from experiments.options.checks import (
     option_of,
 )
 from experiments.options.knobs import GridKnobs, Knobs
-from experiments.options.options import Options
+from experiments.options.repeated import RepeatedOptions
 from train.recipes import Recipe
 
 
@@ -36,10 +36,10 @@ class Grid(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(Options):
+class TrainingOptions(RepeatedOptions):
     """The options of every experiment that trains; each adds its ``methods``."""
 
-    without_effect: ClassVar[tuple[str, ...]] = (*Options.without_effect, "epochs", "knobs")
+    without_effect: ClassVar[tuple[str, ...]] = (*RepeatedOptions.without_effect, "epochs", "knobs")
     # Methods of whose searches all candidates are trained to the end.
     whole_searches: ClassVar[tuple[str, ...]] = ()
 
@@ -56,7 +56,6 @@ class TrainingOptions(Options):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_counts(self, "seeds")
         check_counts(self, "epochs", most=MOST_EPOCHS)
         for name in ("learning_rates", "weight_decays"):
             if getattr(self, name):

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from experiments.options.checks import MOST_CLASSES, check_counts
-from experiments.options.options import Options
+from experiments.options.repeated import RepeatedOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class UntrainedOptions(Options):
+class UntrainedOptions(RepeatedOptions):
     """Each adds its ``methods``."""
 
     classes: int | None = None
@@ -18,5 +18,4 @@ class UntrainedOptions(Options):
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
-        check_counts(self, "seeds")
         check_counts(self, "classes", most=MOST_CLASSES)

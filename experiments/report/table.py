@@ -108,6 +108,8 @@ def merged(tables: Iterable[Table]) -> Table:
                     )
                 )
             settings[name] = _united(here, there)
+    seeds = {seed for table in tables for seed in _seeds(table.attrs["settings"])}
+    settings |= {"seeds": len(seeds), "first_seed": min(seeds)}
     found: dict[tuple[str, int], Row] = {}
     for row in (row for table in tables for row in as_rows(table)):
         # The dense network, say, is in all of them.
@@ -121,12 +123,19 @@ def _united(here: Any, there: Any) -> Any:
     """A setting of two runs in one: the items of both lists, of which one may be None, or the larger."""
     if isinstance(here, list) or isinstance(there, list):
         return list(dict.fromkeys((*(here or ()), *(there or ()))))
-    return max(here, there)
+    return max(here or 0, there or 0)
+
+
+def _seeds(settings: Settings) -> range:
+    """The seeds that a run was asked for; runs of older versions began with 0."""
+    first = settings.get("first_seed", 0)
+    return range(first, first + settings["seeds"])
 
 
 _MERGED = {
     "methods",
     "seeds",
+    "first_seed",
     "sparsities",
     "ablations",
     "steps",

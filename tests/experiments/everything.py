@@ -57,7 +57,7 @@ def points(options, study):
     """
     return [
         point
-        for seed in range(options.seeds)
+        for seed in options.all_seeds()
         for method in ("dense", *options.methods)
         for point in find_method(method).points(study, seed)
         if method in ABLATED

@@ -92,6 +92,17 @@ def test_a_finished_run_trains_nothing_and_prints_its_summary(small, capsys):
     assert not compiled
 
 
+def test_seeds_that_are_a_run_of_their_own_are_those_of_the_whole_run(small, tmp_path):
+    one = replace(SMALL, methods=("random",), seeds=1, first_seed=1, out_dir=tmp_path / "one")
+    found = {(row["member"], row["epoch"]): row for row in rows_of(run(EXPERIMENT, one))}
+    whole = [row for row in rows_of(small) if row["seed"] == 1 and row["method"] in ("dense", "random")]
+    assert len(found) == len(whole)
+    for row in whole:
+        assert found[row["member"], row["epoch"]]["test_loss"] == pytest.approx(
+            row["test_loss"], rel=1e-5
+        )
+
+
 @pytest.mark.parametrize("held", [1374, 1437, 100_000])
 def test_a_validation_split_that_leaves_no_batch_is_refused_before_anything_is_stored(held, tmp_path):
     options = replace(

@@ -44,6 +44,7 @@ WRONG = {
         "--recipe best": "unknown recipe 'best'.*digits",
         "--seeds 0": "--seeds >= 1",
         "--seeds 10001": "--seeds <= 10000",
+        "--first-seed -1": "--first-seed from 0 to 10000, got -1",
         "--epochs 0": "expected epochs > 0",
         "--chunk-size 0": "--chunk-size >= 1",
         "--devices-per-network 0": "--devices-per-network >= 1",

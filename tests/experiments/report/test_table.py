@@ -55,6 +55,13 @@ def test_runs_of_other_seeds_and_methods_are_one_table():
     assert len(both.table) == 4 + 4
     assert set(both.settings["methods"]) == {"snip", "lottery-ticket-rewinding"}
     assert both.settings["seeds"] == 2
+    assert both.settings["first_seed"] == 0
+    alone = [
+        results([one for one in ROWS[:4] if one["seed"] == seed], seeds=1, first_seed=seed)
+        for seed in (1, 0)
+    ]
+    joined = merged([one.table for one in alone])
+    assert (joined.attrs["settings"]["seeds"], joined.attrs["settings"]["first_seed"]) == (2, 0)
     other = results(ROWS[:4], penalty=1.0)
     with pytest.raises(ValueError, match=r"methods, seeds or grid alone, got penalty 1e-08 and 1\.0"):
         merged([snip.table, other.table])
