@@ -94,7 +94,7 @@ class Networks:
         decay = recipe.weight_decay if point.weight_decay is None else point.weight_decay
         order = getattr(keys, method.order(point))
         rates = jnp.float32(rate), jnp.float32(decay)
-        return Member(keys.init, order, *rates, method.data(point, self.study))
+        return Member(keys.init, order, *rates, method.data(point, self))
 
     def start(self, point: Point) -> MemberState:
         """The state of a point at its first step."""

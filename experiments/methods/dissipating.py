@@ -1,7 +1,8 @@
 """Dissipating gradients: weights that stay near their initial values go while the network trains.
 
-To given sparsities from the dense network, from one random mask, or from the winner of a K-starts search
-(the combination of the paper); and in a band around the initial values, which finds its own sparsity.
+To given sparsities from the dense network, from the mask of another method, or from the winner of a
+K-starts search (the combination of the paper); and in a band around the initial values, which finds its
+own sparsity.
 """
 
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ import numpy as np
 import optax
 
 import pruning
+from experiments.methods import random_layers, scored_methods
 from experiments.methods.method import Given, Look, Method, When
-from experiments.methods.point import Point
+from experiments.methods.point import Need, Point
 from experiments.methods.programs import Program
-from experiments.methods.searched import Searching, draw_masks
+from experiments.methods.scored import Scored, named
+from experiments.methods.searched import Searching
 from experiments.methods.seeds import seed_keys
 from experiments.methods.study import Study
 from experiments.options.training import TrainingOptions
@@ -26,6 +29,11 @@ from train.populations.population import Method as Transformed
 
 PyTree = Any
 
+LATE, LAYERS, LATE_LAYERS = "late", "layers", "late-layers"
+"""Variants that tell what a sparse start does: pruning later, as networks do that begin under a mask;
+ending with the layer sparsities of the other start; both."""
+_IN_LAYERS = (LAYERS, LATE_LAYERS)
+
 
 class Band(NamedTuple):
     """A network from which weights within a fraction of their initial value dissipate."""
@@ -33,11 +41,53 @@ class Band(NamedTuple):
     fraction: jax.Array
 
 
+class InLayers(NamedTuple):
+    """A network of whose layers each has a sparsity of its own in the end.
+
+    Attributes:
+        sparsities: Of the network after each check, shape (checks,).
+        layers: Of each layer in the end, scalars, a tree like masks.
+    """
+
+    sparsities: jax.Array
+    layers: PyTree
+
+
 def _to_sparsities(study: Study, shapes: PyTree) -> Transformed:
     every = study.steps_per_epoch
     return lambda optimizer, sparsities: optax.chain(
         optimizer, pruning.dissipate_to(sparsities, check_every=every)
     )
+
+
+def _to_layer_sparsities(study: Study, shapes: PyTree) -> Transformed:
+    every = study.steps_per_epoch
+
+    def method(optimizer: Any, data: InLayers) -> optax.GradientTransformationExtraArgs:
+        def select(scores: PyTree, sparsity: Any) -> PyTree:
+            last = data.sparsities[-1]
+            part = jnp.log1p(-sparsity) / jnp.log1p(-last)
+            # In the end exactly what was asked for, which a power may round.
+            on_the_way = risen(data.layers, part)
+            now = jax.tree.map(
+                lambda end, way: jnp.where(sparsity < last, way, end), data.layers, on_the_way
+            )
+            return pruning.layerwise_masks(scores, now)
+
+        dissipated = pruning.dissipate_to(data.sparsities, check_every=every, select=select)
+        return optax.chain(optimizer, dissipated)
+
+    return method
+
+
+def risen(layers: PyTree, part: Any) -> PyTree:
+    """Layer sparsities on the way: what each layer keeps falls exponentially to what it ends with.
+
+    Args:
+        layers: Sparsities in the end.
+        part: Of the way, from 0 to 1.
+    """
+    return jax.tree.map(lambda end: 1 - (1 - end) ** part, layers)
 
 
 def _in_band(study: Study, shapes: PyTree) -> Transformed:
@@ -49,46 +99,102 @@ def _in_band(study: Study, shapes: PyTree) -> Transformed:
 
 
 DISSIPATING = Program(name="dissipating gradients", method=_to_sparsities)
+IN_LAYERS = Program(name="dissipating gradients in layers", method=_to_layer_sparsities)
 BAND = Program(name="dissipating gradients in a band", method=_in_band)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dissipating(Method):
-    """From the dense network to a sparsity, a check at the end of each of the first epochs."""
+    """From the dense network to a sparsity, a check at the end of each of the first epochs.
+
+    Attributes:
+        other: The method with whose layer sparsities the variants in layers end.
+    """
 
     program: Program = DISSIPATING
+    other: str = "random+dissipating-gradients"
 
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if there are more checks than epochs."""
         check_within(options)
 
-    def data(self, point: Point, study: Study) -> PyTree:
-        """The sparsity after each check."""
+    def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
+        """Of variants in layers the network of the other method."""
+        return (Need(self.others(point)),) if point.variant in _IN_LAYERS else ()
+
+    def program_of(self, point: Point) -> Program:
+        """Of variants in layers another."""
+        return IN_LAYERS if point.variant in _IN_LAYERS else self.program
+
+    def data(self, point: Point, given: Given) -> PyTree:
+        """The sparsity after each check, and those of the layers in the end."""
+        sparsities = _float32(self.sparsities(point, given.study))
+        if point.variant not in _IN_LAYERS:
+            return sparsities
+        return InLayers(sparsities, self.layers(point, given))
+
+    def sparsities(self, point: Point, study: Study) -> np.ndarray:
+        """Of the network after each check."""
         target = point.sparsity_target or 0.0
-        return _float32(pruning.exponential_sparsities(target, study.prune_epochs))
+        if point.variant in (LATE, LATE_LAYERS):
+            return sparsities_after_search(target, study)
+        return pruning.exponential_sparsities(target, study.prune_epochs)
+
+    def others(self, point: Point) -> Point:
+        """The network of the other method."""
+        return point._replace(method=self.other, variant="none")
+
+    def layers(self, point: Point, given: Given) -> PyTree:
+        """The layer sparsities with which the network of the other method has ended."""
+        row = given.rows(self.others(point))[-1]
+
+        def of(path: Any, leaf: Any) -> jax.Array:
+            return jnp.float32(1 - row[f"kept{jax.tree_util.keystr(path)}"] / leaf.size)
+
+        masks = pruning.full_masks(given.initial(point.seed).params)
+        return jax.tree_util.tree_map_with_path(of, masks)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomAndDissipating(Dissipating):
-    """From one random mask of the sparsity at which the combination searches, with its checks.
+class MaskedAndDissipating(Dissipating):
+    """From the mask that a scored method gives at the sparsity at which the combination searches.
 
-    The control that tells what K-starts adds from what an early start at a higher sparsity adds.
+    One random mask is the control that tells what K-starts adds from what an early start at a higher
+    sparsity adds.
+
+    Attributes:
+        begins: The scored method.
     """
+
+    begins: Scored
+    other: str = "dissipating-gradients"
+
+    @property
+    def masks_by(self) -> Method:
+        """The scored method."""
+        return self.begins
 
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if a search leaves no check."""
         check_after_search(options)
 
-    def data(self, point: Point, study: Study) -> PyTree:
-        """The sparsity after each check, those during a search without effect."""
-        return _float32(sparsities_after_search(point.sparsity_target or 0.0, study))
+    def sparsities(self, point: Point, study: Study) -> np.ndarray:
+        """Of the network after each check, those during a search without effect."""
+        return sparsities_after_search(point.sparsity_target or 0.0, study)
 
     def start(self, point: Point, given: Given) -> MemberState:
-        """Under its mask."""
+        """Under its mask; that of the variant in layers is random, half way to its layers' sparsities."""
         network = given.initial(point.seed)
+        return given.begin(point, network.params, network.batch_stats, self.first_masks(point, given))
+
+    def first_masks(self, point: Point, given: Given) -> PyTree:
+        """See ``start``."""
+        if point.variant == LAYERS:
+            drawn = pruning.random_scores(seed_keys(point.seed).scores, given.initial(point.seed).params)
+            return pruning.layerwise_masks(drawn, risen(self.layers(point, given), 0.5))
         sparsity = search_sparsity(point.sparsity_target or 0.0)
-        masks = draw_masks(seed_keys(point.seed).scores, network.params, sparsity)
-        return given.begin(point, network.params, network.batch_stats, masks)
+        static = point.of_same_seed(self.begins.name, sparsity_target=sparsity)
+        return given.kept_masks(static, lambda: self.begins.masks(static, given))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +211,11 @@ class SearchedAndDissipating(Searching):
         """See ``search_sparsity``."""
         return search_sparsity(sparsity)
 
-    def data(self, point: Point, study: Study) -> PyTree:
-        """The sparsity after each check."""
+    def data(self, point: Point, given: Given) -> PyTree:
+        """The sparsity after each check; nothing of a candidate."""
         if point.candidate is not None:
             return ()
-        return _float32(sparsities_after_search(point.sparsity_target or 0.0, study))
+        return _float32(sparsities_after_search(point.sparsity_target or 0.0, given.study))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +234,7 @@ class InBand(Method):
         for fraction in study.knobs.schedule.fractions:
             yield Point(self.name, setting=fraction, seed=seed)
 
-    def data(self, point: Point, study: Study) -> PyTree:
+    def data(self, point: Point, given: Given) -> PyTree:
         """The fraction."""
         return Band(jnp.float32(point.setting))
 
@@ -184,12 +290,46 @@ METHODS = (
         functions=("dissipate_to", "exponential_sparsities"),
         source="Haroon 2022 (arXiv 2209.02201)",
     ),
-    RandomAndDissipating(
+    MaskedAndDissipating(
         name="random+dissipating-gradients",
         look=Look("Random + dissipating gradients", "#CC6677", "X"),
         when=When.DURING,
-        functions=("random_masks", "dissipate_to"),
+        functions=("random_scores", "uniform", "layerwise_masks", "dissipate_to"),
         source="Haroon 2022 (arXiv 2209.02201)",
+        choices="From one random mask, all layers at one sparsity.",
+        begins=named(random_layers.METHODS, "random-uniform"),
+    ),
+    MaskedAndDissipating(
+        name="random-erk+dissipating-gradients",
+        look=Look("ERK + dissipating gradients", "#CC8800", "X"),
+        when=When.DURING,
+        functions=("random_scores", "erdos_renyi_kernel", "layerwise_masks", "dissipate_to"),
+        source="Haroon 2022 (arXiv 2209.02201), with layers as Evci et al. 2020 (arXiv 1911.11134)",
+        begins=named(random_layers.METHODS, "random-erk"),
+    ),
+    MaskedAndDissipating(
+        name="random-igq+dissipating-gradients",
+        look=Look("IGQ + dissipating gradients", "#88AA00", "X"),
+        when=When.DURING,
+        functions=("random_scores", "ideal_gas_quotas", "layerwise_masks", "dissipate_to"),
+        source="Haroon 2022 (arXiv 2209.02201), with layers as Vysogorets et al. 2021 (arXiv 2107.02306)",
+        begins=named(random_layers.METHODS, "random-igq"),
+    ),
+    MaskedAndDissipating(
+        name="snip+dissipating-gradients",
+        look=Look("SNIP + dissipating gradients", "#0055AA", "X"),
+        when=When.DURING,
+        functions=("snip_scores", "global_masks", "dissipate_to"),
+        source="Haroon 2022 (arXiv 2209.02201), from masks of Lee et al. 2019 (arXiv 1810.02340)",
+        begins=named(scored_methods.METHODS, "snip"),
+    ),
+    MaskedAndDissipating(
+        name="synflow+dissipating-gradients",
+        look=Look("SynFlow + dissipating gradients", "#008866", "X"),
+        when=When.DURING,
+        functions=("synflow_scores", "iterative_masks", "dissipate_to"),
+        source="Haroon 2022 (arXiv 2209.02201), from masks of Tanaka et al. 2020 (arXiv 2006.05467)",
+        begins=named(scored_methods.METHODS, "synflow"),
     ),
     SearchedAndDissipating(
         name="k-starts+dissipating-gradients",

@@ -71,7 +71,7 @@ class Dynamic(Method):
         """The scored method."""
         return self.begins
 
-    def data(self, point: Point, study: Study) -> PyTree:
+    def data(self, point: Point, given: Given) -> PyTree:
         """The key of growth, if there is one."""
         return () if self.key is None else getattr(seed_keys(point.seed), self.key)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 import pruning
-from experiments.methods.method import Look, Method, When
+from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Point
 from experiments.methods.programs import Program
 from experiments.methods.study import Study
@@ -156,9 +156,9 @@ class WithGates(Method):
         """Of the gates."""
         return study.gate_learning_rate
 
-    def data(self, point: Point, study: Study) -> PyTree:
+    def data(self, point: Point, given: Given) -> PyTree:
         """Where gates begin and how they learn."""
-        rate, penalty = self.learning_rate(study), study.knobs.gates.penalty
+        rate, penalty = self.learning_rate(given.study), given.study.knobs.gates.penalty
         return Gated(*map(jnp.float32, (point.setting, penalty, rate, self.weights_learn)))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 import pruning
-from experiments.methods.method import Look, Method, When
+from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Point
 from experiments.methods.programs import Program
 from experiments.methods.study import Study
@@ -37,9 +37,9 @@ class Gradual(Method):
         """Raises a ValueError if nothing is trained after the last check."""
         check_before_the_end(options)
 
-    def data(self, point: Point, study: Study) -> PyTree:
+    def data(self, point: Point, given: Given) -> PyTree:
         """The sparsity after each check."""
-        sparsities = pruning.cubic_sparsities(point.sparsity_target or 0.0, study.prune_epochs)
+        sparsities = pruning.cubic_sparsities(point.sparsity_target or 0.0, given.study.prune_epochs)
         return jnp.asarray(sparsities, jnp.float32)
 
 

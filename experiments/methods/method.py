@@ -120,7 +120,7 @@ class Method:
         """What trains a network of this method."""
         return self.program
 
-    def data(self, point: Point, study: Study) -> PyTree:
+    def data(self, point: Point, given: Given) -> PyTree:
         """What tells the network from others of its program (``Member.method``)."""
         return ()
 

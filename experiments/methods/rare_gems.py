@@ -9,7 +9,7 @@ import optax
 
 import pruning
 from experiments.methods.gradual import check_before_the_end
-from experiments.methods.method import Look, Method, When
+from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Point
 from experiments.methods.programs import Program
 from experiments.methods.seeds import seed_keys
@@ -95,14 +95,14 @@ class RareGems(Method):
         """Raises a ValueError if no epoch is left in which the weights are trained."""
         check_before_the_end(options)
 
-    def data(self, point: Point, study: Study) -> PyTree:
+    def data(self, point: Point, given: Given) -> PyTree:
         """How its gates begin and learn, and the sparsity after each epoch of the search."""
         target = point.sparsity_target or 0.0
-        sparsities = pruning.exponential_sparsities(target, study.prune_epochs)
+        sparsities = pruning.exponential_sparsities(target, given.study.prune_epochs)
         return Digging(
             seed_keys(point.seed).scores,
             jnp.asarray(sparsities, jnp.float32),
-            jnp.float32(study.gate_learning_rate),
+            jnp.float32(given.study.gate_learning_rate),
         )
 
 

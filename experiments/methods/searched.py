@@ -268,6 +268,16 @@ METHODS = (
         ablations=("retrained",),
         like=named(scored_methods.METHODS, "synflow"),
     ),
+    KStartsLike(
+        name="k-starts-snip",
+        look=Look("K-starts, SNIP's layers", "#205080", "P"),
+        when=When.BEFORE,
+        functions=("snip_scores", "global_masks", "shuffle_masks", "combined_fitness"),
+        source="Haroon 2022 (arXiv 2209.02201), with layers as Lee et al. 2019 (arXiv 1810.02340)",
+        choices="Candidates are SNIP's mask, permuted within layers.",
+        ablations=("retrained",),
+        like=named(scored_methods.METHODS, "snip"),
+    ),
     KStartsInGroups(
         name="k-starts-n-m",
         look=Look("K-starts, N:M", "#B06A00", "P"),

@@ -15,7 +15,7 @@ from jax.nn.initializers import variance_scaling
 
 import pruning
 from experiments.methods.gradual import Gradual
-from experiments.methods.method import Look, Method, When
+from experiments.methods.method import Given, Look, Method, When
 from experiments.methods.point import Point
 from experiments.methods.programs import Program
 from experiments.methods.seeds import seed_keys
@@ -166,9 +166,9 @@ class EdgePopup(Method):
 
     program: Program = POPPING
 
-    def data(self, point: Point, study: Study) -> PyTree:
+    def data(self, point: Point, given: Given) -> PyTree:
         """How its scores begin and learn."""
-        numbers = point.sparsity_target or 0.0, study.gate_learning_rate
+        numbers = point.sparsity_target or 0.0, given.study.gate_learning_rate
         return Popping(seed_keys(point.seed).scores, *map(jnp.float32, numbers))
 
 

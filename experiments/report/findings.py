@@ -5,7 +5,9 @@ in final test accuracy, paired by seed and sparsity, averaged over the sparsitie
 interval over seeds.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from operator import eq
 from typing import NamedTuple
 
 from experiments.methods.registry import find_method
@@ -32,10 +34,15 @@ class Finding(NamedTuple):
     holds: Callable[[Estimate], int]
 
 
+def compared(statement: str, ours: Pairs, theirs: Pairs) -> Finding:
+    """A statement that holds where our accuracies are higher."""
+    return Finding(statement, differences(ours, theirs), above)
+
+
 def better(results: Results, ours: str, theirs: str) -> Finding:
     """A method beats another."""
-    gaps = differences(results.accuracy(ours), results.accuracy(theirs))
-    return Finding(f"{label(ours)} beats {label(theirs)}", gaps, above)
+    statement = f"{label(ours)} beats {label(theirs)}"
+    return compared(statement, results.accuracy(ours), results.accuracy(theirs))
 
 
 def changed(
@@ -49,11 +56,25 @@ def changed(
 def findings_table(findings: Iterable[Finding], results: Results) -> list[str]:
     """The verdicts, one row a statement; bands without a sparsity have no column."""
     bands = [band for band in BANDS if any(_in(sparsity, band) for sparsity in results.sparsities)]
+    within = {f"sparsity {b[0]:g} to {b[1]:g}": partial(_in, band=b) for b in bands}
+    return _table(findings, within)
+
+
+def by_sparsity(findings: Iterable[Finding], results: Results) -> list[str]:
+    """The verdicts, one row a statement, one column a sparsity."""
+    return _table(findings, {f"sparsity {s:g}": partial(eq, s) for s in results.sparsities})
+
+
+def _table(findings: Iterable[Finding], columns: Mapping[str, Callable[[float], bool]]) -> list[str]:
+    """One row a statement, a column for the sparsities that each condition lets through."""
     rows = []
     for finding in findings:
-        found = [estimate({k: gap for k, gap in finding.gaps.items() if _in(k[1], b)}) for b in bands]
+        found = [
+            estimate({key: gap for key, gap in finding.gaps.items() if within(key[1])})
+            for within in columns.values()
+        ]
         rows.append([finding.statement, *(_cell(result, finding.holds) for result in found)])
-    return table(["finding", *(f"sparsity {low:g} to {high:g}" for low, high in bands)], rows)
+    return table(["finding", *columns], rows)
 
 
 def other_methods(

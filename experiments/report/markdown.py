@@ -25,6 +25,16 @@ def accuracies(results: Results, methods: Sequence[str]) -> list[str]:
     return table(["sparsity", *map(label, methods)], rows)
 
 
+def accuracies_by_method(results: Results, networks: Sequence[tuple[str, str]]) -> list[str]:
+    """The same, a line a method and variant, a column a sparsity."""
+    rows = []
+    for method, variant in networks:
+        found = results.accuracy(method, variant)
+        cells = (cell(at_sparsity(found, sparsity), results) for sparsity in results.sparsities)
+        rows.append([label(method) + ("" if variant == "none" else f", {variant}"), *cells])
+    return table(["method", *(f"{sparsity:g}" for sparsity in results.sparsities)], rows)
+
+
 def cell(accuracies: np.ndarray, results: Results) -> str:
     """Accuracies over seeds in percent, and how many seeds there are where not all were asked for it."""
     few = of_seeds(len(accuracies), results.seeds) if len(accuracies) else ""

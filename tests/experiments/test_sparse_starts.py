@@ -1,0 +1,105 @@
+"""Where dissipating gradients begin: the starts, and the variants that tell what of them helps."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import pruning
+from experiments.engine.experiment import run
+from experiments.engine.networks import Networks
+from experiments.methods.dissipating import risen, search_sparsity
+from experiments.methods.point import Point
+from experiments.methods.registry import find_method
+from experiments.sparse_starts import (
+    DENSE_START,
+    EXPERIMENT,
+    RANDOM_START,
+    STARTS,
+    VARIANTS,
+    SparseStarts,
+    summary,
+)
+from tests.experiments import everything
+from tests.experiments.everything import rows_of
+from tests.experiments.made_up import results, several
+
+S = 0.9
+SMALL = SparseStarts(
+    methods=(DENSE_START, RANDOM_START),
+    sparsities=(S,),
+    seeds=1,
+    epochs=3,
+    knobs=everything.KNOBS,
+    plumbing=everything.CHUNKS,
+)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    path = run(EXPERIMENT, dataclasses.replace(SMALL, out_dir=tmp_path_factory.mktemp("starts") / "run"))
+    assert "The random start's layer sparsities help" in (path / "summary.md").read_text()
+    return path
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return Networks(SMALL, SMALL.load(), lambda study: [], find_method)
+
+
+def kept(row):
+    return {name: row[name] for name in row if name.startswith("kept")}
+
+
+def test_variants_in_layers_end_with_the_layers_of_the_other_start(found):
+    rows = rows_of(found)
+    dense, random = (kept(rows[Point(name, sparsity_target=S)]) for name in (DENSE_START, RANDOM_START))
+    assert dense != random
+    at = {key: kept(rows[Point(*key, sparsity_target=S)]) for key in rows_in_layers()}
+    assert at == {key: random if key[0] == DENSE_START else dense for key in rows_in_layers()}
+
+
+def rows_in_layers():
+    return [(name, variant) for name in VARIANTS for variant in VARIANTS[name] if "layers" in variant]
+
+
+def test_late_networks_prune_when_a_random_start_does(found):
+    from experiments.report.table import load
+
+    table = load(found)
+    first = table[table["epoch"] == 1].set_index(["method", "variant"])["sparsity"]
+    assert first[DENSE_START, "late"] == first[DENSE_START, "late-layers"] == 0
+    assert 0 < first[DENSE_START, "layers"] < S
+    assert first[RANDOM_START, "none"] == pytest.approx(search_sparsity(S), abs=1e-3)
+    assert first[RANDOM_START, "layers"] == pytest.approx(search_sparsity(S), abs=0.1)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_masked_start_begins_under_the_mask_of_its_method(networks, name):
+    began = networks.start(Point(name, sparsity_target=S))
+    static = Point(STARTS[name], sparsity_target=search_sparsity(S))
+    expected = find_method(STARTS[name]).masks(static, networks)
+    jax.tree.map(np.testing.assert_array_equal, pruning.get_masks(began.opt_state), expected)
+    assert pruning.sparsity(expected) == pytest.approx(search_sparsity(S), abs=1e-3)
+
+
+def test_what_a_layer_keeps_falls_exponentially():
+    half, end = (risen({"a": 0.96, "b": 0.0}, part) for part in (0.5, 1.0))
+    assert half == {"a": pytest.approx(0.8), "b": 0.0}
+    assert end == {"a": pytest.approx(0.96), "b": 0.0}
+
+
+def test_every_change_has_its_line():
+    rows = several("dense", [0.9, 0.98])
+    rows += [one for name in (*STARTS, *STARTS.values()) for one in several(name, [0.6, 0.7])]
+    rows += several(DENSE_START, [0.8, 0.81]) + several(DENSE_START, [0.85, 0.87], variant="layers")
+    text = "\n".join(summary(results(rows), None))
+    assert "| SNIP + dissipating gradients beats SNIP | +0.00 ± 0.00, undecided |" in text
+    assert "| ERK + dissipating gradients beats Random + dissipating gradients |" in text
+    assert "layer sparsities help a dense start | +5.50 ± 6.35, undecided |" in text
+    assert "| Both help a dense start | not run |" in text
+    assert "| Dissipating gradients, layers | 86.00 ± 1.41 |" in text
+    assert "| Dissipating gradients, late | none |" in text
+    without = "\n".join(summary(results(several("dense", [0.9]) + several(DENSE_START, [0.9])), None))
+    assert "What of a sparse start helps" not in without
