@@ -106,17 +106,20 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         *markdown.accuracies_by_method(results, _networks(results)),
     ]
-    told = (
-        "Differences in accuracy points, paired by seed, with 95 % intervals over seeds that are not "
-        "corrected for their number."
-    )
     parts = {
         "What of a sparse start helps": _explanations(results) if results.has(*VARIANTS) else [],
         "Which start": _starts(results),
     }
     for title, found in parts.items():
         if found:
-            lines += ["", f"## {title}", "", told, "", *findings.by_sparsity(found, results)]
+            lines += [
+                "",
+                f"## {title}",
+                "",
+                findings.UNCORRECTED,
+                "",
+                *findings.by_sparsity(found, results),
+            ]
     return lines + markdown.diverged(results)
 
 

@@ -16,6 +16,10 @@ from experiments.report.paired import Estimate, Pairs, differences, estimate
 from experiments.report.table import Results, label
 
 BANDS = ((0.0, 0.8), (0.8, 0.95), (0.95, 1.0))
+UNCORRECTED = (
+    "Differences in accuracy points, paired by seed, with 95 % intervals over seeds that are not "
+    "corrected for their number."
+)
 MARGIN = 0.005
 """What "hardly hurts" allows: half an accuracy point."""
 
@@ -39,10 +43,18 @@ def compared(statement: str, ours: Pairs, theirs: Pairs) -> Finding:
     return Finding(statement, differences(ours, theirs), above)
 
 
-def better(results: Results, ours: str, theirs: str) -> Finding:
-    """A method beats another."""
-    statement = f"{label(ours)} beats {label(theirs)}"
-    return compared(statement, results.accuracy(ours), results.accuracy(theirs))
+def better(
+    results: Results, ours: str, theirs: str, variants: tuple[str, str] = ("none", "none")
+) -> Finding:
+    """A method beats another.
+
+    Args:
+        results: The table of a run.
+        variants: Of ours and theirs.
+    """
+    (one, other) = zip((ours, theirs), variants, strict=True)
+    statement = f"{label(*one)} beats {label(*other)}"
+    return compared(statement, results.accuracy(*one), results.accuracy(*other))
 
 
 def changed(

@@ -31,7 +31,7 @@ def accuracies_by_method(results: Results, networks: Sequence[tuple[str, str]]) 
     for method, variant in networks:
         found = results.accuracy(method, variant)
         cells = (cell(at_sparsity(found, sparsity), results) for sparsity in results.sparsities)
-        rows.append([label(method) + ("" if variant == "none" else f", {variant}"), *cells])
+        rows.append([label(method, variant), *cells])
     return table(["method", *(f"{sparsity:g}" for sparsity in results.sparsities)], rows)
 
 
@@ -57,7 +57,7 @@ def emptied_layers(results: Results) -> list[str]:
             empty = sorted(rows.loc[rows[layer] == 0, "sparsity_target"].dropna().unique())
             if empty:
                 at = ", ".join(f"{sparsity:g}" for sparsity in empty)
-                who = label(method) if variant == "none" else f"{label(method)}, {variant}"
+                who = label(method, variant)
                 when = f", pruned at step {step}" if step else ""
                 name = layer_name(layer.removeprefix(KEPT))
                 lines.append(f"- {who}{when}: {name} is empty at sparsity {at}")

@@ -144,7 +144,7 @@ def _table(published: Reference, results: Results) -> list[str]:
                 continue
             cells = (
                 f"{sparsity:g}",
-                label(theirs.method) + ("" if theirs.variant == "none" else f", {theirs.variant}"),
+                label(theirs.method, theirs.variant),
                 theirs.says.replace("|", r"\|"),
                 _with_spread(100 * theirs.accuracy, 100 * theirs.deviation),
                 percent_cell(ours),

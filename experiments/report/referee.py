@@ -27,6 +27,11 @@ CONTROLS = {
     "k-starts-igq": "random-igq",
     "successive-elimination": "k-starts",
     "evolved-masks": "k-starts",
+    "random+dissipating-gradients": "dissipating-gradients",
+    "random-erk+dissipating-gradients": "random+dissipating-gradients",
+    "random-igq+dissipating-gradients": "random+dissipating-gradients",
+    "snip+dissipating-gradients": "random+dissipating-gradients",
+    "synflow+dissipating-gradients": "random+dissipating-gradients",
     "k-starts+dissipating-gradients": "random+dissipating-gradients",
     "rigl": "random-erk",
     "set": "random-erk",
@@ -37,7 +42,7 @@ CONTROLS = {
     "grasp-iterative": "grasp",
     "synflow-l2": "synflow",
 }
-"""What differs from a method in one thing alone: the search, the moving of masks, the rounds."""
+"""What differs from a method in one thing alone: the search, the start, the moves of masks, the rounds."""
 Name = tuple[str, float]
 """A method at a sparsity."""
 

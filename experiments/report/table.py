@@ -257,9 +257,10 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def label(method: str) -> str:
-    """What a method is called in tables and legends."""
-    return find_method(method).look.label
+def label(method: str, variant: str = "none") -> str:
+    """What a method, or a variant of it, is called in tables and legends."""
+    name = find_method(method).look.label
+    return name if variant == "none" else f"{name}, {variant}"
 
 
 def layer_name(path: str) -> str:

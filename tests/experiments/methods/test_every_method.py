@@ -11,6 +11,7 @@ from experiments.compare import Compare
 from experiments.dynamic_sparse_training import DynamicSparseTraining
 from experiments.effective_sparsity import EffectiveSparsity
 from experiments.layer_collapse import LayerCollapse
+from experiments.layer_fractions import LayerFractions
 from experiments.methods.dynamic import Dynamic
 from experiments.methods.method import When
 from experiments.methods.point import Point
@@ -23,6 +24,7 @@ from experiments.missing_the_mark import MissingTheMark
 from experiments.pruning_methods import PruningMethods
 from experiments.referee import NAMES, Referee
 from experiments.report.table import as_rows, load
+from experiments.sparse_starts import SparseStarts
 from experiments.ticket_search import TicketSearch
 from tests.experiments.everything import ABLATED, EPOCH, Everything, rows_of
 
@@ -60,7 +62,7 @@ def layers(row):
 def by_layer(method):
     """Whether each layer is given its sparsity, and rounds down by itself."""
     if isinstance(METHODS[method], Searching | Dynamic | EdgePopup):
-        return method != "k-starts-synflow"
+        return method not in ("k-starts-snip", "k-starts-synflow")
     ranking = scored()[method].ranking if method in scored() else None
     return isinstance(ranking, Ranking) and ranking.allocation is not None
 
@@ -101,6 +103,8 @@ EXPERIMENTS = {
     Referee: NAMES,
     DynamicSparseTraining: to_sparsities(),
     MissingTheMark: to_sparsities(),
+    SparseStarts: to_sparsities(),
+    LayerFractions: to_sparsities(),
     TicketSearch: in_rounds(),
     LayerCollapse: scored(),
     EffectiveSparsity: scored(),

@@ -1,6 +1,7 @@
 """Training with gates: an ordinary loop of the library's functions, and one program for every start."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,7 @@ def test_only_the_gates_of_supermasks_learn():
     for name, learns in asked.items():
         method = find_method(name)
         for point in method.points(STUDY, 0):
-            data = method.data(point, STUDY)
+            data = method.data(point, SimpleNamespace(study=STUDY))
             rate = 100.0 if name.startswith("stochastic") else STUDY.gate_learning_rate
             expected = point.setting, STUDY.knobs.gates.penalty, rate, learns
             np.testing.assert_allclose([float(leaf) for leaf in data], expected, rtol=1e-6)

@@ -27,6 +27,8 @@ EXPERIMENTS = (
     "effective_sparsity",
     "what_sparsity_buys",
     "what_masks_buy",
+    "sparse_starts",
+    "layer_fractions",
 )
 
 
@@ -109,6 +111,12 @@ WRONG = {
         "--methods k-starts": "the method 'k-starts' has no final mask before training, .* are: random, ",
     },
     "what_sparsity_buys": {
+        "--methods imp": "the method 'imp' searches in rounds, so it is not for this experiment",
+    },
+    "sparse_starts": {
+        "--methods imp": "the method 'imp' searches in rounds, so it is not for this experiment",
+    },
+    "layer_fractions": {
         "--methods imp": "the method 'imp' searches in rounds, so it is not for this experiment",
     },
     "what_masks_buy": {

@@ -1,0 +1,165 @@
+r"""Does a search among masks add anything once every layer keeps the right fraction of its weights?
+
+    python -m experiments.layer_fractions
+    python -m experiments.layer_fractions --dataset mnist --model lenet-300-100 --data-dir DIR
+
+Expected: at high sparsity other layer fractions add more to a random mask than a search does, and which
+weights the mask of SNIP or SynFlow keeps more than both. Four minutes on one CPU core for the first
+command, digits with LeNet-300-100. Interrupted, the same command goes on; finished, it prints the stored
+summary.
+
+K-starts searches among random masks whose layers keep what an allocation, or the mask of SNIP or SynFlow,
+says. Each search stands beside one random mask of the same layers, trained as long (of SNIP and SynFlow
+their mask, shuffled within layers), and beside the mask itself.
+
+Source: Haroon 2022 (arXiv 2209.02201) for the search; Frankle et al. 2021 (arXiv 2009.08576) for masks
+that are shuffled within layers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from experiments.engine.experiment import Experiment, main, of_methods, training
+from experiments.methods.point import Point
+from experiments.methods.registry import check_methods, to_sparsities
+from experiments.methods.study import Study
+from experiments.options.options import own_first
+from experiments.options.training import GridOptions
+
+if TYPE_CHECKING:
+    from experiments.report.table import Results
+
+SHUFFLE = "shuffle"
+SEARCHES = {
+    "k-starts": ("random-uniform", "none"),
+    "k-starts-erk": ("random-erk", "none"),
+    "k-starts-igq": ("random-igq", "none"),
+    "k-starts-snip": ("snip", SHUFFLE),
+    "k-starts-synflow": ("synflow", SHUFFLE),
+}
+"""A search, and one random mask of its layers: a method and its variant."""
+SCORED = tuple(method for method, variant in SEARCHES.values() if variant == SHUFFLE)
+"""Methods whose masks give layers what they keep."""
+UNIFORM = "random-uniform"
+
+
+@own_first
+@dataclass(frozen=True, kw_only=True)
+class LayerFractions(GridOptions):
+    """Compare searches in several layer fractions with one random mask of each."""
+
+    experiment = "layer_fractions"
+
+    methods: Annotated[
+        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
+    ] = (*(method for method, _ in SEARCHES.values()), *SEARCHES)
+    sparsities: tuple[float, ...] = (0.95, 0.98)
+    """fractions of the prunable weights to remove"""
+    seeds: int = 5
+    """independent repetitions: initial weights, data order, masks"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        super().__post_init__()
+        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
+
+
+def points(options: LayerFractions, study: Study) -> Sequence[Point]:
+    """The networks of every method, and scored masks that are shuffled."""
+    asked = of_methods(options, study)
+    return [*asked, *(point._replace(variant=SHUFFLE) for point in asked if point.method in SCORED)]
+
+
+def figures(results: "Results") -> dict[str, Any]:
+    """The accuracies."""
+    from experiments.report import accuracy
+
+    return {"accuracy": accuracy.accuracy_figure(results, baseline=UNIFORM)}
+
+
+def summary(results: "Results", reference: Path | None) -> list[str]:
+    """Accuracies, what layers add to a random mask, and what a search adds to that."""
+    from experiments.report import findings, markdown
+    from experiments.report.paired import percent_cell
+
+    networks = [
+        (method, variant)
+        for method in results.methods
+        for variant in (("none", SHUFFLE) if method in SCORED else ("none",))
+    ]
+    search = results.study.knobs.search
+    lines = [
+        f"# layer_fractions: {results.title}",
+        "",
+        "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
+        f"{percent_cell(results.dense())}. K-starts chooses among {search.k} masks after "
+        f"{search.search_epochs} epochs.",
+        "",
+        *markdown.accuracies_by_method(results, networks),
+    ]
+    parts = {
+        "What the layers add to a random mask": _layers(results),
+        "What a search adds": _searches(results),
+        "What is left of scores": _scores(results),
+    }
+    for title, found in parts.items():
+        if found:
+            lines += [
+                "",
+                f"## {title}",
+                "",
+                findings.UNCORRECTED,
+                "",
+                *findings.by_sparsity(found, results),
+            ]
+    return lines + markdown.diverged(results)
+
+
+def _layers(results: "Results") -> list[Any]:
+    """A random mask of each kind over one whose layers all keep the same."""
+    from experiments.report.findings import better
+
+    return [
+        better(results, method, UNIFORM, (variant, "none"))
+        for method, variant in SEARCHES.values()
+        if method != UNIFORM and results.has(method, UNIFORM)
+    ]
+
+
+def _searches(results: "Results") -> list[Any]:
+    """Each search over one random mask of its layers."""
+    from experiments.report.findings import better
+
+    return [
+        better(results, search, method, ("none", variant))
+        for search, (method, variant) in SEARCHES.items()
+        if results.has(search, method)
+    ]
+
+
+def _scores(results: "Results") -> list[Any]:
+    """A search in the layers of a scored mask over the mask, and the mask over itself, shuffled."""
+    from experiments.report.findings import below, better, changed
+
+    found = []
+    for search, (method, variant) in SEARCHES.items():
+        if method in SCORED and results.has(method):
+            found.append(changed(results, method, variant, "hurts", below))
+            found += [better(results, search, method)] if results.has(search) else []
+    return found
+
+
+EXPERIMENT = Experiment(
+    options=LayerFractions,
+    help=__doc__,
+    prepare=training(points),
+    figures=figures,
+    summary=summary,
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)

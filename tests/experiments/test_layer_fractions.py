@@ -1,0 +1,27 @@
+"""Searches in several layer fractions: which networks there are, and what is said of them."""
+
+from experiments.layer_fractions import SCORED, SEARCHES, LayerFractions, points, summary
+from experiments.methods.study import study_of
+from tests.experiments.everything import EPOCH
+from tests.experiments.made_up import results, several
+
+
+def test_masks_of_scores_are_there_shuffled_and_not():
+    options = LayerFractions(seeds=1, sparsities=(0.9,))
+    found = points(options, study_of(options, EPOCH, ()))
+    assert len(found) == 1 + 2 * len(SEARCHES) + len(SCORED)
+    assert {(one.method, one.variant) for one in found} >= set(SEARCHES.values())
+    assert {one.method for one in found if one.variant == "none"} >= {*SCORED, *SEARCHES}
+
+
+def test_each_search_is_set_beside_one_mask_of_its_layers():
+    rows = several("dense", [0.9, 0.9]) + several("random-uniform", [0.3, 0.5])
+    rows += several("snip", [0.8, 0.9]) + several("snip", [0.5, 0.7], variant="shuffle")
+    rows += several("k-starts-snip", [0.6, 0.7])
+    text = "\n".join(summary(results(rows), None))
+    assert "| SNIP, shuffle | 60.00 ± 14.14 |" in text
+    assert "| SNIP, shuffle beats Random, uniform | +20.00 ± 0.00, **holds** |" in text
+    assert "| K-starts, SNIP's layers beats SNIP, shuffle | +5.00 ± 63.53, undecided |" in text
+    assert "| shuffle hurts SNIP | -25.00 ± 63.53, undecided |" in text
+    assert "| K-starts, SNIP's layers beats SNIP | -20.00 ± 0.00, **does not hold** |" in text
+    assert "K-starts, ERK" not in text
