@@ -27,7 +27,6 @@ CONTROLS = {
     "k-starts-igq": "random-igq",
     "successive-elimination": "k-starts",
     "evolved-masks": "k-starts",
-    "random+dissipating-gradients": "dissipating-gradients",
     "random-erk+dissipating-gradients": "random+dissipating-gradients",
     "random-igq+dissipating-gradients": "random+dissipating-gradients",
     "snip+dissipating-gradients": "random+dissipating-gradients",
@@ -42,7 +41,7 @@ CONTROLS = {
     "grasp-iterative": "grasp",
     "synflow-l2": "synflow",
 }
-"""What differs from a method in one thing alone: the search, the start, the moves of masks, the rounds."""
+"""What differs from a method in one thing alone: the search, the start, the moves, the rounds."""
 Name = tuple[str, float]
 """A method at a sparsity."""
 
