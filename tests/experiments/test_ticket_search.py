@@ -24,6 +24,7 @@ def small(**changes):
     return TicketSearch(**{"seeds": 1, "epochs": 2, "plumbing": Plumbing(chunk_size=4)} | changes)
 
 
+@pytest.mark.slow
 def test_a_search_that_empties_the_network_ends_and_says_so(tmp_path):
     with pytest.warns(UserWarning, match="gates that begin at -5 and do not move shrink"):
         options = small(methods=("cs-parallel", "cs-sequential"), knobs=KNOBS, out_dir=tmp_path)

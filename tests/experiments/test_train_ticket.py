@@ -47,6 +47,7 @@ def ticket(everything, tmp_path):
     return path, pruning.load_masks(path), pruning.load_metadata(path)
 
 
+@pytest.mark.slow
 def test_no_metadata_of_whatever_kind_is_a_crash(ticket, monkeypatch):
     """Each value replaced: a line that names the file, or a training; none is trained here."""
 

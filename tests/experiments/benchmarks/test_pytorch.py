@@ -49,6 +49,7 @@ def check(found, expected, names):
 
 
 @pytest.mark.parametrize("method", ["snip", "grasp"])
+@pytest.mark.slow
 def test_scores_of_a_batch(torch, both, method):
     theirs, ours, names = both
     expected = getattr(pruning, f"{method}_scores")(ours.loss, ours.params, [ours.images])

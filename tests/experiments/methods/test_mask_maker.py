@@ -244,6 +244,7 @@ def normalised():
     return make
 
 
+@pytest.mark.slow
 def test_scores_in_batches_are_the_librarys_over_the_same_batches(normalised):
     """Each batch is normalised by its own statistics, so which batches there are shows."""
     maker, seen = normalised(dataclasses.replace(RECIPES["digits"], score_batch_size=40))

@@ -29,6 +29,7 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_elimination_is_the_librarys(networks):
     """It trains each candidate an epoch at a time, the same way, and finds the same winner."""
     first = ELIMINATION._replace(candidate=0, round=1)

@@ -23,6 +23,7 @@ def test_what_is_said_of_the_run_comes_back(tmp_path):
     assert read_results(tmp_path / "rows") == (ROWS, None)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_refused_or_harmless(tmp_path):
     run = {"settings": {"seeds": 2}}
     path, refused, content = tmp_path / "rows", 0, parquet(ROWS, run)

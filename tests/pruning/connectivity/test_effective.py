@@ -194,6 +194,7 @@ def conv_pool_conv(p):
 @given(
     seed=st.integers(0, 2**32 - 1), stride=st.sampled_from([1, 2]), density=st.sampled_from([0.1, 0.3])
 )
+@pytest.mark.slow
 def test_effective_weights_of_convolutions_are_those_on_walked_edges(seed, stride, density):
     """5x5 -> conv (stride) -> 2x2 max pool -> conv -> linear, position by position."""
     draws = np.random.default_rng(seed)

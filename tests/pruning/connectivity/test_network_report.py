@@ -44,6 +44,7 @@ def test_the_report_by_hand():
     ]
 
 
+@pytest.mark.slow
 def test_resnet20_has_its_well_known_count(quick_compilation):
     """40.8 million multiply-adds on CIFAR-10, 1x1 shortcuts included; 270,896 weights."""
     shapes = {"stem": (3, 3, 3, 16), "classifier": (64, 10)}

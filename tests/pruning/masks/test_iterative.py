@@ -389,6 +389,7 @@ HEAD = {"body": jnp.arange(1.0, 13).reshape(3, 4), "head": jnp.zeros((4, 2))}
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_head_that_begins_at_zero_ranks_nothing(score):
     """Eagerly, in rounds, and in both documented compiled calls."""
     with pytest.raises(ValueError, match=r"rank the weights, got 0 for all of them: .*'head'"):

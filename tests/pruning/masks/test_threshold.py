@@ -70,7 +70,7 @@ def keys_of(dtype, layout):
 
 @pytest.mark.parametrize("dtype", LARGEST)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_small_arrays(dtype, layout, data):
     keys = data.draw(keys_of(dtype, layout))
@@ -105,6 +105,7 @@ LARGE_CASES = {
 
 
 @pytest.mark.parametrize("case", LARGE_CASES)
+@pytest.mark.slow
 def test_large_arrays(case):
     keys = split(LARGE_CASES[case].astype(np.uint32))
     for number in (0, 1, SIZE // 3, SIZE // 2, SIZE - 1, SIZE):
@@ -151,6 +152,7 @@ def count_passes(monkeypatch, scores, number):
 
 
 @pytest.mark.parametrize("number", [50, SIZE // 2])
+@pytest.mark.slow
 def test_a_few_passes_find_the_threshold_among_weights(monkeypatch, number):
     """In steps of two bits 32 take sixteen; guesses of where the count is met save some."""
     weights = split(np.abs(np.random.default_rng(0).normal(size=SIZE)).astype(np.float32))

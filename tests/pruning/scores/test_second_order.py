@@ -46,6 +46,7 @@ def test_the_fisher_diagonal_is_the_mean_of_each_examples_squared_gradient():
     np.testing.assert_allclose(flat(found), np.mean(np.square(gradients), axis=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_hutchinson_diagonal_goes_to_that_of_the_exact_hessian():
     exact = np.diag(jax.hessian(flat_loss)(FLAT, (X, Y)))
     few, many = (

@@ -341,6 +341,7 @@ def entropy(params, batch, dtype, factor=1.0):
 
 
 @snip_and_grasp
+@pytest.mark.slow
 def test_float16_at_a_temperature_of_200_ranks_the_weights(method):
     """GraSP's scores are about 1e-9, SNIP's 1e-5: in float16 they were 0 for most weights."""
 

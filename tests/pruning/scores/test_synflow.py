@@ -138,6 +138,7 @@ def in_rounds(score):
 
 
 @pytest.mark.parametrize(("scale", "bias"), [(1e-4, None), (1e4, 0.0)])
+@pytest.mark.slow
 def test_a_deep_network_without_biases_is_ranked_in_float32_as_in_float64(scale, bias):
     """R is 1e-51 and 1e77: all scores have a common factor. A bias of zeros is none."""
 
@@ -155,6 +156,7 @@ def test_a_deep_network_without_biases_is_ranked_in_float32_as_in_float64(scale,
     np.testing.assert_allclose(ratios, factor, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_rounds_of_a_deep_network_empty_no_layer_in_float32():
     params = random_layers(16, 1e-4)
     masks = in_rounds(lambda masked: pruning.synflow_scores(perceptron, masked))(params)

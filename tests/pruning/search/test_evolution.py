@@ -78,6 +78,7 @@ def test_one_generation_is_k_starts():
 
 
 @pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.slow
 def test_the_best_gets_better_and_the_counts_never_change(k):
     """Training is the same in every generation here, so the elite keeps its fitness."""
     run = jax.jit(evolve, static_argnames=("k", "generations"))

@@ -104,6 +104,7 @@ def test_the_second_walk_goes_backward_from_an_output_unit():
 
 
 @pytest.mark.parametrize(("sparsity", "is_traced"), [(0.0, True), (0.9, True), (0.0, False)])
+@pytest.mark.slow
 def test_counts_are_exact(sparsity, is_traced):
     params = residual_params()
     if is_traced:

@@ -296,6 +296,7 @@ def test_known_masks_are_read_where_params_are_traced():
         jax.jit(make)({"w": jnp.ones((2, 2))})
 
 
+@pytest.mark.slow
 def test_it_is_the_same_under_vmap():
     for method, (_, select) in METHODS.items():
         run, numbers = program(method, "adam"), jnp.arange(12)

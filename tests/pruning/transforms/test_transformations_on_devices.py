@@ -8,6 +8,7 @@ from tests.forced_devices import run_module
 
 
 @pytest.mark.parametrize("devices", [pytest.param(4, marks=pytest.mark.slow), 8])
+@pytest.mark.slow
 def test_transformations_of_divided_params(devices):
     found = json.loads(run_module("tests.pruning.transforms.transformations_on_devices", devices=devices))
     assert len(found) == 9 * 5

@@ -101,6 +101,7 @@ def test_sides_may_differ():
     assert param_shapes(model, (8, 12, 1))["position_embedding"].shape == (1, 7, 192)
 
 
+@pytest.mark.slow
 def test_members_side_by_side_are_members_in_turn():
     members = [drawn(), initial()]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
