@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.methods.registry import METHODS
-from experiments.report.paired import at_sparsity, finite_mean, percent_cell
+from experiments.report.markdown import table
+from experiments.report.paired import at_sparsity, finite_mean, percent_cell, rank_correlation
 from experiments.report.reference_table import Line, read_table
 from experiments.report.table import Results, label
 from experiments.report.writing import REFERENCE
@@ -68,6 +69,14 @@ class Reference(NamedTuple):
     name: str
     accuracies: list[Published]
 
+    def at(self, sparsity: float) -> list[Published]:
+        """Those of the same sparsity."""
+        return [
+            one
+            for one in self.accuracies
+            if math.isclose(one.sparsity, sparsity, rel_tol=0, abs_tol=SAME_SPARSITY)
+        ]
+
 
 def read_accuracies(path: Path, *, model: str, dataset: str) -> Reference:
     """The published accuracies of a network on a data set.
@@ -119,6 +128,33 @@ def beside(path: Path, results: Results) -> list[str]:
         "Tanaka et al. 2020 has its sign inverted.",
         "",
         *_table(published, results),
+        *_orders(published, results),
+    ]
+
+
+def _orders(published: Reference, results: Results) -> list[str]:
+    """How alike the methods are ordered, at each sparsity that has enough of them."""
+    rows = []
+    for sparsity in results.sparsities:
+        theirs: dict[str, list[float]] = {}
+        for one in published.at(sparsity):
+            if one.variant == "none" and _ours(results, one.method, "none", sparsity).size:
+                theirs.setdefault(one.method, []).append(one.accuracy)
+        ours = [finite_mean(_ours(results, method, "none", sparsity)) for method in theirs]
+        correlation = rank_correlation(
+            np.array(ours), np.array([np.mean(several) for several in theirs.values()])
+        )
+        if not math.isnan(correlation):
+            names = ", ".join(label(method) for method in theirs)
+            rows.append([f"{sparsity:g}", names, f"{correlation:+.2f}"])
+    if not rows:
+        return []
+    return [
+        "",
+        "Whether the methods have the same order: Spearman's rank correlation of their mean accuracies; "
+        "where a method has several published ones, of the mean of these.",
+        "",
+        *table(["sparsity", "methods", "rank correlation"], rows),
     ]
 
 
@@ -129,11 +165,7 @@ def _table(published: Reference, results: Results) -> list[str]:
     ]
     rank = list(METHODS).index
     for sparsity in results.sparsities:
-        at = [
-            p
-            for p in published.accuracies
-            if math.isclose(p.sparsity, sparsity, rel_tol=0, abs_tol=SAME_SPARSITY)
-        ]
+        at = published.at(sparsity)
         their_random = {
             p.of_best_epoch: p.accuracy for p in at if p.method == "random" and p.variant == "none"
         }

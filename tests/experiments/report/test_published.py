@@ -85,6 +85,20 @@ def test_best_epochs_are_compared_among_themselves_and_without_random_with_nothi
 HEAD = ",".join(COLUMNS)
 
 
+def test_the_order_of_methods_is_compared_where_there_are_three(theirs):
+    ours = [
+        *several("random", [0.5, 0.6]),
+        *several("snip", [0.8, 0.9]),
+        *several("magnitude", [0.7, 0.8]),
+    ]
+    ours += several("snip", [0.1, 0.1], variant="shuffle")
+    found = results(ours, model="resnet-20", dataset="cifar10:3.0.2", sparsities=[0.5, 0.9])
+    # Theirs: random (mean of two) 80.5, SNIP 83, magnitude 84.5.
+    assert beside(theirs, found)[-1] == "| 0.9 | Random, SNIP, Magnitude | +0.50 |"
+    without = results(ours[:4], model="resnet-20", dataset="cifar10:3.0.2", sparsities=[0.5, 0.9])
+    assert "rank correlation" not in "".join(beside(theirs, without))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
