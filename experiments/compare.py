@@ -103,19 +103,22 @@ def winners(rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> list[di
 
 def figures(results: "Results") -> dict[str, Any]:
     """Accuracies, sparsity over epochs, and whether fitness foretells accuracy."""
-    from experiments.report import accuracy, searches, sparsities
+    from experiments.report import accuracy, candidates, searches, sparsities
 
     found = {"accuracy": accuracy.accuracy_figure(results, baseline=RANDOM)}
     if sparsities.changing(results):
         found["sparsity"] = sparsities.sparsity_figure(results)
     if results.has(K_STARTS):
         found["fitness"] = searches.fitness_figure(results)
+        several = candidates.of_some(results, K_STARTS)
+        if len(several) > 1:
+            found["candidates"] = candidates.candidates_figure(several, results)
     return found
 
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
-    """The accuracies, and the paper's claims in this run."""
-    from experiments.report import markdown
+    """The accuracies, the paper's claims in this run, and what more candidates buy."""
+    from experiments.report import candidates, markdown
     from experiments.report.paired import at_sparsity, percent_cell
     from experiments.report.table import counted
 
@@ -155,6 +158,18 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         *(claims(results) or ["No method here takes part in any."]),
     ]
+    several = candidates.of_some(results, K_STARTS) if results.has(K_STARTS) else []
+    if len(several) > 1:
+        lines += [
+            "",
+            "## What more candidates buy",
+            "",
+            "Final test accuracy in percent of the fittest candidate (combined fitness), and of the one "
+            "that turns out to be the best, in groups of so many candidates; the groups of a seed are "
+            "averaged first.",
+            "",
+            *candidates.candidates_lines(several, results),
+        ]
     return lines + markdown.diverged(results)
 
 

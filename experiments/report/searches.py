@@ -14,20 +14,20 @@ from experiments.report.table import Results, as_rows
 
 def over_candidates(results: Results, method: str, reduce: Callable[[np.ndarray], float]) -> Pairs:
     """The final accuracies of a search's candidates as one number, by (seed, sparsity)."""
-    return {key: reduce(_accuracies(found)) for key, found in _searches(results, method).items()}
+    return {key: reduce(final_accuracies(found)) for key, found in searches(results, method).items()}
 
 
 def rank_correlations(results: Results, method: str, fitness: str) -> Pairs:
     """Spearman's correlation of search-time fitness and final accuracy over the candidates."""
     return {
-        key: rank_correlation(found.fitness[fitness], _accuracies(found))
-        for key, found in _searches(results, method).items()
+        key: rank_correlation(found.fitness[fitness], final_accuracies(found))
+        for key, found in searches(results, method).items()
     }
 
 
 def fitness_figure(results: Results, method: str = "k-starts") -> Figure:
     """Search-time fitness against final accuracy, both relative to the search's own mean."""
-    searches, sparsities = _searches(results, method), results.sparsities
+    all_searches, sparsities = searches(results, method), results.sparsities
     figure, panels = plt.subplots(
         len(FITNESSES),
         len(sparsities),
@@ -39,8 +39,8 @@ def fitness_figure(results: Results, method: str = "k-starts") -> Figure:
     for line, fitness in zip(panels, FITNESSES, strict=True):
         for axes, sparsity in zip(line, sparsities, strict=True):
             correlations = []
-            for (seed, target), found in searches.items():
-                accuracies = 100 * _accuracies(found)
+            for (seed, target), found in all_searches.items():
+                accuracies = 100 * final_accuracies(found)
                 finite = np.isfinite(accuracies)
                 if target != sparsity or not finite.any():
                     continue
@@ -68,13 +68,14 @@ def fitness_figure(results: Results, method: str = "k-starts") -> Figure:
     return figure
 
 
-def _searches(results: Results, method: str) -> dict[tuple[int, float], Candidates]:
+def searches(results: Results, method: str) -> dict[tuple[int, float], Candidates]:
+    """The searches of a method, by seed and sparsity."""
     table = results.table[(results.table["method"] == method) & results.table["candidate"].notna()]
     found = searches_of(as_rows(table), method, results.settings["search_epochs"])
     return {(int(one.rows[0][0]["seed"]), float(one.rows[0][0]["sparsity_target"])): one for one in found}
 
 
-def _accuracies(found: Candidates) -> np.ndarray:
-    """After the last epoch; NaN where training failed."""
+def final_accuracies(found: Candidates) -> np.ndarray:
+    """Of the candidates of a search, after the last epoch; NaN where training failed."""
     last = [max(rows, key=lambda row: row["epoch"]) for rows in found.rows]
     return np.array([float("nan") if row["failed"] else row["test_accuracy"] for row in last])
