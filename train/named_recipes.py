@@ -27,6 +27,9 @@ _LOTTERY_LENET = Recipe(
 # (arXiv 1912.04427). "fast-cifar" is for ResNet-20, and not measured: optimizer, decay and triangle are
 # those of Page 2018 ("How to Train Your ResNet", davidcpage/cifar10-fast, dawn.py: ResNet-9, 24 epochs,
 # the peak at the fifth), whose rate of 0.4 at batch 512 is divided by 4, as the batch is; without cutout.
+# "deit-imagenet" is Touvron et al. 2020 (arXiv 2012.12877, table 9) for Vision Transformers, without
+# RandAugment, mixup, CutMix, erasing, repeated augmentation and stochastic depth, which are not here,
+# from Glorot's initialization, and with its decay on all params.
 # "digits" is ours; how it came about, with test accuracies seen, is in docs/decisions.md.
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(epochs=20, batch_size=64, learning_rate=0.01, momentum=0.9),
@@ -92,6 +95,21 @@ RECIPES: dict[str, Recipe] = {
         peak_fraction=0.2,
         flip=True,
         crop_padding=4,
+    ),
+    "deit-imagenet": Recipe(
+        epochs=300,
+        batch_size=1024,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        label_smoothing=0.1,
+        schedule="cosine",
+        warmup_epochs=5,
+        initializer="glorot-normal",
+        flip=True,
+        image_size=224,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
     ),
 }
 
