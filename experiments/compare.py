@@ -110,8 +110,7 @@ def figures(results: "Results") -> dict[str, Any]:
         found["sparsity"] = sparsities.sparsity_figure(results)
     if results.has(K_STARTS):
         found["fitness"] = searches.fitness_figure(results)
-        several = candidates.of_some(results, K_STARTS)
-        if len(several) > 1:
+        if several := candidates.smaller_searches(results, K_STARTS):
             found["candidates"] = candidates.candidates_figure(several, results)
     return found
 
@@ -158,15 +157,13 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         *(claims(results) or ["No method here takes part in any."]),
     ]
-    several = candidates.of_some(results, K_STARTS) if results.has(K_STARTS) else []
-    if len(several) > 1:
+    if several := candidates.smaller_searches(results, K_STARTS):
         lines += [
             "",
             "## What more candidates buy",
             "",
-            "Final test accuracy in percent of the fittest candidate (combined fitness), and of the one "
-            "that turns out to be the best, in groups of so many candidates; the groups of a seed are "
-            "averaged first.",
+            "Expected final test accuracy, in percent, of the fittest of so many candidates (combined "
+            "fitness), and of the one that turns out to be the best; with 95 % intervals over seeds.",
             "",
             *candidates.candidates_lines(several, results),
         ]

@@ -75,10 +75,13 @@ def points(options: LayerFractions, study: Study) -> Sequence[Point]:
 
 
 def figures(results: "Results") -> dict[str, Any]:
-    """The accuracies."""
-    from experiments.report import accuracy
+    """The accuracies of methods, and of all networks."""
+    from experiments.report import accuracy, dots
 
-    return {"accuracy": accuracy.accuracy_figure(results, baseline=UNIFORM)}
+    return {
+        "accuracy": accuracy.accuracy_figure(results, baseline=UNIFORM),
+        "networks": dots.dots_figure(results, _networks(results)),
+    }
 
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
@@ -86,11 +89,6 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report import findings, markdown
     from experiments.report.paired import percent_cell
 
-    networks = [
-        (method, variant)
-        for method in results.methods
-        for variant in (("none", SHUFFLE) if method in SCORED else ("none",))
-    ]
     search = results.study.knobs.search
     lines = [
         f"# layer_fractions: {results.title}",
@@ -99,24 +97,25 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         f"{percent_cell(results.dense())}. K-starts chooses among {search.k} masks after "
         f"{search.search_epochs} epochs.",
         "",
-        *markdown.accuracies_by_method(results, networks),
+        *markdown.accuracies_by_method(results, _networks(results)),
     ]
     parts = {
         "What the layers add to a random mask": _layers(results),
         "What a search adds": _searches(results),
+        "Whether it adds more in other layers": _more(results),
         "What is left of scores": _scores(results),
     }
-    for title, found in parts.items():
-        if found:
-            lines += [
-                "",
-                f"## {title}",
-                "",
-                findings.UNCORRECTED,
-                "",
-                *findings.by_sparsity(found, results),
-            ]
+    lines += findings.sections_by_sparsity(parts, results)
     return lines + markdown.diverged(results)
+
+
+def _networks(results: "Results") -> list[tuple[str, str]]:
+    """Methods, scored ones followed by their shuffled masks."""
+    return [
+        (method, variant)
+        for method in results.methods
+        for variant in (("none", SHUFFLE) if method in SCORED else ("none",))
+    ]
 
 
 def _layers(results: "Results") -> list[Any]:
@@ -138,6 +137,25 @@ def _searches(results: "Results") -> list[Any]:
         better(results, search, method, ("none", variant))
         for search, (method, variant) in SEARCHES.items()
         if results.has(search, method)
+    ]
+
+
+def _more(results: "Results") -> list[Any]:
+    """What each search adds, over what the search in uniform layers adds."""
+    from experiments.report.findings import compared
+    from experiments.report.paired import differences
+    from experiments.report.table import label
+
+    gains = {
+        search: differences(results.accuracy(search), results.accuracy(method, variant))
+        for search, (method, variant) in SEARCHES.items()
+        if results.has(search, method)
+    }
+    uniform = gains.pop("k-starts", {})
+    return [
+        compared(f"{label(search)} adds more than {label('k-starts')}", gain, uniform)
+        for search, gain in gains.items()
+        if uniform
     ]
 
 

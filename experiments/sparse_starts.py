@@ -7,15 +7,21 @@ Expected: at high sparsity weights had better dissipate from a network that begi
 matters which one. Three minutes on one CPU core for the first command, digits with LeNet-300-100.
 Interrupted, the same command goes on; finished, it prints the stored summary.
 
-A start from one random mask differs from a dense one in three things, and variants change one at a
-time. It prunes later and faster (``late``: a dense start with the sparsities of a masked one). It ends
-with other layer sparsities (``layers``: each of the two starts ends with those of the other; what a layer
-keeps falls exponentially on the way, and the random mask of the masked start has it half way down). And
-some weights are gone at random before training: this is what is left when a dense start does both
-(``late-layers``).
+A start from one random mask, all layers at one sparsity, differs from a dense one in several things, and
+variants change some of them:
 
-The masks of other methods at the same early sparsity are other starts; each method without
-dissipation, at the final sparsity, stands beside them.
+- It is sparse from the first step on. ``early`` makes a dense start as sparse at the end of the first
+  epoch, by dissipation, and goes on with the sparsities of the masked start. ``late`` waits until the
+  masked start prunes, and then removes at once what the mask lacked.
+- It ends with other layer sparsities. ``layers`` makes each of the two starts end with those of the
+  other; ``own-layers`` with its own, which tells what else such a variant changes: weights are ranked
+  within layers, and what a layer keeps falls exponentially, whatever the network as a whole would do. The
+  first mask of the masked start's ``layers`` is random and has half of that way behind it.
+- ``early-layers`` and ``late-layers`` do both. What they leave of the difference is that weights went at
+  random and before training, in place of by dissipation and in its first epochs.
+
+The masks of other methods at the same early sparsity are other starts; each method stands beside them
+without dissipation, with its mask of the final sparsity.
 
 Source: Haroon 2022 (arXiv 2209.02201) for the combination of a masked start and dissipation.
 """
@@ -28,7 +34,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments.engine.experiment import Experiment, main, of_methods, training
-from experiments.methods.dissipating import LATE, LATE_LAYERS, LAYERS
+from experiments.methods.dissipating import (
+    EARLY,
+    EARLY_LAYERS,
+    LATE,
+    LATE_LAYERS,
+    LAYERS,
+    OWN_LAYERS,
+)
 from experiments.methods.point import Point
 from experiments.methods.registry import check_methods, to_sparsities
 from experiments.methods.study import Study
@@ -39,7 +52,10 @@ if TYPE_CHECKING:
     from experiments.report.table import Results
 
 DENSE_START, RANDOM_START = "dissipating-gradients", "random+dissipating-gradients"
-VARIANTS = {DENSE_START: (LATE, LAYERS, LATE_LAYERS), RANDOM_START: (LAYERS,)}
+VARIANTS = {
+    DENSE_START: (EARLY, LATE, OWN_LAYERS, LAYERS, EARLY_LAYERS, LATE_LAYERS),
+    RANDOM_START: (OWN_LAYERS, LAYERS),
+}
 """What is changed of the two starts, where both are run."""
 STARTS = {
     RANDOM_START: "random-uniform",
@@ -85,10 +101,13 @@ def points(options: SparseStarts, study: Study) -> Sequence[Point]:
 
 
 def figures(results: "Results") -> dict[str, Any]:
-    """The accuracies."""
-    from experiments.report import accuracy
+    """The accuracies of methods, and of all networks."""
+    from experiments.report import accuracy, dots
 
-    return {"accuracy": accuracy.accuracy_figure(results, baseline=RANDOM_START)}
+    return {
+        "accuracy": accuracy.accuracy_figure(results, baseline=RANDOM_START),
+        "networks": dots.dots_figure(results, _networks(results)),
+    }
 
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
@@ -110,16 +129,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "What of a sparse start helps": _explanations(results) if results.has(*VARIANTS) else [],
         "Which start": _starts(results),
     }
-    for title, found in parts.items():
-        if found:
-            lines += [
-                "",
-                f"## {title}",
-                "",
-                findings.UNCORRECTED,
-                "",
-                *findings.by_sparsity(found, results),
-            ]
+    lines += findings.sections_by_sparsity(parts, results)
     return lines + markdown.diverged(results)
 
 
@@ -139,21 +149,30 @@ def _explanations(results: "Results") -> list[Any]:
         return results.accuracy(method, variant)
 
     dense, masked = of(DENSE_START), of(RANDOM_START)
-    late, layers, both = (of(DENSE_START, variant) for variant in VARIANTS[DENSE_START])
+    own, layers = of(DENSE_START, OWN_LAYERS), of(DENSE_START, LAYERS)
+    both = of(DENSE_START, EARLY_LAYERS)
     return [
-        compared("A random mask at the start helps", masked, dense),
-        compared("Pruning as late helps a dense start", late, dense),
-        compared("The random start's layer sparsities help a dense start", layers, dense),
-        compared("Both help a dense start", both, dense),
+        compared("A random start beats a dense one", masked, dense),
+        compared("Being as sparse early helps a dense start", of(DENSE_START, EARLY), dense),
+        compared("Pruning as late helps a dense start", of(DENSE_START, LATE), dense),
+        compared("Ranking within its own layers helps a dense start", own, dense),
+        compared("The random start's layer sparsities help it in place of its own", layers, own),
+        compared("Being as sparse early helps it in the random start's layers", both, layers),
+        compared("Pruning as late helps it there", of(DENSE_START, LATE_LAYERS), layers),
+        compared("A random start beats a dense one that is as sparse early, in its layers", masked, both),
         compared(
-            "The dense start's layer sparsities hurt a random start", masked, of(RANDOM_START, LAYERS)
+            "Ranking within its own layers helps a random start", of(RANDOM_START, OWN_LAYERS), masked
         ),
-        compared("The random mask is better than a dense start that does both", masked, both),
+        compared(
+            "The dense start's layer sparsities help it in place of its own",
+            of(RANDOM_START, LAYERS),
+            of(RANDOM_START, OWN_LAYERS),
+        ),
     ]
 
 
 def _starts(results: "Results") -> list[Any]:
-    """Every masked start over its mask alone, over a dense start, and over a random one."""
+    """Every masked start over its method without dissipation, over a dense and over a random start."""
     from experiments.report.findings import better
 
     return [

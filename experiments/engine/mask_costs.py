@@ -18,12 +18,13 @@ def mask_costs(networks: Networks) -> dict[str, Any]:
         the seconds that its masks of one network take once it is compiled.
     """
     found: dict[str, Any] = {"mask_seconds": {}}
-    points = [point for point in networks.schedule.needs if not point.seed]
+    seed = min(point.seed for point in networks.schedule.needs)
+    points = [point for point in networks.schedule.needs if point.seed == seed]
     asked = {networks.method(point).masks_by.name: point for point in points}
     for name, method in scored().items():
         if name not in asked:
             continue
-        seen = networks.seen(Need(dense(Point(name))))
+        seen = networks.seen(Need(dense(Point(name, seed=seed))))
         found["scored_examples"] = len(seen.labels)
         sparsity = asked[name].sparsity_target or 0.0
         for _ in range(2):  # The first one may compile.

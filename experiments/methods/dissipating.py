@@ -29,10 +29,15 @@ from train.populations.population import Method as Transformed
 
 PyTree = Any
 
-LATE, LAYERS, LATE_LAYERS = "late", "layers", "late-layers"
-"""Variants that tell what a sparse start does: pruning later, as networks do that begin under a mask;
-ending with the layer sparsities of the other start; both."""
-_IN_LAYERS = (LAYERS, LATE_LAYERS)
+LATE, EARLY = "late", "early"
+"""Variants of a dense start that follow the sparsities of a masked one: only once it prunes, or from the
+first epoch's end on, as sparse as its mask."""
+OWN_LAYERS, LAYERS = "own-layers", "layers"
+"""Variants that end with given layer sparsities: those with which the method ends by itself, or those of
+the other start."""
+LATE_LAYERS, EARLY_LAYERS = "late-layers", "early-layers"
+"""Both changes of a dense start."""
+_IN_LAYERS = (OWN_LAYERS, LAYERS, LATE_LAYERS, EARLY_LAYERS)
 
 
 class Band(NamedTuple):
@@ -68,9 +73,10 @@ def _to_layer_sparsities(study: Study, shapes: PyTree) -> Transformed:
             last = data.sparsities[-1]
             part = jnp.log1p(-sparsity) / jnp.log1p(-last)
             # In the end exactly what was asked for, which a power may round.
-            on_the_way = risen(data.layers, part)
             now = jax.tree.map(
-                lambda end, way: jnp.where(sparsity < last, way, end), data.layers, on_the_way
+                lambda end, way: jnp.where(sparsity < last, way, end),
+                data.layers,
+                on_the_way(data.layers, part),
             )
             return pruning.layerwise_masks(scores, now)
 
@@ -80,12 +86,12 @@ def _to_layer_sparsities(study: Study, shapes: PyTree) -> Transformed:
     return method
 
 
-def risen(layers: PyTree, part: Any) -> PyTree:
-    """Layer sparsities on the way: what each layer keeps falls exponentially to what it ends with.
+def on_the_way(layers: PyTree, part: Any) -> PyTree:
+    """Layer sparsities before the end: what each layer keeps falls exponentially.
 
     Args:
         layers: Sparsities in the end.
-        part: Of the way, from 0 to 1.
+        part: How much of the way is done, from 0 to 1.
     """
     return jax.tree.map(lambda end: 1 - (1 - end) ** part, layers)
 
@@ -108,7 +114,7 @@ class Dissipating(Method):
     """From the dense network to a sparsity, a check at the end of each of the first epochs.
 
     Attributes:
-        other: The method with whose layer sparsities the variants in layers end.
+        other: The method of the other start.
     """
 
     program: Program = DISSIPATING
@@ -119,8 +125,14 @@ class Dissipating(Method):
         check_within(options)
 
     def needs(self, point: Point, study: Study) -> tuple[Need, ...]:
-        """Of variants in layers the network of the other method."""
-        return (Need(self.others(point)),) if point.variant in _IN_LAYERS else ()
+        """Of variants in layers the network that has ended with them."""
+        return (Need(self.ended(point)),) if point.variant in _IN_LAYERS else ()
+
+    def why_useless(self, point: Point, given: Given) -> str | None:
+        """The network that a variant in layers follows has diverged."""
+        if point.variant in _IN_LAYERS and given.rows(self.ended(point))[-1]["failed"]:
+            return "the network whose layer sparsities it takes has diverged"
+        return None
 
     def program_of(self, point: Point) -> Program:
         """Of variants in layers another."""
@@ -138,15 +150,18 @@ class Dissipating(Method):
         target = point.sparsity_target or 0.0
         if point.variant in (LATE, LATE_LAYERS):
             return sparsities_after_search(target, study)
+        if point.variant in (EARLY, EARLY_LAYERS):
+            return np.maximum(sparsities_after_search(target, study), search_sparsity(target))
         return pruning.exponential_sparsities(target, study.prune_epochs)
 
-    def others(self, point: Point) -> Point:
-        """The network of the other method."""
-        return point._replace(method=self.other, variant="none")
+    def ended(self, point: Point) -> Point:
+        """The network whose layer sparsities a variant ends with."""
+        method = self.name if point.variant == OWN_LAYERS else self.other
+        return point._replace(method=method, variant="none")
 
     def layers(self, point: Point, given: Given) -> PyTree:
-        """The layer sparsities with which the network of the other method has ended."""
-        row = given.rows(self.others(point))[-1]
+        """The layer sparsities of that network at its end."""
+        row = given.rows(self.ended(point))[-1]
 
         def of(path: Any, leaf: Any) -> jax.Array:
             return jnp.float32(1 - row[f"kept{jax.tree_util.keystr(path)}"] / leaf.size)
@@ -183,15 +198,15 @@ class MaskedAndDissipating(Dissipating):
         return sparsities_after_search(point.sparsity_target or 0.0, study)
 
     def start(self, point: Point, given: Given) -> MemberState:
-        """Under its mask; that of the variant in layers is random, half way to its layers' sparsities."""
+        """Under its mask; that of the variant in the other start's layers is random, half way to them."""
         network = given.initial(point.seed)
         return given.begin(point, network.params, network.batch_stats, self.first_masks(point, given))
 
     def first_masks(self, point: Point, given: Given) -> PyTree:
-        """See ``start``."""
+        """The mask with which it begins."""
         if point.variant == LAYERS:
             drawn = pruning.random_scores(seed_keys(point.seed).scores, given.initial(point.seed).params)
-            return pruning.layerwise_masks(drawn, risen(self.layers(point, given), 0.5))
+            return pruning.layerwise_masks(drawn, on_the_way(self.layers(point, given), 0.5))
         sparsity = search_sparsity(point.sparsity_target or 0.0)
         static = point.of_same_seed(self.begins.name, sparsity_target=sparsity)
         return given.kept_masks(static, lambda: self.begins.masks(static, given))

@@ -5,7 +5,7 @@ in final test accuracy, paired by seed and sparsity, averaged over the sparsitie
 interval over seeds.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import eq
 from typing import NamedTuple
@@ -75,6 +75,15 @@ def findings_table(findings: Iterable[Finding], results: Results) -> list[str]:
 def by_sparsity(findings: Iterable[Finding], results: Results) -> list[str]:
     """The verdicts, one row a statement, one column a sparsity."""
     return _table(findings, {f"sparsity {s:g}": partial(eq, s) for s in results.sparsities})
+
+
+def sections_by_sparsity(parts: Mapping[str, Sequence[Finding]], results: Results) -> list[str]:
+    """A section of a summary for each title that has findings, with their verdicts at each sparsity."""
+    lines = []
+    for title, findings in parts.items():
+        if findings:
+            lines += ["", f"## {title}", "", UNCORRECTED, "", *by_sparsity(findings, results)]
+    return lines
 
 
 def _table(findings: Iterable[Finding], columns: Mapping[str, Callable[[float], bool]]) -> list[str]:

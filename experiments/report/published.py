@@ -136,25 +136,29 @@ def _orders(published: Reference, results: Results) -> list[str]:
     """How alike the methods are ordered, at each sparsity that has enough of them."""
     rows = []
     for sparsity in results.sparsities:
-        theirs: dict[str, list[float]] = {}
-        for one in published.at(sparsity):
-            if one.variant == "none" and _ours(results, one.method, "none", sparsity).size:
-                theirs.setdefault(one.method, []).append(one.accuracy)
-        ours = [finite_mean(_ours(results, method, "none", sparsity)) for method in theirs]
-        correlation = rank_correlation(
-            np.array(ours), np.array([np.mean(several) for several in theirs.values()])
-        )
-        if not math.isnan(correlation):
-            names = ", ".join(label(method) for method in theirs)
-            rows.append([f"{sparsity:g}", names, f"{correlation:+.2f}"])
+        for best_epoch in (False, True):
+            theirs: dict[str, list[float]] = {}
+            for one in published.at(sparsity):
+                ours = finite_mean(_ours(results, one.method, "none", sparsity))
+                if one.variant == "none" and one.of_best_epoch == best_epoch and not math.isnan(ours):
+                    theirs.setdefault(one.method, []).append(one.accuracy)
+            correlation = rank_correlation(
+                np.array([finite_mean(_ours(results, method, "none", sparsity)) for method in theirs]),
+                np.array([np.mean(several) for several in theirs.values()]),
+            )
+            if not math.isnan(correlation):
+                names = ", ".join(label(method) for method in theirs)
+                epoch = "best epoch" if best_epoch else "final"
+                rows.append([f"{sparsity:g}", names, epoch, f"{correlation:+.2f}"])
     if not rows:
         return []
     return [
         "",
         "Whether the methods have the same order: Spearman's rank correlation of their mean accuracies; "
-        "where a method has several published ones, of the mean of these.",
+        "where a method has several published ones, of the mean of these. Of a few methods it says "
+        "little.",
         "",
-        *table(["sparsity", "methods", "rank correlation"], rows),
+        *table(["sparsity", "methods", "theirs", "rank correlation"], rows),
     ]
 
 

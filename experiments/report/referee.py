@@ -41,7 +41,7 @@ CONTROLS = {
     "grasp-iterative": "grasp",
     "synflow-l2": "synflow",
 }
-"""What differs from a method in one thing alone: the search, the start, the moves, the rounds."""
+"""What a method is set against: the same without its search, moves or rounds, or from a random start."""
 Name = tuple[str, float]
 """A method at a sparsity."""
 

@@ -108,15 +108,24 @@ def merged(tables: Iterable[Table]) -> Table:
                     )
                 )
             settings[name] = _united(here, there)
-    seeds = {seed for table in tables for seed in _seeds(table.attrs["settings"])}
+    seeds = {int(seed) for table in tables for seed in table["seed"]}
     settings |= {"seeds": len(seeds), "first_seed": min(seeds)}
     found: dict[tuple[str, int], Row] = {}
     for row in (row for table in tables for row in as_rows(table)):
         # The dense network, say, is in all of them.
         found.setdefault((row["member"], row["epoch"]), row)
     table = as_table(found.values())
-    table.attrs = {"settings": settings, "facts": tables[0].attrs["facts"]}
+    table.attrs = {"settings": settings, "facts": _united_facts(tables)}
     return table
+
+
+def _united_facts(tables: Iterable[Table]) -> dict[str, Any]:
+    """What the data told any of the runs; of what several were told, the first one's word."""
+    found: dict[str, Any] = {}
+    for facts in (table.attrs["facts"] for table in tables):
+        seconds = facts.get("mask_seconds", {}) | found.get("mask_seconds", {})
+        found = facts | found | ({"mask_seconds": seconds} if seconds else {})
+    return found
 
 
 def _united(here: Any, there: Any) -> Any:
@@ -124,12 +133,6 @@ def _united(here: Any, there: Any) -> Any:
     if isinstance(here, list) or isinstance(there, list):
         return list(dict.fromkeys((*(here or ()), *(there or ()))))
     return max(here or 0, there or 0)
-
-
-def _seeds(settings: Settings) -> range:
-    """The seeds that a run was asked for; runs of older versions began with 0."""
-    first = settings.get("first_seed", 0)
-    return range(first, first + settings["seeds"])
 
 
 _MERGED = {

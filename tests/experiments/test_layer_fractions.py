@@ -25,3 +25,7 @@ def test_each_search_is_set_beside_one_mask_of_its_layers():
     assert "| shuffle hurts SNIP | -25.00 ± 63.53, undecided |" in text
     assert "| K-starts, SNIP's layers beats SNIP | -20.00 ± 0.00, **does not hold** |" in text
     assert "K-starts, ERK" not in text
+    assert "adds more than" not in text
+    rows += several("k-starts", [0.3, 0.6])
+    text = "\n".join(summary(results(rows), None))
+    assert "| K-starts, SNIP's layers adds more than K-starts | +0.00 ± 127.06, undecided |" in text

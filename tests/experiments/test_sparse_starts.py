@@ -9,9 +9,10 @@ import pytest
 import pruning
 from experiments.engine.experiment import run
 from experiments.engine.networks import Networks
-from experiments.methods.dissipating import risen, search_sparsity
+from experiments.methods.dissipating import on_the_way, search_sparsity
 from experiments.methods.point import Point
 from experiments.methods.registry import find_method
+from experiments.report.table import load
 from experiments.sparse_starts import (
     DENSE_START,
     EXPERIMENT,
@@ -40,6 +41,7 @@ SMALL = SparseStarts(
 def found(tmp_path_factory):
     path = run(EXPERIMENT, dataclasses.replace(SMALL, out_dir=tmp_path_factory.mktemp("starts") / "run"))
     assert "The random start's layer sparsities help" in (path / "summary.md").read_text()
+    assert (path / "networks.png").exists()
     return path
 
 
@@ -52,27 +54,36 @@ def kept(row):
     return {name: row[name] for name in row if name.startswith("kept")}
 
 
-def test_variants_in_layers_end_with_the_layers_of_the_other_start(found):
+def test_variants_in_layers_end_with_the_layers_that_they_are_given(found):
     rows = rows_of(found)
-    dense, random = (kept(rows[Point(name, sparsity_target=S)]) for name in (DENSE_START, RANDOM_START))
-    assert dense != random
-    at = {key: kept(rows[Point(*key, sparsity_target=S)]) for key in rows_in_layers()}
-    assert at == {key: random if key[0] == DENSE_START else dense for key in rows_in_layers()}
+    ends = {name: kept(rows[Point(name, sparsity_target=S)]) for name in VARIANTS}
+    other = dict(zip(ends, reversed(ends.values()), strict=True))
+    assert ends[DENSE_START] != ends[RANDOM_START]
+    for name in VARIANTS:
+        for variant in (one for one in VARIANTS[name] if "layers" in one):
+            expected = ends[name] if variant == "own-layers" else other[name]
+            assert kept(rows[Point(name, variant, sparsity_target=S)]) == expected
 
 
-def rows_in_layers():
-    return [(name, variant) for name in VARIANTS for variant in VARIANTS[name] if "layers" in variant]
-
-
-def test_late_networks_prune_when_a_random_start_does(found):
-    from experiments.report.table import load
-
+def test_late_and_early_networks_have_the_sparsities_of_a_random_start(found):
     table = load(found)
     first = table[table["epoch"] == 1].set_index(["method", "variant"])["sparsity"]
+    for sparse in ((RANDOM_START, "none"), (DENSE_START, "early")):
+        assert first[sparse] == pytest.approx(search_sparsity(S), abs=1e-3)
     assert first[DENSE_START, "late"] == first[DENSE_START, "late-layers"] == 0
     assert 0 < first[DENSE_START, "layers"] < S
-    assert first[RANDOM_START, "none"] == pytest.approx(search_sparsity(S), abs=1e-3)
-    assert first[RANDOM_START, "layers"] == pytest.approx(search_sparsity(S), abs=0.1)
+    assert first[DENSE_START, "early-layers"] > 0.5
+
+
+def test_a_network_that_follows_a_diverged_one_is_not_trained():
+    class Given:
+        def rows(self, point):
+            return [{"failed": point.method == RANDOM_START}]
+
+    dense = find_method(DENSE_START)
+    assert "has diverged" in dense.why_useless(Point(DENSE_START, "layers", sparsity_target=S), Given())
+    for variant in ("none", "early", "own-layers"):
+        assert dense.why_useless(Point(DENSE_START, variant, sparsity_target=S), Given()) is None
 
 
 @pytest.mark.parametrize("name", STARTS)
@@ -85,7 +96,7 @@ def test_a_masked_start_begins_under_the_mask_of_its_method(networks, name):
 
 
 def test_what_a_layer_keeps_falls_exponentially():
-    half, end = (risen({"a": 0.96, "b": 0.0}, part) for part in (0.5, 1.0))
+    half, end = (on_the_way({"a": 0.96, "b": 0.0}, part) for part in (0.5, 1.0))
     assert half == {"a": pytest.approx(0.8), "b": 0.0}
     assert end == {"a": pytest.approx(0.96), "b": 0.0}
 
@@ -93,13 +104,13 @@ def test_what_a_layer_keeps_falls_exponentially():
 def test_every_change_has_its_line():
     rows = several("dense", [0.9, 0.98])
     rows += [one for name in (*STARTS, *STARTS.values()) for one in several(name, [0.6, 0.7])]
-    rows += several(DENSE_START, [0.8, 0.81]) + several(DENSE_START, [0.85, 0.87], variant="layers")
+    rows += several(DENSE_START, [0.8, 0.81]) + several(DENSE_START, [0.85, 0.87], variant="own-layers")
     text = "\n".join(summary(results(rows), None))
     assert "| SNIP + dissipating gradients beats SNIP | +0.00 ± 0.00, undecided |" in text
     assert "| ERK + dissipating gradients beats Random + dissipating gradients |" in text
-    assert "layer sparsities help a dense start | +5.50 ± 6.35, undecided |" in text
-    assert "| Both help a dense start | not run |" in text
-    assert "| Dissipating gradients, layers | 86.00 ± 1.41 |" in text
+    assert "| Ranking within its own layers helps a dense start | +5.50 ± 6.35, undecided |" in text
+    assert "| Pruning as late helps a dense start | not run |" in text
+    assert "| Dissipating gradients, own-layers | 86.00 ± 1.41 |" in text
     assert "| Dissipating gradients, late | none |" in text
     without = "\n".join(summary(results(several("dense", [0.9]) + several(DENSE_START, [0.9])), None))
     assert "What of a sparse start helps" not in without

@@ -11,7 +11,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.engine.experiment import run
+from experiments.engine.experiment import of_methods, run
+from experiments.engine.mask_costs import mask_costs
+from experiments.engine.networks import Networks
+from experiments.methods.registry import find_method
 from experiments.options.knobs import ScheduleKnobs, SearchKnobs
 from experiments.options.options import Plumbing, RecipeFields
 from experiments.pruning_methods import EXPERIMENT, PruningMethods
@@ -49,7 +52,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from experiments.engine import run_folder
-from experiments.engine.experiment import run
+from experiments.engine.experiment import of_methods, run
+from experiments.engine.mask_costs import mask_costs
+from experiments.engine.networks import Networks
+from experiments.methods.registry import find_method
 from tests.experiments.engine.test_training import EXPERIMENT, SMALL, replace
 stored, save = [], run_folder.write_atomically
 def die_at_third(path, content):
@@ -101,6 +107,14 @@ def test_seeds_that_are_a_run_of_their_own_are_those_of_the_whole_run(small, tmp
         assert found[row["member"], row["epoch"]]["test_loss"] == pytest.approx(
             row["test_loss"], rel=1e-5
         )
+
+
+def test_costs_of_masks_are_measured_whatever_the_first_seed():
+    options = replace(SMALL, methods=("snip",), seeds=1, first_seed=3)
+    networks = Networks(options, options.load(), lambda study: of_methods(options, study), find_method)
+    costs = mask_costs(networks)
+    assert costs["mask_seconds"].keys() == {"snip"}
+    assert costs["scored_examples"] == 100
 
 
 @pytest.mark.parametrize("held", [1374, 1437, 100_000])

@@ -18,7 +18,7 @@ from experiments.methods.point import Point
 from experiments.methods.ranking import Ranking
 from experiments.methods.registry import METHODS, find_method, in_order, in_rounds, scored, to_sparsities
 from experiments.methods.scored import ABLATIONS
-from experiments.methods.searched import Searching, searches_of
+from experiments.methods.searched import KStartsLike, Searching, searches_of
 from experiments.methods.straight_through import EdgePopup
 from experiments.missing_the_mark import MissingTheMark
 from experiments.pruning_methods import PruningMethods
@@ -62,7 +62,7 @@ def layers(row):
 def by_layer(method):
     """Whether each layer is given its sparsity, and rounds down by itself."""
     if isinstance(METHODS[method], Searching | Dynamic | EdgePopup):
-        return method not in ("k-starts-snip", "k-starts-synflow")
+        return not isinstance(METHODS[method], KStartsLike)
     ranking = scored()[method].ranking if method in scored() else None
     return isinstance(ranking, Ranking) and ranking.allocation is not None
 

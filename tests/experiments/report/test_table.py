@@ -55,16 +55,21 @@ def test_runs_of_other_seeds_and_methods_are_one_table():
     assert len(both.table) == 4 + 4
     assert set(both.settings["methods"]) == {"snip", "lottery-ticket-rewinding"}
     assert both.settings["seeds"] == 2
-    assert both.settings["first_seed"] == 0
-    alone = [
-        results([one for one in ROWS[:4] if one["seed"] == seed], seeds=1, first_seed=seed)
-        for seed in (1, 0)
-    ]
-    joined = merged([one.table for one in alone])
-    assert (joined.attrs["settings"]["seeds"], joined.attrs["settings"]["first_seed"]) == (2, 0)
     other = results(ROWS[:4], penalty=1.0)
     with pytest.raises(ValueError, match=r"methods, seeds or grid alone, got penalty 1e-08 and 1\.0"):
         merged([snip.table, other.table])
+
+
+def test_runs_of_seeds_of_their_own_are_one_table_in_any_order():
+    tables = []
+    for seed in (1, 5, 0):
+        rows = [one | {"seed": seed, "member": f"{one['member']}-{seed}"} for one in ROWS[:2]]
+        table = results(rows, seeds=1, first_seed=seed).table
+        table.attrs["facts"] = {"steps_per_epoch": 10, "mask_seconds": {f"of {seed}": 1.0}}
+        tables.append(table)
+    both = merged([merged(tables[:2]), tables[2]])
+    assert (both.attrs["settings"]["seeds"], both.attrs["settings"]["first_seed"]) == (3, 0)
+    assert both.attrs["facts"]["mask_seconds"] == {"of 1": 1.0, "of 5": 1.0, "of 0": 1.0}
 
 
 def test_results_that_are_none_are_refused(tmp_path):
