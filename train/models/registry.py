@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from train.models.initializers import KAIMING_NORMAL, ONES
+from train.models.mixer import Mixer
 from train.models.plain import ConvNet, LeNet5, LeNet300100
 from train.models.resnet import Bottleneck, ResNet, large_stem
 from train.models.vgg import VGG, VGG_11, VGG_13, VGG_16, VGG_19
@@ -33,6 +34,9 @@ _WITHOUT_BATCH_NORM: dict[str, Constructor] = {
     "conv-2": functools.partial(ConvNet, widths=(64,)),
     "conv-4": functools.partial(ConvNet, widths=(64, 128)),
     "conv-6": functools.partial(ConvNet, widths=(64, 128, 256)),
+    "mixer-small": functools.partial(
+        Mixer, patch=16, width=512, layers=8, tokens_width=256, channels_width=2048
+    ),
     "vit-tiny": functools.partial(VisionTransformer, patch=16, width=192, heads=3),
     "vit-small": functools.partial(VisionTransformer, patch=16, width=384, heads=6),
     "vit-tiny-4": functools.partial(

@@ -20,13 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from train.layers.convolution import conv_general_dilated
 from train.models.initializers import KAIMING_NORMAL
 from train.models.layers import Activation, make_dense
+from train.models.patches import GELU, layer_norm, tokens_of
 from train.models.sized import OWN, MakeLayer, Units, sized
-
-GELU: Activation = functools.partial(jax.nn.gelu, approximate=False)
-"""With the error function, as the papers' code has it."""
 
 _EMBEDDING_INIT = nn.initializers.normal(0.02)
 
@@ -85,8 +82,8 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map tokens (batch, tokens, width) to as many."""
         attention = Attention(self.width, self.heads, self.project, self.merge, name="attention")
-        x = x + attention(_norm("norm1", self.dtype)(x))
-        hidden = self.dense(self.mlp_width, name="dense1")(_norm("norm2", self.dtype)(x))
+        x = x + attention(layer_norm("norm1", self.dtype)(x))
+        hidden = self.dense(self.mlp_width, name="dense1")(layer_norm("norm2", self.dtype)(x))
         return x + self.dense(self.width, name="dense2")(self.activation(hidden))
 
 
@@ -130,32 +127,12 @@ class VisionTransformer(nn.Module):
         dense = make_dense(**options, units=self.units)
         project = sized(functools.partial(nn.DenseGeneral, **options), self.units)
         merge = sized(functools.partial(nn.DenseGeneral, axis=(-2, -1), **options), self.units)
-        x = self._with_places(self._tokens(images))
+        x = self._with_places(tokens_of(images, self.patch, self.width, **options, units=self.units))
         for index in range(self.layers):
             sizes = self.width, self.heads, self.mlp_ratio * self.width
             shared = project, merge, dense, self.dtype, self.activation
             x = Block(*sizes, *shared, name=f"block{index + 1}")(x)
-        return dense(self.num_classes, name="head")(_norm("norm", self.dtype)(x[:, 0]))
-
-    def _tokens(self, images: jax.Array) -> jax.Array:
-        """One token a patch, (batch, patches, width)."""
-        height, width = images.shape[1:3]
-        if height % self.patch or width % self.patch:
-            raise ValueError(
-                f"expected images with sides that are multiples of the patch's {self.patch} pixels, got "
-                f"{height}x{width}"
-            )
-        layer = functools.partial(
-            nn.Conv,
-            kernel_size=(self.patch, self.patch),
-            strides=(self.patch, self.patch),
-            padding="VALID",
-            kernel_init=self.kernel_init,
-            dtype=self.dtype,
-            conv_general_dilated=conv_general_dilated,
-        )
-        x = sized(layer, self.units)(self.width, name="patch_embedding")(images)
-        return x.reshape(x.shape[0], -1, x.shape[-1])
+        return dense(self.num_classes, name="head")(layer_norm("norm", self.dtype)(x[:, 0]))
 
     def _with_places(self, x: jax.Array) -> jax.Array:
         """The tokens behind a class token, each with the embedding of its position."""
@@ -164,7 +141,3 @@ class VisionTransformer(nn.Module):
         places = self.param("position_embedding", _EMBEDDING_INIT, (1, 1 + patches, width))
         token = jnp.broadcast_to(token.astype(x.dtype), (batch, 1, width))
         return jnp.concatenate([token, x], axis=1) + places.astype(x.dtype)
-
-
-def _norm(name: str, dtype: Any) -> nn.Module:
-    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, name=name)

@@ -45,7 +45,11 @@ def wanted(
         for value in whole
         for axis in range(len(program.shape(value)))
     ]
-    axes = [Position(value, axis) for value in leaves for axis in range(len(program.shape(value)))]
+    # An entry that is kept for no other reason wants what leads to it: what is used last comes first.
+    steps = enumerate(program.plain_steps())
+    used = {value: number for number, step in steps for value in step.operands}
+    last_first = sorted(leaves, key=lambda value: used.get(value, -1), reverse=True)
+    axes = [Position(value, axis) for value in last_first for axis in range(len(program.shape(value)))]
     while True:
         _spread_wanted(kept, rules, relations.sums, facts, with_constants)
         empty = [place for place in axes if len(kept[place]) and not kept[place].any()]

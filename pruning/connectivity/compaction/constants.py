@@ -4,7 +4,8 @@ A removed unit whose value is a constant, relu of its bias, say, adds that const
 weights to every unit that follows. Without it the network's values are short of as much, until something
 is added that is a weight: a bias, or the mean that a normalisation subtracts. There it is made good.
 Where it cannot be, since padding makes it depend on the position, a function comes first, or nothing is
-added before the output, the unit has to stay.
+added before the output, the unit has to stay. So it has where a weight that stays makes the constant (a
+slope that all units share): this weight's gradient would miss what the unit adds.
 """
 
 from collections import Counter
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pruning.connectivity.compaction.axis_relations import Position, Summed
-from pruning.connectivity.compaction.dependence import MOVES, Facts
+from pruning.connectivity.compaction.dependence import MOVES, Facts, arrivals
 from pruning.connectivity.compaction.programs import Program, Step
 from pruning.connectivity.equations import bind
 from pruning.connectivity.signal_rules import UNCHANGED
@@ -100,6 +101,7 @@ class _Settling:
         self.masks = leaves
         self.of_weights = set(leaves)
         self.program, self.kept, self.sums, self.facts = program, kept, sums, facts
+        self.from_staying = arrivals(program, facts, {leaf: self._stays(leaf) for leaf in leaves})
         self.missing: dict[int, Missing] = {}
         self.added: dict[int, np.ndarray] = {}
         self.unsettled: list[Summed] = []
@@ -147,7 +149,36 @@ class _Settling:
         (lost,) = bind(
             summed.step.equation, [jnp.asarray(np.where(gone[0], first, 0)), *map(jnp.asarray, others)]
         )
-        self._add(summed.step.results[0], Missing(np.asarray(lost), (summed,)))
+        missing = Missing(np.asarray(lost), (summed,))
+        if self._is_of_staying(summed, gone[0]):
+            self._give_up(missing)
+        else:
+            self._add(summed.step.results[0], missing)
+
+    def _stays(self, leaf: int) -> np.ndarray:
+        """The entries of an argument that are left, and not pruned."""
+        left = ~self._gone(leaf, range(len(self.program.shape(leaf))))
+        mask = self.masks[leaf]
+        return left if mask is None else left & np.asarray(mask)
+
+    def _is_of_staying(self, summed: Summed, gone: np.ndarray) -> bool:
+        """Whether a weight that stays makes what entries that are not kept would have added."""
+        one, *others = summed.step.operands
+        constant = gone & ~self.facts.reached[one]
+        terms = [[constant & self.from_staying[one], *(self.facts.possible[other] for other in others)]]
+        if others:
+            terms.append([constant & self.facts.possible[one], self.from_staying[others[0]]])
+        return any(self._arrives(summed.step, flags) for flags in terms)
+
+    def _arrives(self, step: Step, flags: Sequence[np.ndarray]) -> bool:
+        """Whether a sum or product of flags is more than 0 where it is kept."""
+        if not all(where.any() for where in flags):
+            return False
+        dtypes = [self.program.avals[value].dtype for value in step.operands]
+        pairs = zip(flags, dtypes, strict=True)
+        (count,) = bind(step.equation, [jnp.asarray(where, dtype) for where, dtype in pairs])
+        result = step.results[0]
+        return bool((np.asarray(count) > 0)[~self._gone(result, range(count.ndim))].any())
 
     def _operands(self, summed: Summed) -> list[tuple[int, tuple[int, ...]]]:
         return list(zip(summed.step.operands, summed.axes, strict=True))

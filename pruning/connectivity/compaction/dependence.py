@@ -82,6 +82,29 @@ def facts_of(program: Program, arguments: Sequence[Any], kept: Sequence[Any]) ->
     return facts
 
 
+def arrivals(program: Program, facts: Facts, starts: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Where some entries of a program's arguments arrive.
+
+    Args:
+        program: The steps of the network.
+        facts: What is known of its values.
+        starts: Of arguments, by number, the entries in question, bool.
+
+    Returns:
+        For each value, by number, a bool array of its shape; all that is not known not to depend on one
+        of these entries.
+    """
+    found = {
+        value: np.broadcast_to(starts.get(value, False), np.shape(facts.arrays[value]))
+        for value in (*program.constants, *program.arguments)
+    }
+    for step in program.plain_steps():
+        shapes = [np.shape(facts.arrays[value]) for value in step.results]
+        for value, where in zip(step.results, _spread(step, facts, found, shapes, _REACHED), strict=True):
+            found[value] = np.broadcast_to(where, np.shape(facts.arrays[value]))
+    return found
+
+
 def _note(facts: Facts, value: int, array: Any, reached: Any, possible: Any) -> None:
     shape = np.shape(array)
     facts.arrays[value] = array

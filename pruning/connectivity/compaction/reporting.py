@@ -104,7 +104,7 @@ def left_whole(
         names = [origin[value] for value in summed.step.operands if value in origin]
         where = names[0] if names else f"a {summed.step.name!r}"
         sentences.append(
-            f"constant units before {where} stay: what they add depends on the position, or nothing is "
-            "added to it before a function, another weight or the output"
+            f"constant units before {where} stay: what they add depends on the position or on a weight "
+            "that stays, or nothing is added to it before a function, another weight or the output"
         )
     return tuple(dict.fromkeys(sentences))

@@ -40,6 +40,7 @@ def test_prunable_weights_on_cifar_10(name, weights):
         ("wide-resnet-28-10", (32, 32, 3), 10, 36_479_194),  # the paper says 36.5M
         ("wide-resnet-16-8", (32, 32, 3), 10, 10_961_370),  # 11.0M
         ("wide-resnet-40-4", (32, 32, 3), 10, 8_949_210),  # 8.9M
+        ("mixer-small", (224, 224, 3), 1000, 18_528_264),  # the paper says 18M
         ("vit-tiny", (224, 224, 3), 1000, 5_717_416),  # DeiT's code; the paper says 5M
         ("vit-small", (224, 224, 3), 1000, 22_050_664),  # likewise, 22M
         # Patches, class token, positions; attention, MLP and norms of each block; norm and head.

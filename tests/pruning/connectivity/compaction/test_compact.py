@@ -164,6 +164,24 @@ def test_compacting_twice_changes_nothing():
     assert shapes(twice) == shapes(once)
 
 
+def test_of_layers_of_which_nothing_is_wanted_each_has_one_unit_and_no_second_look_finds_less():
+    """What leads to the only unit of the later one is left, and no other."""
+
+    def apply_fn(p, x):
+        return x @ p["1"] @ p["2"] @ p["3"] + (x @ p["4"])
+
+    params = {"1": draw(3, 4), "2": draw(4, 4), "3": draw(4, 2), "4": draw(3, 2)}
+    second = np.zeros((4, 4), bool)
+    second[2] = True
+    masks = {"2": second, "3": np.zeros((4, 2), bool)}
+    assert shapes(compacted(apply_fn, params, masks, draw(1, 3))) == {
+        "1": (3, 1),
+        "2": (1, 1),
+        "3": (1, 2),
+        "4": (3, 2),
+    }
+
+
 def test_a_kept_weight_that_is_zero_is_there():
     """A branch that begins at zero, as of a residual block or of LoRA, is not pruned."""
     params = {"a": draw(3, 4), "b": np.zeros((4, 3)), "scale": np.zeros(3)}

@@ -146,6 +146,20 @@ def test_a_constant_does_not_go_past_another_weight_whose_gradient_would_miss_it
     assert small.report.left_whole
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_constant_that_a_weight_makes_which_stays_is_computed_as_before(shared):
+    """A slope of all units learns from each of them; one of its own goes with its unit."""
+
+    def apply_fn(p, x):
+        y = x @ p["a"] + p["bias"][None]
+        return jnp.where(y > 0, y, p["slope"].reshape(1, -1) * y) @ p["b"] + p["c"][None]
+
+    params = PERCEPTRON | {"bias": -np.ones(4), "slope": draw(1 if shared else 4)}
+    small = compacted(apply_fn, params, {"a": keep((3, 4), 1, [1, 2])}, draw(1, 3))
+    assert shapes(small)["b"] == ((4, 2) if shared else (2, 2))
+    assert len(small.report.left_whole) == shared
+
+
 def test_what_is_random_or_no_number_is_no_constant():
     def dropped(p, x):
         kept = jax.random.bernoulli(jax.random.key(0), 0.5, (len(x), 4))
