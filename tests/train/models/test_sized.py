@@ -40,9 +40,9 @@ def test_a_compacted_network_is_the_resized_model(name):
 
         again = jax.eval_shape(other.init, jax.random.key(0), images)
         assert jax.tree.map(jnp.shape, again) == jax.tree.map(jnp.shape, small.variables)
-        kernels = [row for row in small.report.arrays if row.path.endswith("['kernel']")]
-        if not name.startswith("vit"):  # There residual sums keep what no block removes alone.
-            assert all(np.prod(row.compacted_shape) < np.prod(row.shape) for row in kernels)
+        # Residual sums keep what no block removes alone.
+        left = sum(leaf.size for leaf in jax.tree.leaves(small.variables))
+        assert left < 0.8 * sum(leaf.size for leaf in jax.tree.leaves(variables))
 
         def train(variables, images):
             return model.apply(variables, images, train=True, mutable=["batch_stats"])

@@ -21,7 +21,7 @@ class Builder:
     def __init__(self, data):
         self.data = data
         self.random = np.random.default_rng(data.draw(st.integers(0, 99)))
-        self.params, self.layers = {}, []
+        self.params, self.layers, self.has_groups = {}, [], False
 
     def weights(self, *shape):
         name = f"{len(self.params):02}"
@@ -111,6 +111,7 @@ class Builder:
             self.add(apply)
             return to, side
         if kind in ("depthwise", "groups"):
+            self.has_groups |= kind == "groups"
             apply, side = self.convolution(
                 channels, channels, side, groups=channels if kind == "depthwise" else 2
             )
@@ -204,6 +205,8 @@ def check(data, kind):
         np.testing.assert_allclose(
             kept * gradients[name], kept * whole[name][there], rtol=1e-8, atol=1e-9 * max(scale, 1)
         )
+    if builder.has_groups:  # Where one is left, it is a convolution without groups: more may go.
+        return
     again = pruning.compact(small.apply_fn, small.variables, small.masks, x[:1])
     assert [row.compacted_shape for row in again.report.arrays] == [
         row.compacted_shape for row in rows.values()
