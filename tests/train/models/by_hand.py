@@ -1,6 +1,7 @@
 """The models' layers in float64 NumPy, to be read next to the papers."""
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -23,6 +24,22 @@ def conv(x, layer, pad, stride=1):
 
 def normalise(x, layer, mean, variance):
     return (x - mean) / np.sqrt(variance + 1e-5) * layer["scale"] + layer["bias"]
+
+
+def layer_normalise(x, layer):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * layer["scale"] + layer["bias"]
+
+
+def gelu(x):
+    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+
+
+def patches_of(images, patch):
+    """Each square of an image as a row."""
+    count, height, width, channels = images.shape
+    x = images.reshape(count, height // patch, patch, width // patch, patch, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, patch * patch * channels)
 
 
 def relu(x):

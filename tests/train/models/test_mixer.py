@@ -1,7 +1,5 @@
 """MLP-Mixer: values by hand, its layers, and compaction."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,7 @@ from train.models import layers_in_order
 from train.models.mixer import Mixer
 from train.models.sized import resized
 
-from .by_hand import dense, draw_images, draw_variables
+from .by_hand import dense, draw_images, draw_variables, gelu, layer_normalise, patches_of
 
 TINY = Mixer(num_classes=3, patch=2, width=8, layers=2, tokens_width=6, channels_width=10)
 """Four tokens of images of 4x4 pixels."""
@@ -37,27 +35,17 @@ def images(count):
     return jnp.asarray(draw_images(count, *SHAPE), jnp.float64)
 
 
-def normalise(x, layer):
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * layer["scale"] + layer["bias"]
-
-
-def gelu(x):
-    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
-
-
 def test_the_network_by_hand():
     params, x = jax.tree.map(np.asarray, drawn()), np.asarray(images(3))
-    patches = x.reshape(3, 2, 2, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(3, 4, 12)
     kernel = params["patch_embedding"]["kernel"].reshape(12, 8)
-    x = patches @ kernel + params["patch_embedding"]["bias"]
+    x = patches_of(x, 2) @ kernel + params["patch_embedding"]["bias"]
     for block in (params[name] for name in BLOCKS):
-        y = normalise(x, block["norm1"]).transpose(0, 2, 1)
+        y = layer_normalise(x, block["norm1"]).transpose(0, 2, 1)
         y = dense(gelu(dense(y, block["token_dense1"])), block["token_dense2"])
         x = x + y.transpose(0, 2, 1)
-        y = normalise(x, block["norm2"])
+        y = layer_normalise(x, block["norm2"])
         x = x + dense(gelu(dense(y, block["channel_dense1"])), block["channel_dense2"])
-    expected = dense(normalise(x, params["norm"]).mean(axis=1), params["head"])
+    expected = dense(layer_normalise(x, params["norm"]).mean(axis=1), params["head"])
     np.testing.assert_allclose(TINY.apply({"params": params}, images(3)), expected, rtol=1e-10)
 
 

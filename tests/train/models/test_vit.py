@@ -17,7 +17,7 @@ from train.models import layers_in_order, make_model, param_shapes
 from train.models.sized import resized
 from train.models.vit import VisionTransformer
 
-from .by_hand import dense, draw_images, draw_variables
+from .by_hand import dense, draw_images, draw_variables, gelu, layer_normalise, patches_of
 
 TINY = VisionTransformer(num_classes=3, patch=2, width=8, heads=2, layers=2)
 """Five tokens of images of 4x4 pixels, heads of 4 dimensions, MLPs of 32 units."""
@@ -54,26 +54,21 @@ def loss(params, batch):
     return cross_entropy(TINY.apply({"params": params}, batch[0]), batch[1]).mean()
 
 
-def normalise(x, layer):
-    centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * layer["scale"] + layer["bias"]
-
-
 def test_the_network_by_hand_with_flaxs_attention():
     params, x = jax.tree.map(np.asarray, drawn()), np.asarray(images(3))
-    patches = x.reshape(3, 2, 2, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(3, 4, 12)
     kernel = params["patch_embedding"]["kernel"].reshape(12, 8)
-    tokens = patches @ kernel + params["patch_embedding"]["bias"]
+    tokens = patches_of(x, 2) @ kernel + params["patch_embedding"]["bias"]
     first = np.broadcast_to(params["class_token"], (3, 1, 8))
     x = np.concatenate([first, tokens], axis=1) + params["position_embedding"]
     attention = nn.MultiHeadDotProductAttention(num_heads=2)
     for name in BLOCKS:
         block = params[name]
-        x = x + np.asarray(attention.apply({"params": block["attention"]}, normalise(x, block["norm1"])))
-        hidden = dense(normalise(x, block["norm2"]), block["dense1"])
-        hidden = hidden * (1 + np.vectorize(math.erf)(hidden / math.sqrt(2))) / 2
+        x = x + np.asarray(
+            attention.apply({"params": block["attention"]}, layer_normalise(x, block["norm1"]))
+        )
+        hidden = gelu(dense(layer_normalise(x, block["norm2"]), block["dense1"]))
         x = x + dense(hidden, block["dense2"])
-    expected = dense(normalise(x[:, 0], params["norm"]), params["head"])
+    expected = dense(layer_normalise(x[:, 0], params["norm"]), params["head"])
     np.testing.assert_allclose(TINY.apply({"params": params}, images(3)), expected, rtol=1e-10)
 
 
