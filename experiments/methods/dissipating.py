@@ -30,8 +30,8 @@ from train.populations.population import Method as Transformed
 PyTree = Any
 
 LATE, EARLY = "late", "early"
-"""Variants of a dense start that follow the sparsities of a masked one: from when that prunes, or from the
-end of the first epoch on, when they are as sparse as its mask."""
+"""Variants of a dense start that follow the sparsities of a masked one: from when that prunes, or from
+the end of the first epoch on, when they are as sparse as its mask."""
 OWN_LAYERS, LAYERS = "own-layers", "layers"
 """Variants that end with given layer sparsities: those with which the method ends by itself, or those of
 the other start."""
