@@ -24,9 +24,10 @@ _LOTTERY_LENET = Recipe(
 # Sources: "assessed" is Frankle et al. 2021 (arXiv 2009.08576), as its code trains; "lottery" is
 # Frankle & Carbin 2019 (arXiv 1803.03635), in epochs of 60,000 (MNIST) and 50,000 (CIFAR-10)
 # examples; "rewinding" is Renda et al. 2020 (arXiv 2003.02389); "continuous" is Savarese et al. 2020
-# (arXiv 1912.04427). "fast-cifar" is for ResNet-20, and not measured: optimizer, decay and triangle are
-# those of Page 2018 ("How to Train Your ResNet", davidcpage/cifar10-fast, dawn.py: ResNet-9, 24 epochs,
-# the peak at the fifth), whose rate of 0.4 at batch 512 is divided by 4, as the batch is; without cutout.
+# (arXiv 1912.04427). "fast-cifar" is for ResNet-20 (docs/experiments.md says what it reaches), untuned:
+# optimizer, decay and triangle are those of Page 2018 ("How to Train Your ResNet",
+# davidcpage/cifar10-fast, dawn.py: ResNet-9, 24 epochs, the peak at the fifth), whose rate of 0.4 at
+# batch 512 is divided by 4, as the batch is; without cutout.
 # "deit-imagenet" is Touvron et al. 2020 (arXiv 2012.12877, table 9) for Vision Transformers, without
 # RandAugment, mixup, CutMix, erasing, repeated augmentation and stochastic depth, which are not here,
 # from Glorot's initialization, and with its decay on all params.
