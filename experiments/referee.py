@@ -4,10 +4,9 @@ r"""The referee's table: every method at equal training epochs, and how sure the
     python -m experiments.referee --dataset mnist --model lenet-300-100 --data-dir DIR --epochs 6
 
 Expected: at small sparsities most methods cannot be told apart; the sparser, the more it matters that
-every layer keeps enough, and masks that follow the training lead. About 15 minutes on
-one CPU core for the first command (docs/results/referee-digits is of before seven of the methods were
-there); hours for the second. Interrupted, the same command goes on; finished, it prints the stored
-summary.
+every layer keeps enough, and masks that follow the training lead. The first command took 12 minutes on
+one CPU core when it had 44 methods (docs/results/referee-digits), seven fewer than now; the second takes
+hours. Interrupted, the same command goes on; finished, it prints the stored summary.
 
 All networks of a seed share initial weights, data order and the recipe's learning rate, and are trained
 for the same number of epochs. Each method is compared, in pairs of the same seed, with random pruning

@@ -4,8 +4,8 @@ r"""Where dissipating gradients begin, and what of a sparse start helps.
     python -m experiments.sparse_starts --dataset mnist --model lenet-300-100 --data-dir DIR
 
 Expected: at high sparsity weights had better dissipate from a network that begins under a mask, and it
-matters which one. Three minutes on one CPU core for the first command, digits with LeNet-300-100.
-Interrupted, the same command goes on; finished, it prints the stored summary.
+matters which one. About a minute on one CPU core for the first command, digits with LeNet-300-100, 290
+networks. Interrupted, the same command goes on; finished, it prints the stored summary.
 
 A start from one random mask, all layers at one sparsity, differs from a dense one in several things, and
 variants change some of them:
@@ -156,15 +156,19 @@ def _explanations(results: "Results") -> list[Any]:
         compared("Being as sparse early helps a dense start", of(DENSE_START, EARLY), dense),
         compared("Pruning as late helps a dense start", of(DENSE_START, LATE), dense),
         compared("Ranking within its own layers helps a dense start", own, dense),
-        compared("The random start's layer sparsities help it in place of its own", layers, own),
-        compared("Being as sparse early helps it in the random start's layers", both, layers),
-        compared("Pruning as late helps it there", of(DENSE_START, LATE_LAYERS), layers),
+        compared("The random start's layer sparsities help a dense start, over its own", layers, own),
+        compared("Being as sparse early helps a dense start in the random start's layers", both, layers),
+        compared(
+            "Pruning as late helps a dense start in the random start's layers",
+            of(DENSE_START, LATE_LAYERS),
+            layers,
+        ),
         compared("A random start beats a dense one that is as sparse early, in its layers", masked, both),
         compared(
             "Ranking within its own layers helps a random start", of(RANDOM_START, OWN_LAYERS), masked
         ),
         compared(
-            "The dense start's layer sparsities help it in place of its own",
+            "The dense start's layer sparsities help a random start, over its own",
             of(RANDOM_START, LAYERS),
             of(RANDOM_START, OWN_LAYERS),
         ),

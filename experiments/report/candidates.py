@@ -16,7 +16,7 @@ from scipy.special import gammaln
 from experiments.methods.searched import Candidates
 from experiments.report.accuracy import titled
 from experiments.report.markdown import table
-from experiments.report.paired import Pairs, differences, estimate, of_seeds
+from experiments.report.paired import Estimate, Pairs, differences, estimate, of_seeds
 from experiments.report.searches import final_accuracies, searches
 from experiments.report.table import Results
 
@@ -110,8 +110,12 @@ def candidates_lines(found: list[SmallerSearch], results: Results) -> list[str]:
     return [*table(head, rows), "", *gains]
 
 
+def _at(pairs: Pairs, sparsity: float) -> Estimate:
+    return estimate({key: value for key, value in pairs.items() if key[1] == sparsity})
+
+
 def _cell(pairs: Pairs, sparsity: float, results: Results) -> str:
-    at = estimate({key: value for key, value in pairs.items() if key[1] == sparsity})
+    at = _at(pairs, sparsity)
     return at.points.removeprefix("+") + of_seeds(at.seeds, results.seeds) if at.seeds else "diverged"
 
 
@@ -122,10 +126,7 @@ def candidates_figure(found: list[SmallerSearch], results: Results) -> Figure:
     figure, panels = plt.subplots(1, len(sparsities), figsize=size, layout="constrained", squeeze=False)
     for axes, sparsity in zip(panels[0], sparsities, strict=True):
         for name, colour, marker in (("best", "#999999", "s"), ("fittest", "#806000", "P")):
-            at = [
-                estimate({key: value for key, value in getattr(one, name).items() if key[1] == sparsity})
-                for one in found
-            ]
+            at = [_at(getattr(one, name), sparsity) for one in found]
             means = [100 * one.mean for one in at]
             widths = [100 * np.nan_to_num(one.half_width) for one in at]
             axes.errorbar(

@@ -139,15 +139,16 @@ def _orders(published: Reference, results: Results) -> list[str]:
         for best_epoch in (False, True):
             theirs: dict[str, list[float]] = {}
             for one in published.at(sparsity):
-                ours = finite_mean(_ours(results, one.method, "none", sparsity))
-                if one.variant == "none" and one.of_best_epoch == best_epoch and not math.isnan(ours):
+                if one.variant == "none" and one.of_best_epoch == best_epoch:
                     theirs.setdefault(one.method, []).append(one.accuracy)
+            ours = {method: finite_mean(_ours(results, method, "none", sparsity)) for method in theirs}
+            both = [method for method in theirs if not math.isnan(ours[method])]
             correlation = rank_correlation(
-                np.array([finite_mean(_ours(results, method, "none", sparsity)) for method in theirs]),
-                np.array([np.mean(several) for several in theirs.values()]),
+                np.array([ours[method] for method in both]),
+                np.array([np.mean(theirs[method]) for method in both]),
             )
             if not math.isnan(correlation):
-                names = ", ".join(label(method) for method in theirs)
+                names = ", ".join(label(method) for method in both)
                 epoch = "best epoch" if best_epoch else "final"
                 rows.append([f"{sparsity:g}", names, epoch, f"{correlation:+.2f}"])
     if not rows:

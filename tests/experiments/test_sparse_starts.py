@@ -9,7 +9,8 @@ import pytest
 import pruning
 from experiments.engine.experiment import run
 from experiments.engine.networks import Networks
-from experiments.methods.dissipating import on_the_way, search_sparsity
+from experiments.methods.dissipating import search_sparsity
+from experiments.methods.dissipating_programs import on_the_way
 from experiments.methods.point import Point
 from experiments.methods.registry import find_method
 from experiments.report.table import load

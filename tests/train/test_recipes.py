@@ -135,6 +135,8 @@ def test_published_lengths():
     """The papers' own numbers, so that a slip of the hand shows."""
     assert RECIPES["lottery-lenet"].steps_per_epoch(60_000) * 50 == 50_000
     assert RECIPES["assessed-cifar"].steps_per_epoch(50_000) == 391
+    deit = RECIPES["deit-imagenet"]
+    assert (deit.epochs, deit.learning_rate) == (300, 5e-4 * deit.batch_size / 512)
     assert (RECIPES["rewinding-cifar"].epochs, RECIPES["rewinding-cifar"].drop_epochs) == (182, (91, 136))
 
 
