@@ -33,6 +33,7 @@ from experiments.options.options import own_first
 from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
+    from experiments.report.findings import Finding
     from experiments.report.paired import Pairs
     from experiments.report.table import Results
 
@@ -117,7 +118,7 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """The accuracies, the paper's claims in this run, and what more candidates buy."""
-    from experiments.report import candidates, markdown
+    from experiments.report import candidates, findings, markdown, sparsities
     from experiments.report.paired import at_sparsity, percent_cell
     from experiments.report.table import counted
 
@@ -128,6 +129,10 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     dissipating = any("dissipating" in method for method in results.methods)
     dissipation = f"; weights dissipate in the first {epochs}" if dissipating else ""
     rows = _rows(results)
+    verdicts = [
+        *(findings.sentence(claim) for claim in claims(results)),
+        *sparsities.reached(results, "dissipating-band"),
+    ]
     lines = [
         f"# compare: {results.title}",
         "",
@@ -155,7 +160,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "are not corrected for their number. The best of the k candidates is picked by test accuracy, "
         "so it is an upper bound that no method could claim.",
         "",
-        *(claims(results) or ["No method here takes part in any."]),
+        *(verdicts or ["No method here takes part in any."]),
     ]
     if several := candidates.smaller_searches(results, K_STARTS):
         lines += [
@@ -190,14 +195,14 @@ def _rows(results: "Results") -> "dict[str, Pairs]":
     return rows
 
 
-def claims(results: "Results") -> list[str]:
-    """The paper's verdicts, one line each, of the methods that the run has."""
-    from experiments.report.lines import compared, correlation, reached
-    from experiments.report.paired import differences, estimate, finite_max, finite_mean
+def claims(results: "Results") -> "list[Finding]":
+    """The paper's claims about methods of the run; of other methods, that they beat random pruning."""
+    from experiments.report.findings import Finding, above, compared
+    from experiments.report.paired import finite_max, finite_mean
     from experiments.report.searches import over_candidates, rank_correlations
     from experiments.report.table import label
 
-    lines = []
+    found = []
     random = results.accuracy(RANDOM)
     if results.has(K_STARTS):
         mean_of_k = over_candidates(results, K_STARTS, finite_mean)
@@ -205,13 +210,27 @@ def claims(results: "Results") -> list[str]:
         for fitness, variant in VARIANTS.items():
             ours, name = results.accuracy(K_STARTS, variant), f"K-starts ({fitness} fitness)"
             if results.has(RANDOM):
-                lines.append(compared(f"{name} beats one random mask", ours, random))
-            lines.append(compared(f"{name} beats the mean of its k candidates", ours, mean_of_k))
-            gap = estimate(differences(best_of_k, ours))
-            lines.append(
-                f"- {name} stays below the best of its k candidates after full training by {gap}."
+                found.append(compared(f"{name} beats one random mask", ours, random))
+            found += [
+                compared(f"{name} beats the mean of its k candidates", ours, mean_of_k),
+                compared(
+                    f"The best of the k candidates after full training beats {name}", best_of_k, ours
+                ),
+                Finding(
+                    f"{fitness.capitalize()} fitness at search time predicts final accuracy",
+                    rank_correlations(results, K_STARTS, fitness),
+                    above,
+                    measure="rank correlation over the k candidates",
+                ),
+            ]
+        again, ours = results.accuracy(K_STARTS, "retrained"), results.accuracy(K_STARTS)
+        found.append(
+            compared(
+                "Retraining the winner from its initial weights, in a new order of the data, helps",
+                again,
+                ours,
             )
-            lines.append(correlation(fitness, rank_correlations(results, K_STARTS, fitness)))
+        )
     both = "k-starts+dissipating-gradients"
     parts = {
         K_STARTS: "K-starts (combined fitness)",
@@ -222,26 +241,16 @@ def claims(results: "Results") -> list[str]:
     for part, name in parts.items():
         if results.has(both, part):
             ours, theirs = results.accuracy(both), results.accuracy(part)
-            lines.append(compared(f"The combination beats {name}", ours, theirs))
+            found.append(compared(f"The combination beats {name}", ours, theirs))
     if results.has("dissipating-gradients", RANDOM):
         ours = results.accuracy("dissipating-gradients")
-        lines.append(compared("Dissipating gradients beat random pruning", ours, random))
+        found.append(compared("Dissipating gradients beat random pruning", ours, random))
     told = {K_STARTS, both, *parts}
     for method in (m for m in results.methods if find_method(m).at_sparsities and m not in told):
         if results.has(RANDOM):
             ours = results.accuracy(method)
-            lines.append(compared(f"{label(method)} beats random pruning", ours, random))
-    if results.has(K_STARTS):
-        gaps = differences(results.accuracy(K_STARTS, "retrained"), results.accuracy(K_STARTS))
-        again = estimate(gaps)
-        verdict = again.verdict(
-            above="**helps**", below="**hurts**", level="**no difference that these seeds can tell**"
-        )
-        lines.append(
-            "- Retraining the winner from its initial weights (in a new order of the data; in the same "
-            f"order it is the same run): {verdict}; difference {again}."
-        )
-    return lines + reached(results, "dissipating-band")
+            found.append(compared(f"{label(method)} beats random pruning", ours, random))
+    return found
 
 
 EXPERIMENT = Experiment(
@@ -250,6 +259,7 @@ EXPERIMENT = Experiment(
     prepare=training(points),
     figures=figures,
     summary=summary,
+    findings=claims,
     derived=winners,
 )
 

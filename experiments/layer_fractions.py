@@ -31,6 +31,7 @@ from experiments.options.options import own_first
 from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
+    from experiments.report.findings import Finding
     from experiments.report.table import Results
 
 SHUFFLE = "shuffle"
@@ -99,14 +100,18 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         *markdown.accuracies_by_method(results, _networks(results)),
     ]
-    parts = {
+    lines += findings.sections_by_sparsity(_parts(results), results)
+    return lines + markdown.diverged(results)
+
+
+def _parts(results: "Results") -> "dict[str, list[Finding]]":
+    """What the run decides, by the title of a section."""
+    return {
         "What the layers add to a random mask": _layers(results),
         "What a search adds": _searches(results),
         "Whether it adds more in other layers": _more(results),
         "What is left of scores": _scores(results),
     }
-    lines += findings.sections_by_sparsity(parts, results)
-    return lines + markdown.diverged(results)
 
 
 def _networks(results: "Results") -> list[tuple[str, str]]:
@@ -118,7 +123,7 @@ def _networks(results: "Results") -> list[tuple[str, str]]:
     ]
 
 
-def _layers(results: "Results") -> list[Any]:
+def _layers(results: "Results") -> "list[Finding]":
     """A random mask of each kind over one whose layers all keep the same."""
     from experiments.report.findings import better
 
@@ -129,7 +134,7 @@ def _layers(results: "Results") -> list[Any]:
     ]
 
 
-def _searches(results: "Results") -> list[Any]:
+def _searches(results: "Results") -> "list[Finding]":
     """Each search over one random mask of its layers."""
     from experiments.report.findings import better
 
@@ -140,7 +145,7 @@ def _searches(results: "Results") -> list[Any]:
     ]
 
 
-def _more(results: "Results") -> list[Any]:
+def _more(results: "Results") -> "list[Finding]":
     """What each search adds, over what the search in uniform layers adds."""
     from experiments.report.findings import compared
     from experiments.report.paired import differences
@@ -159,7 +164,7 @@ def _more(results: "Results") -> list[Any]:
     ]
 
 
-def _scores(results: "Results") -> list[Any]:
+def _scores(results: "Results") -> "list[Finding]":
     """A search in the layers of a scored mask over the mask, and the mask over itself, shuffled."""
     from experiments.report.findings import below, better, changed
 
@@ -177,6 +182,7 @@ EXPERIMENT = Experiment(
     prepare=training(points),
     figures=figures,
     summary=summary,
+    findings=lambda results: [one for part in _parts(results).values() for one in part],
 )
 
 if __name__ == "__main__":

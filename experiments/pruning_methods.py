@@ -40,7 +40,8 @@ from experiments.options.training import GridOptions
 if TYPE_CHECKING:
     from experiments.report.table import Results
 
-COMBINED = "k-starts+dissipating-gradients"
+BASELINES = "random", "random-uniform"
+"""Random pruning that the others are set beside: the first that a run has."""
 
 
 @own_first
@@ -61,7 +62,7 @@ class PruningMethods(GridOptions):
         "magnitude-fine-tuned",
         "gradual-magnitude",
         "dissipating-gradients",
-        COMBINED,
+        "k-starts+dissipating-gradients",
         "continuous-sparsification",
         "supermask",
         "stochastic-supermask",
@@ -79,7 +80,7 @@ def figures(results: "Results") -> dict[str, Any]:
     """Accuracies."""
     from experiments.report import accuracy
 
-    return {"accuracy": accuracy.accuracy_figure(results, baseline="random")}
+    return {"accuracy": accuracy.accuracy_figure(results, baseline=_baseline(results))}
 
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
@@ -91,22 +92,21 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     settings = results.settings
     pruned = counted(settings["prune_epochs"], "epoch")
     given = [m for m in results.methods if find_method(m).at_sparsities]
-    search = ""
-    if results.has(COMBINED):
-        search = (
-            f" {label(COMBINED)} searches first, {settings['k']} candidates for "
-            f"{counted(settings['search_epochs'], 'epoch')}, which come on top."
-        )
+    searching = " and ".join(label(m) for m in given if m.startswith("k-starts"))
+    searches = (
+        f" A search comes on top ({searching}): {settings['k']} candidates for "
+        f"{counted(settings['search_epochs'], 'epoch')}."
+    )
     lines = [
         f"# pruning_methods: {results.title}",
         "",
         "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
         f"{percent_cell(results.dense())}. Every network is trained for {results.epochs} epochs; what "
-        f"prunes while training does so in the first {pruned}.{search}",
+        f"prunes while training does so in the first {pruned}.{searches if searching else ''}",
     ]
     if given:
         lines += ["", *markdown.accuracies(results, given)]
-    over_random = [*findings.other_methods(results, given)]
+    over_random = [*findings.other_methods(results, given, _baseline(results))]
     if over_random:
         lines += [
             "",
@@ -120,6 +120,10 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     for method in (m for m in results.methods if not find_method(m).at_sparsities):
         lines += at_same_sparsity.beside_others(results, method, given)
     return lines + markdown.diverged(results)
+
+
+def _baseline(results: "Results") -> str:
+    return next((one for one in BASELINES if results.has(one)), BASELINES[0])
 
 
 EXPERIMENT = Experiment(

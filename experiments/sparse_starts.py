@@ -49,6 +49,7 @@ from experiments.options.options import own_first
 from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
+    from experiments.report.findings import Finding
     from experiments.report.table import Results
 
 DENSE_START, RANDOM_START = "dissipating-gradients", "random+dissipating-gradients"
@@ -125,12 +126,16 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         *markdown.accuracies_by_method(results, _networks(results)),
     ]
-    parts = {
+    lines += findings.sections_by_sparsity(_parts(results), results)
+    return lines + markdown.diverged(results)
+
+
+def _parts(results: "Results") -> "dict[str, list[Finding]]":
+    """What the run decides, by the title of a section."""
+    return {
         "What of a sparse start helps": _explanations(results) if results.has(*VARIANTS) else [],
         "Which start": _starts(results),
     }
-    lines += findings.sections_by_sparsity(parts, results)
-    return lines + markdown.diverged(results)
 
 
 def _networks(results: "Results") -> list[tuple[str, str]]:
@@ -141,7 +146,7 @@ def _networks(results: "Results") -> list[tuple[str, str]]:
     ]
 
 
-def _explanations(results: "Results") -> list[Any]:
+def _explanations(results: "Results") -> "list[Finding]":
     """What each change of a start does, and what is left of the difference between the two."""
     from experiments.report.findings import compared
 
@@ -175,7 +180,7 @@ def _explanations(results: "Results") -> list[Any]:
     ]
 
 
-def _starts(results: "Results") -> list[Any]:
+def _starts(results: "Results") -> "list[Finding]":
     """Every masked start over its method without dissipation, over a dense and over a random start."""
     from experiments.report.findings import better
 
@@ -193,6 +198,7 @@ EXPERIMENT = Experiment(
     prepare=training(points),
     figures=figures,
     summary=summary,
+    findings=lambda results: [one for part in _parts(results).values() for one in part],
 )
 
 if __name__ == "__main__":

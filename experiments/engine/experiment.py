@@ -1,5 +1,7 @@
 """What an experiment is, and how one is run: from a command line to a finished folder."""
 
+import importlib
+import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+import experiments
 from experiments.engine.compiled_programs import keep_compiled_programs
 from experiments.engine.endings import errors_in_one_line
 from experiments.engine.folders import find_folder
@@ -28,6 +31,7 @@ from train.lowering import LOWERINGS, lowered
 from train.populations.devices import check_devices, device_mesh
 
 if TYPE_CHECKING:
+    from experiments.report.findings import Finding
     from experiments.report.table import Results
 
 Facts = dict[str, Any]
@@ -45,6 +49,7 @@ class Experiment:
             that returns facts which only the data tell (the steps of an epoch, say).
         figures: From results to figures, by the name of their files.
         summary: From results, and the file of published numbers if there is one, to a summary's lines.
+        findings: The statements that a run decides, or none.
         derived: From all rows to those that follow from others, such as a search's winner's.
         check_reference: Raises a ValueError if a file of published numbers is no good for the settings.
     """
@@ -54,8 +59,19 @@ class Experiment:
     prepare: Callable[[Any], Fill]
     figures: Callable[["Results"], dict[str, Any]]
     summary: Callable[["Results", Path | None], list[str]]
+    findings: "Callable[[Results], list[Finding]] | None" = None
     derived: Callable[[Sequence[Row], dict[str, Any]], list[Row]] = lambda rows, settings: []
     check_reference: Callable[[Path, dict[str, Any]], object] = lambda path, settings: None
+
+
+def find_experiment(name: str) -> Experiment:
+    """The experiment of a name; raises a ValueError if there is none."""
+    known = {module.name for module in pkgutil.iter_modules(experiments.__path__)}
+    module = importlib.import_module(f"experiments.{name}") if name in known else None
+    experiment = getattr(module, "EXPERIMENT", None)
+    if experiment is None:
+        raise ValueError(f"expected the results of an experiment, got those of {name!r}")
+    return experiment
 
 
 def of_methods(options: Any, study: Study) -> list[Point]:

@@ -12,13 +12,9 @@ Nothing is trained and no data set is read. Expected: a few seconds a run.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
-
-if TYPE_CHECKING:
-    from experiments.engine.experiment import Experiment
-    from experiments.report.table import Results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +51,7 @@ def run(config: Report) -> Path:
         ValueError: If a folder holds no finished run, the runs are not of one experiment, or the output
             folder is missing, belongs to another run or cannot be written.
     """
+    from experiments.engine.experiment import find_experiment
     from experiments.engine.run_folder import writing_to
     from experiments.report.page import page
     from experiments.report.sweeps import by_sweep, suffix
@@ -65,7 +62,7 @@ def run(config: Report) -> Path:
     out_dir = _output_folder(config)
     tables = [load(run) for run in config.runs]
     results = Results(tables[0] if len(tables) == 1 else merged(tables))
-    experiment = _experiment_of(results)
+    experiment = find_experiment(results.settings["experiment"])
     if config.reference is not None and not hasattr(experiment.options, "reference"):
         name = results.settings["experiment"]
         raise ValueError(f"--reference would do nothing: {name} sets no published numbers beside its own")
@@ -107,22 +104,6 @@ def _output_folder(config: Report) -> Path:
     if not own and any((folder / name).exists() for name in others):
         raise ValueError(f"expected a folder without other results as --out-dir, {folder} has some")
     return folder
-
-
-def _experiment_of(results: "Results") -> "Experiment":
-    """The experiment whose results they are; raises a ValueError if there is none of its name."""
-    import importlib
-    import pkgutil
-
-    import experiments
-
-    name = results.settings["experiment"]
-    known = {module.name for module in pkgutil.iter_modules(experiments.__path__)}
-    module = importlib.import_module(f"experiments.{name}") if name in known else None
-    experiment = getattr(module, "EXPERIMENT", None)
-    if experiment is None:
-        raise ValueError(f"expected the results of an experiment, got those of {name!r}")
-    return experiment
 
 
 if __name__ == "__main__":

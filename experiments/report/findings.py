@@ -6,13 +6,12 @@ interval over seeds.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from operator import eq
+from math import isfinite
 from typing import NamedTuple
 
 from experiments.methods.registry import find_method
 from experiments.report.markdown import table
-from experiments.report.paired import Estimate, Pairs, differences, estimate
+from experiments.report.paired import TOO_FEW, Estimate, Pairs, differences, estimate
 from experiments.report.table import Results, label
 
 BANDS = ((0.0, 0.8), (0.8, 0.95), (0.95, 1.0))
@@ -24,18 +23,28 @@ MARGIN = 0.005
 """What "hardly hurts" allows: half an accuracy point."""
 
 
+DIFFERENCE = "difference"
+NOT_RUN = "not run"
+
+
 class Finding(NamedTuple):
     """A statement that a comparison decides.
 
     Attributes:
         statement: Said of ours, about theirs.
-        gaps: Ours minus theirs, by seed and sparsity.
+        gaps: Ours minus theirs, by seed and sparsity; or what else a true statement has above zero.
         holds: Of an estimate: whether it bears the statement out (1), contradicts it (-1), or neither.
+        measure: What the gaps are.
     """
 
     statement: str
     gaps: Pairs
     holds: Callable[[Estimate], int]
+    measure: str = DIFFERENCE
+
+    def at(self, sparsities: Collection[float]) -> "Finding":
+        """The same statement, of these sparsities alone."""
+        return self._replace(gaps={key: gap for key, gap in self.gaps.items() if key[1] in sparsities})
 
 
 def compared(statement: str, ours: Pairs, theirs: Pairs) -> Finding:
@@ -65,16 +74,53 @@ def changed(
     return Finding(f"{ablation} {says} {label(method)}", gaps, holds)
 
 
+def sentence(finding: Finding) -> str:
+    """The verdict over all sparsities, as an item of a list, and the estimate at each."""
+    result = estimate(finding.gaps)
+    verdict = TOO_FEW if result.seeds < 2 else _verdict(result, finding.holds)
+    known = {key: gap for key, gap in finding.gaps.items() if isfinite(gap)}
+    positive = sum(gap > 0 for gap in known.values())
+    at_each = []
+    for sparsity in sorted({sparsity for _, sparsity in known}):
+        found = estimate(finding.at([sparsity]).gaps)
+        width = f" ± {found.half_width:.4f}" if found.seeds > 1 else ""
+        at_each.append(f"{sparsity:g}: {found.mean:+.4f}{width}")
+    return (
+        f"- {finding.statement}: {verdict}; {finding.measure} {result}, above zero in {positive} of "
+        f"{len(known)} pairs ({', '.join(at_each)})."
+    )
+
+
 def findings_table(findings: Iterable[Finding], results: Results) -> list[str]:
-    """The verdicts, one row a statement; bands without a sparsity have no column."""
-    bands = [band for band in BANDS if any(_in(sparsity, band) for sparsity in results.sparsities)]
-    within = {f"sparsity {b[0]:g} to {b[1]:g}": partial(_in, band=b) for b in bands}
-    return _table(findings, within)
+    """The verdicts, one row a statement, one column a band; bands without a sparsity have none."""
+    columns = {}
+    for low, high in BANDS:
+        if among := [sparsity for sparsity in results.sparsities if low <= sparsity < high]:
+            columns[f"sparsity {low:g} to {high:g}"] = among
+    return _table(findings, columns)
 
 
 def by_sparsity(findings: Iterable[Finding], results: Results) -> list[str]:
     """The verdicts, one row a statement, one column a sparsity."""
-    return _table(findings, {f"sparsity {s:g}": partial(eq, s) for s in results.sparsities})
+    return _table(findings, {f"sparsity {s:g}": [s] for s in results.sparsities})
+
+
+def by_run(columns: Sequence[tuple[str, Sequence[Finding]]]) -> list[str]:
+    """The verdicts of several runs, one row a statement, one column a run, over all its sparsities.
+
+    Args:
+        columns: What each run is called, and its findings.
+    """
+    names = [name for name, _ in columns]
+    statements = {one.statement: one.measure for _, findings in columns for one in findings}
+    found = [{one.statement: one for one in findings} for _, findings in columns]
+
+    rows = [
+        [statement if measure == DIFFERENCE else f"{statement} ({measure}, in hundredths)"]
+        + [_cell(findings[statement]) if statement in findings else NOT_RUN for findings in found]
+        for statement, measure in statements.items()
+    ]
+    return table(["statement", *names], rows)
 
 
 def sections_by_sparsity(parts: Mapping[str, Sequence[Finding]], results: Results) -> list[str]:
@@ -86,15 +132,12 @@ def sections_by_sparsity(parts: Mapping[str, Sequence[Finding]], results: Result
     return lines
 
 
-def _table(findings: Iterable[Finding], columns: Mapping[str, Callable[[float], bool]]) -> list[str]:
-    """One row a statement, a column for the sparsities that each condition lets through."""
-    rows = []
-    for finding in findings:
-        found = [
-            estimate({key: gap for key, gap in finding.gaps.items() if within(key[1])})
-            for within in columns.values()
-        ]
-        rows.append([finding.statement, *(_cell(result, finding.holds) for result in found)])
+def _table(findings: Iterable[Finding], columns: Mapping[str, Collection[float]]) -> list[str]:
+    """One row a statement, a column for the sparsities of each name."""
+    rows = [
+        [finding.statement, *(_cell(finding.at(among)) for among in columns.values())]
+        for finding in findings
+    ]
     return table(["finding", *columns], rows)
 
 
@@ -131,14 +174,12 @@ def hardly_below(result: Estimate) -> int:
     return int(result.mean - result.half_width > -MARGIN) - int(result.mean + result.half_width < -MARGIN)
 
 
-def _cell(result: Estimate, holds: Callable[[Estimate], int]) -> str:
+def _cell(finding: Finding) -> str:
+    result = estimate(finding.gaps)
     if result.seeds == 0:
-        return "not run"
-    if result.seeds == 1:
-        return f"{result.points}, one seed"
-    verdict = {1: "**holds**", 0: "undecided", -1: "**does not hold**"}[holds(result)]
-    return f"{result.points}, {verdict}"
+        return NOT_RUN
+    return f"{result.points}, {'one seed' if result.seeds == 1 else _verdict(result, finding.holds)}"
 
 
-def _in(sparsity: float, band: tuple[float, float]) -> bool:
-    return band[0] <= sparsity < band[1]
+def _verdict(result: Estimate, holds: Callable[[Estimate], int]) -> str:
+    return {1: "**holds**", 0: "undecided", -1: "**does not hold**"}[holds(result)]

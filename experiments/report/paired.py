@@ -46,18 +46,6 @@ class Estimate:
             return f"{self.mean:+.4f} (1 seed)" if self.seeds else "unknown"
         return f"{self.mean:+.4f} ± {self.half_width:.4f} (95 % interval, {self.seeds} seeds)"
 
-    def verdict(self, *, above: str, below: str, level: str) -> str:
-        """Which of three sentences the interval supports; with fewer than two seeds, none.
-
-        Args:
-            above: For a mean surely above zero.
-            below: For a mean surely below zero.
-            level: For an interval that holds zero.
-        """
-        if self.seeds < 2:
-            return TOO_FEW
-        return {1: above, 0: level, -1: below}[self.sign]
-
 
 def estimate(values: Pairs) -> Estimate:
     """The mean of values over seeds."""

@@ -1,4 +1,4 @@
-"""Sparsity over the epochs, of methods that prune while networks train."""
+"""Sparsity over the epochs, of methods that prune while networks train; when it reaches given ones."""
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -8,7 +8,8 @@ from matplotlib.ticker import MaxNLocator
 from experiments.methods.method import When
 from experiments.methods.registry import find_method
 from experiments.report.accuracy import titled
-from experiments.report.table import Results, Table, label
+from experiments.report.paired import finite_deviation
+from experiments.report.table import Results, Table, counted, label
 
 STYLES = "-", "--", ":", "-."
 
@@ -54,3 +55,24 @@ def _curves(axes: Axes, results: Results, methods: list[str], by: str) -> None:
             axes.plot(x, mean, label=text, color=colour, linestyle=style, marker=".", markersize=4)
             axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2)
         axes.plot([], [], color="#000000", linestyle=style, label=label(method))
+
+
+def reached(results: Results, method: str) -> list[str]:
+    """After how many epochs a method that finds its own sparsity reaches given ones, a line a setting."""
+    rows = results.table[results.table["method"] == method]
+    lines = []
+    for setting, of_setting in rows.groupby("setting"):
+        texts = []
+        for sparsity in results.sparsities:
+            first = of_setting[of_setting["sparsity"] >= sparsity].groupby("seed")["epoch"].min()
+            text = f"{sparsity:g} " + (f"{first.mean():.1f} epochs" if len(first) else "never")
+            few = len(first) and len(first) < results.seeds
+            texts.append(text + (f" ({len(first)} of {results.seeds} seeds)" if few else ""))
+        ends = of_setting.loc[of_setting["epoch"] == results.epochs, "sparsity"].to_numpy()
+        checks = counted(results.settings["prune_epochs"], "epoch")
+        lines.append(
+            f"- {label(method)} {setting:g}, checked after each of the first {checks}, reaches sparsity "
+            f"{', '.join(texts)}; it ends at {ends.mean():.3f} ± {finite_deviation(ends):.3f} (mean and "
+            f"standard deviation of {counted(len(ends), 'seed')})."
+        )
+    return lines

@@ -18,7 +18,9 @@ from experiments.methods.searched import Candidates, observe_fitness, searches_o
 from experiments.methods.seeds import seed_keys
 from experiments.options.knobs import Knobs, ScheduleKnobs, SearchKnobs
 from experiments.options.options import Plumbing, RecipeFields
+from experiments.report.findings import sentence
 from experiments.report.searches import rank_correlations
+from experiments.report.sparsities import reached
 from experiments.report.table import Results, load
 from tests.experiments.made_up import EPOCHS, results, row
 from train.populations.population import stack_members
@@ -38,7 +40,7 @@ def test_the_run_has_claims_figures_and_a_config(finished):
     summary = (finished / "summary.md").read_text()
     for claim in (
         "K-starts (weight fitness) beats one random mask: too few seeds to tell",
-        "stays below the best of its k candidates",
+        "The best of the k candidates after full training beats K-starts (weight fitness)",
         "The combination beats K-starts",
         "Retraining the winner",
         "Dissipating gradients, band 0.3, checked after each of the first 2 epochs, reaches sparsity",
@@ -213,19 +215,20 @@ def found(rows):
 
 
 def test_verdicts():
-    text = "\n".join(claims(found(made_up())))
+    lines = [sentence(claim) for claim in claims(found(made_up()))]
+    text = "\n".join([*lines, *reached(found(made_up()), "dissipating-band")])
     for line in (
-        "K-starts (weight fitness) beats one random mask: **yes**; difference +0.1015",
-        "(weight fitness) stays below the best of its k candidates after full training by +0.1000",
-        "Weight fitness at search time predicts final accuracy: **yes**; rank correlation",
+        "K-starts (weight fitness) beats one random mask: **holds**; difference +0.1015",
+        "candidates after full training beats K-starts (weight fitness): **holds**; difference +0.1000",
+        "Weight fitness at search time predicts final accuracy: **holds**; rank correlation",
         "over the k candidates +1.0000",
-        "Gradient fitness at search time predicts final accuracy: **no, it points the other way**",
-        "The combination beats K-starts (combined fitness): **yes**; difference +0.0500",
-        "The combination beats dissipating gradients to the same sparsity: **no, it is worse**",
-        "in the same order it is the same run): **no difference that these seeds can tell**",
+        "Gradient fitness at search time predicts final accuracy: **does not hold**",
+        "The combination beats K-starts (combined fitness): **holds**; difference +0.0500",
+        "The combination beats dissipating gradients to the same sparsity: **does not hold**",
+        "in a new order of the data, helps: undecided; difference",
         "first 2 epochs, reaches sparsity 0.5 4.0 epochs, 0.9 never; it ends at 0.800",
-        "better in 8 of 8 pairs (0.5: +0.1015 ± 0.0021, 0.9: +0.1015 ± 0.0021).",
-        "The combination beats the same dissipation from one random mask: **yes**",
+        "above zero in 8 of 8 pairs (0.5: +0.1015 ± 0.0021, 0.9: +0.1015 ± 0.0021).",
+        "The combination beats the same dissipation from one random mask: **holds**",
         "(0.5: +0.0400 ± 0.0000, 0.9: +0.0320 ± 0.0000)",
     ):
         assert line in text, line
@@ -234,15 +237,22 @@ def test_verdicts():
 def test_methods_that_the_paper_does_not_have_are_set_beside_random_pruning_too():
     rows = [row(Point(m, sparsity_target=0.9, seed=s), a) for m, a in
             (("random-uniform", 0.5), ("snip", 0.7)) for s in range(3)]  # fmt: skip
-    (line,) = claims(results(rows, sparsities=[0.9], prune_epochs=2, methods=["random-uniform", "snip"]))
-    assert line.startswith("- SNIP beats random pruning: **yes**; difference +0.2000")
+    (claim,) = claims(results(rows, sparsities=[0.9], prune_epochs=2, methods=["random-uniform", "snip"]))
+    assert sentence(claim).startswith("- SNIP beats random pruning: **holds**; difference +0.2000")
+
+
+def test_one_seed_decides_no_claim():
+    rows = [row(Point(m, sparsity_target=0.9), a) for m, a in (("random-uniform", 0.5), ("snip", 0.7))]
+    (claim,) = claims(results(rows, sparsities=[0.9], prune_epochs=2, methods=["random-uniform", "snip"]))
+    assert "beats random pruning: too few seeds to tell; difference +0.2000 (1 seed)" in sentence(claim)
 
 
 def test_a_claim_is_left_out_where_its_baseline_was_not_run():
-    text = "\n".join(claims(found([r for r in made_up() if r["method"] != "random-uniform"])))
+    without = claims(found([r for r in made_up() if r["method"] != "random-uniform"]))
+    text = "\n".join(sentence(claim) for claim in without)
     assert "beats one random mask" not in text
     assert "random pruning" not in text
-    assert "K-starts (weight fitness) beats the mean of its k candidates: **yes**" in text
+    assert "K-starts (weight fitness) beats the mean of its k candidates: **holds**" in text
     assert "0 of 0 pairs" not in text
 
 

@@ -1,0 +1,85 @@
+"""Statements of an experiment, as several runs decide them, side by side."""
+
+import sys
+
+import pytest
+
+from experiments.compare import Compare
+from experiments.report.verdicts import Verdicts, main, side_by_side
+from tests.experiments.report import stored_runs
+from tests.experiments.report.stored_runs import DENSE, EPOCHS
+
+MODELS = {
+    "lenet-300-100": {("random-uniform", 0.5): (0.8, 0.9), ("random-uniform", 0.9): (0.5, 0.6)},
+    "lenet-5": {("random-uniform", 0.5): (0.5, 0.5)},
+}
+GAINS = {"lenet-300-100": {0.5: 0.01, 0.9: 0.05}, "lenet-5": {0.5: -0.02}}
+
+
+def run(folder, model):
+    """A run of ``experiments.compare`` in which SNIP gains what is written above, in every seed."""
+    random = MODELS[model]
+    snip = {("snip", s): [a + GAINS[model][s] for a in of_seeds] for (_, s), of_seeds in random.items()}
+    options = Compare(
+        model=model,
+        methods=("random-uniform", "snip"),
+        sparsities=tuple(GAINS[model]),
+        seeds=2,
+        epochs=EPOCHS,
+    )
+    return stored_runs.store(
+        folder, options, stored_runs.trained({(DENSE, 0.0): (0.9, 0.9)} | random | snip)
+    )
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tuple(run(tmp_path / model, model) for model in MODELS)
+
+
+def test_every_run_has_a_column_with_its_own_verdict(runs):
+    header, _, line = side_by_side(Verdicts(runs=runs))[2:]
+    assert header == (
+        "| statement | lenet-300-100 on digits, 2 seeds, 2 epochs; 50, 90 % removed "
+        "| lenet-5 on digits, 2 seeds, 2 epochs; 50 % removed |"
+    )
+    assert line == (
+        "| SNIP beats random pruning | +3.00 ± 0.00, **holds** | -2.00 ± 0.00, **does not hold** |"
+    )
+
+
+def test_only_the_sparsities_that_are_asked_for_decide(runs):
+    header, _, line = side_by_side(Verdicts(runs=runs, sparsities=(0.5,)))[2:]
+    assert "epochs; 50 % removed | lenet-5" in header
+    assert "+1.00 ± 0.00, **holds**" in line
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: {"runs": ()}, "expected the folder of a finished run, or several, got none"),
+        (
+            lambda folder: {"runs": (run(folder / "5", "lenet-5"),), "sparsities": (0.9,)},
+            r"expected --sparsities that .*5 has, of 0.5; got \(0.9,\)",
+        ),
+        (
+            lambda folder: {"runs": (stored_runs.layer_collapse(folder / "collapse"),)},
+            "expected an experiment that decides statements, layer_collapse has only tables",
+        ),
+        (
+            lambda folder: {
+                "runs": (run(folder / "5", "lenet-5"), stored_runs.missing_the_mark(folder / "mark"))
+            },
+            "expected runs of one experiment, got those of compare and missing_the_mark",
+        ),
+    ],
+)
+def test_what_cannot_be_set_side_by_side_is_refused(tmp_path, make, says):
+    with pytest.raises(ValueError, match=says):
+        side_by_side(Verdicts(**make(tmp_path)))
+
+
+def test_the_command_prints_the_table(runs, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["verdicts", *map(str, runs)])
+    main()
+    assert "| SNIP beats random pruning | +3.00" in capsys.readouterr().out
