@@ -12,6 +12,7 @@ import numpy as np
 from pruning.connectivity.interpreter import OutputFn, propagate, whole_signals
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks, map_masks
+from pruning.trees.counts import is_whole
 from pruning.trees.layout import Layout, axes_of, flax_layout, unstacked
 from pruning.trees.leaves import PyTree, is_none, is_traced
 
@@ -125,11 +126,18 @@ def dead_units(masks: PyTree, *, unit_axis: int = -1, layout: Layout | None = No
         A tree like masks with a bool array (units,) for each mask: True where the unit is dead. With a
         layout it has the axes that are stacked and those of the units.
 
+    Raises:
+        ValueError: If a mask has no such axis.
+
     >>> dead_units({"kernel": jnp.array([[True, False, False], [True, True, False]]), "bias": None})
     {'bias': None, 'kernel': Array([False, False,  True], dtype=bool)}
     """
 
     def dead(mask: jax.Array) -> jax.Array:
+        if not is_whole(unit_axis) or not -mask.ndim <= unit_axis < mask.ndim:
+            raise ValueError(
+                f"expected unit_axis to be an axis of a mask {mask.shape}, got {unit_axis!r}"
+            )
         return ~jnp.any(jnp.moveaxis(mask, unit_axis, -1), axis=tuple(range(mask.ndim - 1)))
 
     if layout is None:

@@ -17,7 +17,7 @@ from pruning.masks.selection import keep_highest
 from pruning.masks.tree import check_alike
 from pruning.search.fitness import Fitness
 from pruning.search.kstarts import KStarts, Train, candidate_masks, fittest, train_candidates
-from pruning.trees.counts import check_counts
+from pruning.trees.counts import check_counts, check_fractions
 from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, check_countable, prunable
 
@@ -40,7 +40,7 @@ def mutate_masks(
     Raises:
         ValueError: If the fraction is outside [0, 1].
     """
-    _check_fraction(fraction)
+    check_fractions(fraction=fraction)
 
     def mutate(key: jax.Array, mask: jax.Array) -> jax.Array:
         check_countable(mask.size)
@@ -128,7 +128,7 @@ def evolve_masks(
     algorithms as the model and gives none.
     """
     check_counts(generations=generations)
-    _check_fraction(mutation)
+    check_fractions(mutation=mutation)
     first, key = jax.random.split(key)
     masks = candidate_masks(
         first, params, k=k, sparsity=sparsity, allocation=allocation, prunable=prunable
@@ -178,7 +178,7 @@ def breed_masks(
     Array([[False,  True],
            [False,  True]], dtype=bool)
     """
-    _check_fraction(mutation)
+    check_fractions(mutation=mutation)
     k = len(jax.tree.leaves(masks)[0])
     if jnp.shape(fitness) != (k,):
         raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
@@ -206,8 +206,3 @@ def _over_layers(
     structure = jax.tree.structure(masks)
     keys = list(jax.random.split(key, structure.num_leaves))
     return structure.unflatten(each_layer(function, keys, layout, masks, *others))
-
-
-def _check_fraction(fraction: float) -> None:
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"expected a fraction of the kept weights in [0, 1], got {fraction}")

@@ -14,8 +14,9 @@ from pruning.transforms.dynamic import DropFraction, DynamicSparseState, Growth,
 from pruning.transforms.regrowth import Regrown
 from pruning.transforms.rigl import magnitudes
 from pruning.transforms.structured_regrowth import Layer, Quota, check_rows, cut, regrow_rows
+from pruning.trees.counts import check_fractions
 from pruning.trees.layout import Layout, axes_of, flax_layout
-from pruning.trees.leaves import Prunable, PyTree, Scalar, is_traced, map_with_leaf_path
+from pruning.trees.leaves import Prunable, PyTree, Scalar, map_with_leaf_path
 from pruning.trees.precision import check_precise
 from pruning.trees.rows import Rows, unit_rows
 
@@ -104,9 +105,7 @@ def constant_fan_in_rigl(
     >>> state.masks["w"].T.tolist()
     [[True, False, False], [False, True, False]]
     """
-    if not is_traced(salient_fraction) and not 0 <= salient_fraction <= 1:
-        raise ValueError(f"expected salient_fraction in [0, 1], got {salient_fraction}")
-
+    check_fractions(salient_fraction=salient_fraction)
     check_precise(salient_fraction=salient_fraction)
 
     def units(masks: PyTree) -> list[Rows]:

@@ -16,6 +16,7 @@ from pruning.transforms.regrowth import Regrown
 from pruning.transforms.slots import check_slots, zero_slots
 from pruning.transforms.states import is_placeholder, own_masks, without_hidden
 from pruning.transforms.updates import after_update, require_params, zero_pruned
+from pruning.trees.counts import check_fractions
 from pruning.trees.leaves import PyTree, Scalar, is_none, is_traced
 from pruning.trees.placement import zero_count
 from pruning.trees.precision import check_precise
@@ -82,9 +83,8 @@ def dynamic_sparse(
         The optimizer.
     """
     check_steps(check_every=(check_every, 1), stop_after=(stop_after, 0))
-    if not callable(drop_fraction) and not is_traced(drop_fraction) and not 0 <= drop_fraction <= 1:
-        raise ValueError(f"expected drop_fraction in [0, 1], got {drop_fraction}")
     if not callable(drop_fraction):
+        check_fractions(drop_fraction=drop_fraction)
         check_precise(drop_fraction=drop_fraction)
     inner = optax.with_extra_args_support(optimizer)
 

@@ -9,6 +9,7 @@ import optax
 
 from pruning.transforms.dynamic import DropFraction, Growth, dynamic_sparse
 from pruning.transforms.regrowth import drop_and_grow
+from pruning.trees.counts import check_counts, check_fractions
 from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import PyTree, Scalar
 
@@ -174,10 +175,8 @@ def cosine_drop_fraction(initial: float, steps: int):
     >>> [round(float(cosine_drop_fraction(0.3, 100)(step)), 3) for step in (0, 50, 100, 200)]
     [0.3, 0.15, 0.0, 0.0]
     """
-    if not 0 <= initial <= 1:
-        raise ValueError(f"expected an initial drop fraction in [0, 1], got {initial}")
-    if steps < 1:
-        raise ValueError(f"expected steps >= 1, got {steps}")
+    check_fractions(initial=initial)
+    check_counts(steps=steps)
 
     def fraction(step: Scalar) -> jax.Array:
         share = jnp.clip(jnp.asarray(step, jnp.float32) / np.float32(steps), 0, 1)

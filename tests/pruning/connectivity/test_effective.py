@@ -339,6 +339,12 @@ def test_collapsed_layers_of_traced_masks_are_an_error():
         jax.jit(lambda masks: pruning.collapsed_layers(masks))(BOTH_CUTS)
 
 
+@pytest.mark.parametrize("axis", [2, -3, None, 0.5])
+def test_units_lie_along_an_axis_of_the_mask(axis):
+    with pytest.raises(ValueError, match=r"unit_axis to be an axis of a mask \(1, 3\), got"):
+        pruning.dead_units({"kernel": draw("011")}, unit_axis=axis)
+
+
 def test_dead_units_have_nothing_leading_in():
     kernel = jnp.zeros((3, 3, 2, 4), bool).at[1, 2, 0, 3].set(True).at[0, 0, 1, 1].set(True)
     dead = pruning.dead_units({"kernel": kernel, "bias": None, "last": draw("011", "001")})

@@ -215,6 +215,7 @@ TREE = "expected masks with the structure of the params"
         (lambda: pruning.temperature_schedule(9.0, steps=1), "at least two temperatures, got 1 steps"),
         (lambda: pruning.temperature_schedule(9.0, steps=5, constant_for=5), "at least two temperatures"),
         (lambda: pruning.temperature_schedule(9.0, steps=5, constant_for=0), "constant_for >= 1"),
+        (lambda: pruning.temperature_schedule(9.0, steps="5"), "steps >= 1, a whole number, got '5'"),
         (lambda: pruning.initial_gates(W, float("inf")), "initial value of the gates"),
         (lambda: pruning.initial_gates(W, -100.0), "of at least -80"),
         (lambda: pruning.soft_masks(W, 1.0, initial=float("nan")), "initial value of the gates"),

@@ -270,6 +270,7 @@ def test_optimizers_that_keep_something_else_are_refused_by_name(optimizer, says
     [
         ({"drop_fraction": 1.5}, r"drop_fraction in \[0, 1\], got 1.5"),
         ({"drop_fraction": float("nan")}, "drop_fraction"),
+        ({"drop_fraction": "0.3"}, r"drop_fraction in \[0, 1\], got '0.3'"),
         ({"check_every": 0}, "check_every"),
         ({"stop_after": -1}, "stop_after"),
     ],
@@ -278,10 +279,12 @@ def test_numbers_out_of_range_are_refused(knobs, says):
     for method in METHODS.values():
         with pytest.raises(ValueError, match=says):
             method(optax.sgd(0.1), MASKS, **{"check_every": 1, "stop_after": 1} | knobs)
-    with pytest.raises(ValueError, match="initial drop fraction"):
-        pruning.cosine_drop_fraction(-0.1, 10)
-    with pytest.raises(ValueError, match="steps >= 1"):
-        pruning.cosine_drop_fraction(0.1, 0)
+    for initial in (-0.1, None):
+        with pytest.raises(ValueError, match=r"initial in \[0, 1\], got"):
+            pruning.cosine_drop_fraction(initial, 10)
+    for steps in (0, 2.5):
+        with pytest.raises(ValueError, match="steps >= 1, a whole number, got"):
+            pruning.cosine_drop_fraction(0.1, steps)
 
 
 def test_a_param_is_not_taken_for_another_whose_path_its_own_ends_with():
