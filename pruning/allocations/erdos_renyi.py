@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from pruning.allocations.layers import capped, check_concrete, layers_of
+from pruning.trees.counts import may_be
 from pruning.trees.layout import LayerAxes, Layout, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
 
@@ -97,8 +98,8 @@ def _proportional(
     ``kernel(axes)`` are the spatial sizes that count beside those of in and out.
     """
     check_concrete(sparsity)
-    if not 0 <= power_scale < math.inf:
-        raise ValueError(f"expected a finite power_scale >= 0, got {power_scale}")
+    if not may_be(power_scale, lambda number: 0 <= number < math.inf):
+        raise ValueError(f"expected a finite power_scale >= 0, got {power_scale!r}")
     leaves = layers_of(params, prunable, layout)
 
     def ratio(axes: LayerAxes) -> float:

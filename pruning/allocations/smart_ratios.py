@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pruning.allocations.layers import capped, check_concrete, layers_of, without_box
+from pruning.trees.counts import may_be
 from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
 
@@ -52,8 +53,8 @@ def smart_ratios(
             f"got {', '.join(layers)}"
         )
     *early, last = layers
-    if not 0 < last_density <= 1:
-        raise ValueError(f"expected last_density in (0, 1], got {last_density}")
+    if not may_be(last_density, lambda number: 0 < number <= 1):
+        raise ValueError(f"expected last_density in (0, 1], got {last_density!r}")
     if not early:
         raise ValueError(f"expected at least two layers, the last being the classifier, got {last} alone")
     total = (1 - float(sparsity)) * sum(sizes.values())

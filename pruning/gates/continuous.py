@@ -32,7 +32,7 @@ import numpy as np
 
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
-from pruning.trees.counts import is_number
+from pruning.trees.counts import may_be
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_none, is_traced, prunable, prunable_params
 from pruning.trees.placement import copied
 
@@ -278,14 +278,12 @@ def check_temperature(temperature: Any) -> None:
     Raises:
         ValueError: If it is not a finite number above 0.
     """
-    if not is_traced(temperature) and not (is_number(temperature) and 0 < temperature < math.inf):
+    if not may_be(temperature, lambda number: 0 < number < math.inf):
         raise ValueError(f"expected a finite temperature > 0, got {temperature!r}")
 
 
 def _check_initial(initial: Any) -> None:
-    if is_traced(initial):
-        return
-    if not (is_number(initial) and LOWEST_INITIAL <= initial < math.inf):
+    if not may_be(initial, lambda number: LOWEST_INITIAL <= number < math.inf):
         raise ValueError(
             f"expected a finite initial value of the gates of at least {LOWEST_INITIAL:g} (masks are "
             f"divided by its sigmoid, which underflows below), got {initial!r}"

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from pruning.masks.drawn_layers import each_layer
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import apply_masks, check_masks
+from pruning.trees.counts import may_be
 from pruning.trees.layout import Layout, axes_of, flax_layout
-from pruning.trees.leaves import PyTree, is_none, is_traced
+from pruning.trees.leaves import PyTree, is_none
 from pruning.trees.placement import copied, gathered, placed_as
 from pruning.trees.precision import at_least_float32
 from pruning.trees.rows import over_rows, unit_rows
@@ -126,8 +127,8 @@ def sparse_kaiming_normal(
     >>> float(drawn[0]), bool(drawn[1] != 0)
     (0.0, True)
     """
-    if not is_traced(gain) and not 0 < gain < math.inf:
-        raise ValueError(f"expected a finite gain > 0, got {gain}")
+    if not may_be(gain, lambda number: 0 < number < math.inf):
+        raise ValueError(f"expected a finite gain > 0, got {gain!r}")
     masks = fit_masks(masks, params)
     check_masks(masks, params)
     remaining = iter(enumerate(axes_of(layout, masks)))

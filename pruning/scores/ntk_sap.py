@@ -3,6 +3,7 @@
 Shapes: trees of scores are shaped like masks; B draws.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,8 +14,8 @@ from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scores
-from pruning.trees.counts import check_counts
-from pruning.trees.leaves import PyTree, Scalar, is_none, is_traced
+from pruning.trees.counts import check_counts, may_be
+from pruning.trees.leaves import PyTree, Scalar, is_none
 from pruning.trees.precision import at_least_float32
 
 
@@ -204,5 +205,5 @@ def _scores(total: PyTree, masks: PyTree) -> PyTree:
 
 
 def _check_noise(noise: Scalar) -> None:
-    if not is_traced(noise) and not 0 < noise < float("inf"):
-        raise ValueError(f"expected a finite noise > 0, got {noise}")
+    if not may_be(noise, lambda number: 0 < number < math.inf):
+        raise ValueError(f"expected a finite noise > 0, got {noise!r}")

@@ -3,6 +3,7 @@
 Shapes: trees of scores are shaped like masks; T inner steps.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 from pruning.scores.batches import check_batches
 from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scalar, check_scores
-from pruning.trees.leaves import Prunable, PyTree, Scalar, is_float, is_traced, prunable, split_prunable
+from pruning.trees.counts import may_be
+from pruning.trees.leaves import Prunable, PyTree, Scalar, is_float, prunable, split_prunable
 
 LossFn = Callable[[PyTree, Any], jax.Array]
 
@@ -131,10 +133,10 @@ def _divided(batches: Sequence[Any]) -> tuple[PyTree | None, Any]:
 
 
 def _check_rates(learning_rate: Scalar, momentum: Scalar) -> None:
-    if not is_traced(learning_rate) and not 0 < learning_rate < float("inf"):
-        raise ValueError(f"expected a finite learning_rate > 0, got {learning_rate}")
-    if not is_traced(momentum) and not 0 <= momentum < 1:
-        raise ValueError(f"expected momentum in [0, 1), got {momentum}")
+    if not may_be(learning_rate, lambda number: 0 < number < math.inf):
+        raise ValueError(f"expected a finite learning_rate > 0, got {learning_rate!r}")
+    if not may_be(momentum, lambda number: 0 <= number < 1):
+        raise ValueError(f"expected momentum in [0, 1), got {momentum!r}")
 
 
 def _inner_steps(

@@ -1,5 +1,6 @@
 """Numbers as arguments: of things, whole and at least one; fractions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,21 @@ def check_fractions(**fractions: Any) -> None:
         ValueError: If one is no number in [0, 1].
     """
     for name, value in fractions.items():
-        if not is_traced(value) and not (is_number(value) and 0 <= value <= 1):
+        if not may_be(value, lambda number: 0 <= number <= 1):
             raise ValueError(f"expected {name} in [0, 1], got {value!r}")
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value that is known is one number, of Python or in an array without axes."""
-    return np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
+def may_be(value: Any, allowed: Callable[[Any], bool]) -> bool:
+    """Whether a value is one number that is allowed; one that is traced cannot be read and may be.
+
+    Args:
+        value: Of Python, or an array without axes.
+        allowed: Of a number.
+    """
+    if is_traced(value):
+        return True
+    is_number = np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
+    return bool(is_number and allowed(value))
 
 
 def is_whole(value: Any) -> bool:

@@ -82,7 +82,7 @@ def test_a_power_below_one_softens_the_ratios():
         np.testing.assert_allclose(found, expected, rtol=1e-12)
         assert kernels(allocation(params, 0.5, power_scale=0)) == [0.5, 0.5]
         assert allocation(params, 0.5, power_scale=1.0) == allocation(params, 0.5)
-        for wrong in (-0.5, float("nan"), float("inf")):
+        for wrong in (-0.5, float("nan"), float("inf"), "1"):
             with pytest.raises(ValueError, match="a finite power_scale >= 0, got"):
                 allocation(params, 0.5, power_scale=wrong)
 
@@ -224,6 +224,7 @@ def test_smart_ratios_by_hand(layers, sparsity, knobs, expected):
         ({"layers": ["a", "b", "c"]}, "name each prunable leaf once .* got a, b, c$"),
         ({"layers": [*IN_ORDER, IN_ORDER[0]]}, "name each prunable leaf once"),
         ({"layers": []}, "name each prunable leaf once"),
+        ({"last_density": "all"}, r"last_density in \(0, 1\], got 'all'"),
         ({"last_density": 0.0}, r"last_density in \(0, 1\], got 0.0"),
         ({"last_density": 1.1}, r"last_density in \(0, 1\], got 1.1"),
         ({"last_density": float("nan")}, r"last_density in \(0, 1\], got nan"),

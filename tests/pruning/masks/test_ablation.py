@@ -162,7 +162,7 @@ def test_what_no_weights_can_be_drawn_for_is_refused():
     params = {"w": jnp.ones((4, 5))}
     with pytest.raises(ValueError, match=r"shape \(4, 5\) at \['w'\], got \(5, 4\)"):
         pruning.sparse_kaiming_normal(jax.random.key(0), params, {"w": jnp.ones((5, 4), bool)})
-    for gain in (0.0, -1.0, float("inf"), float("nan")):
+    for gain in (0.0, -1.0, float("inf"), float("nan"), "2"):
         with pytest.raises(ValueError, match="a finite gain > 0, got"):
             pruning.sparse_kaiming_normal(
                 jax.random.key(0), params, pruning.full_masks(params), gain=gain

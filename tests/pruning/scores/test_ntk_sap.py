@@ -70,6 +70,7 @@ def test_pruned_weights_score_nothing():
     [
         (FULL, {"draws": 0}, "draws >= 1, a whole number, got 0"),
         (FULL, {"noise": 0.0}, "noise > 0, got 0.0"),
+        (FULL, {"noise": "small"}, "noise > 0, got 'small'"),
         ({"w": jnp.ones((3, 2), bool)}, {}, r"\['w'\]"),
     ],
 )

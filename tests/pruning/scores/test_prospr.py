@@ -57,6 +57,8 @@ def test_params_that_are_not_scored_take_the_steps_too():
         ([BATCH, jnp.ones((1, 2)), BATCH], {}, "alike in structure, shapes and dtypes, got 2"),
         ([BATCH], {"learning_rate": 0}, "learning_rate > 0, got 0"),
         ([BATCH], {"learning_rate": float("nan")}, "learning_rate > 0, got nan"),
+        ([BATCH], {"learning_rate": None}, "learning_rate > 0, got None"),
+        ([BATCH], {"momentum": "0.9"}, r"momentum in \[0, 1\), got '0.9'"),
         ([BATCH], {"momentum": 1.0}, r"momentum in \[0, 1\), got 1.0"),
         (
             [BATCH] * 3,
