@@ -20,17 +20,15 @@ Source: Haroon 2022 (arXiv 2209.02201).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from experiments.engine.experiment import Experiment, main, training
+from experiments.methods.asked import Methods, MethodsOptions
 from experiments.methods.point import Point, point_of
-from experiments.methods.registry import check_methods, find_method, to_sparsities
+from experiments.methods.registry import find_method
 from experiments.methods.searched import FITNESSES, candidates_of, searches_of
 from experiments.methods.study import Study
 from experiments.options.options import own_first
-from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
     from experiments.report.findings import Finding
@@ -46,15 +44,13 @@ VARIANTS = {"weight": "weight", "gradient": "gradient", "combined": "none"}
 
 @own_first
 @dataclass(frozen=True, kw_only=True)
-class Compare(GridOptions):
+class Compare(MethodsOptions):
     """Compare K-starts, dissipating gradients and their combination with random pruning."""
 
     experiment = "compare"
     whole_searches = (K_STARTS,)
 
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
-    ] = (
+    methods: Methods = (
         RANDOM,
         K_STARTS,
         "dissipating-gradients",
@@ -64,11 +60,6 @@ class Compare(GridOptions):
     )
     seeds: int = 5
     """independent repetitions: initial weights, data order, masks"""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the option that is wrong."""
-        super().__post_init__()
-        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
     def prune_epochs(self) -> int:
         """The first epochs, at whose end methods prune; by default some are left after a search."""

@@ -19,14 +19,11 @@ Source: Evci et al. 2020 (arXiv 1911.11134); Mocanu et al. 2018 (arXiv 1707.0478
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from experiments.engine.experiment import Experiment, main, training
-from experiments.methods.registry import check_methods, to_sparsities
+from experiments.methods.asked import Methods, MethodsOptions
 from experiments.options.options import own_first
-from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
     from experiments.report.table import Results
@@ -45,23 +42,16 @@ WITHOUT_STILL = "srigl"
 
 @own_first
 @dataclass(frozen=True, kw_only=True)
-class DynamicSparseTraining(GridOptions):
+class DynamicSparseTraining(MethodsOptions):
     """Compare masks that move while the network trains with the same masks held still."""
 
     experiment = "dynamic_sparse_training"
 
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
-    ] = (STATIC, "snip", "synflow", *BEGINNINGS, WITHOUT_STILL)
+    methods: Methods = (STATIC, "snip", "synflow", *BEGINNINGS, WITHOUT_STILL)
     sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98)
     """fractions of the prunable weights to remove"""
     seeds: int = 5
     """independent repetitions: initial weights, data order, masks"""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the option that is wrong."""
-        super().__post_init__()
-        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
 
 def figures(results: "Results") -> dict[str, Any]:

@@ -19,16 +19,13 @@ that are shuffled within layers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from experiments.engine.experiment import Experiment, main, of_methods, training
+from experiments.methods.asked import Methods, MethodsOptions
 from experiments.methods.point import Point
-from experiments.methods.registry import check_methods, to_sparsities
 from experiments.methods.study import Study
 from experiments.options.options import own_first
-from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
     from experiments.report.findings import Finding
@@ -50,23 +47,16 @@ UNIFORM = "random-uniform"
 
 @own_first
 @dataclass(frozen=True, kw_only=True)
-class LayerFractions(GridOptions):
+class LayerFractions(MethodsOptions):
     """Compare searches in several layer fractions with one random mask of each."""
 
     experiment = "layer_fractions"
 
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
-    ] = (*(method for method, _ in SEARCHES.values()), *SEARCHES)
+    methods: Methods = (*(method for method, _ in SEARCHES.values()), *SEARCHES)
     sparsities: tuple[float, ...] = (0.95, 0.98)
     """fractions of the prunable weights to remove"""
     seeds: int = 5
     """independent repetitions: initial weights, data order, masks"""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the option that is wrong."""
-        super().__post_init__()
-        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
 
 def points(options: LayerFractions, study: Study) -> Sequence[Point]:

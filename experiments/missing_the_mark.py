@@ -32,11 +32,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from experiments.engine.experiment import Experiment, main, training
-from experiments.methods.registry import METHODS, check_methods, find_method, to_sparsities
+from experiments.methods.asked import Methods, MethodsOptions
+from experiments.methods.registry import METHODS, find_method
 from experiments.methods.scored import ABLATIONS, PUBLISHED_ABLATIONS
 from experiments.options.checks import check_file, check_names, check_sparsities
 from experiments.options.options import own_first
-from experiments.options.training import Grid, GridOptions
+from experiments.options.training import Grid
 
 if TYPE_CHECKING:
     from experiments.report.findings import Finding
@@ -59,16 +60,14 @@ DEFAULT_METHODS = (
 
 @own_first
 @dataclass(frozen=True, kw_only=True)
-class MissingTheMark(GridOptions):
+class MissingTheMark(MethodsOptions):
     """Assess methods that prune at initialization, their ablations, and baselines after training."""
 
     experiment = "missing_the_mark"
     # Published accuracies decide no mask, only what the summary says.
-    without_effect = (*GridOptions.without_effect, "reference")
+    without_effect = (*MethodsOptions.without_effect, "reference")
 
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
-    ] = DEFAULT_METHODS
+    methods: Methods = DEFAULT_METHODS
     ablations: Annotated[
         tuple[str, ...],
         tyro.conf.arg(
@@ -102,7 +101,6 @@ class MissingTheMark(GridOptions):
                 "pruned later is compared with what is pruned at initialization"
             )
         check_file(self, "reference")
-        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
     def grid(self) -> Grid:
         """Where methods are asked for networks."""

@@ -28,14 +28,12 @@ Source: Savarese et al. 2020 (arXiv 1912.04427), section 5; Zhou et al. 2019 (ar
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from experiments.engine.experiment import Experiment, main, training
-from experiments.methods.registry import check_methods, find_method, to_sparsities
+from experiments.methods.asked import Methods, MethodsOptions
+from experiments.methods.registry import find_method
 from experiments.options.options import own_first
-from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
     from experiments.report.table import Results
@@ -46,14 +44,12 @@ BASELINES = "random", "random-uniform"
 
 @own_first
 @dataclass(frozen=True, kw_only=True)
-class PruningMethods(GridOptions):
+class PruningMethods(MethodsOptions):
     """Compare ways of pruning at equal training epochs: before, while and after the weights learn."""
 
     experiment = "pruning_methods"
 
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
-    ] = (
+    methods: Methods = (
         "random",
         "magnitude",
         "snip",
@@ -69,11 +65,6 @@ class PruningMethods(GridOptions):
     )
     sparsities: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 0.99)
     """fractions of the prunable weights to remove; methods with gates find their own"""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the option that is wrong."""
-        super().__post_init__()
-        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
 
 def figures(results: "Results") -> dict[str, Any]:

@@ -29,11 +29,10 @@ Source: Haroon 2022 (arXiv 2209.02201) for the combination of a masked start and
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from experiments.engine.experiment import Experiment, main, of_methods, training
+from experiments.methods.asked import Methods, MethodsOptions
 from experiments.methods.dissipating import (
     EARLY,
     EARLY_LAYERS,
@@ -43,10 +42,8 @@ from experiments.methods.dissipating import (
     OWN_LAYERS,
 )
 from experiments.methods.point import Point
-from experiments.methods.registry import check_methods, to_sparsities
 from experiments.methods.study import Study
 from experiments.options.options import own_first
-from experiments.options.training import GridOptions
 
 if TYPE_CHECKING:
     from experiments.report.findings import Finding
@@ -70,23 +67,16 @@ STARTS = {
 
 @own_first
 @dataclass(frozen=True, kw_only=True)
-class SparseStarts(GridOptions):
+class SparseStarts(MethodsOptions):
     """Compare the networks from which weights dissipate, and what tells them apart."""
 
     experiment = "sparse_starts"
 
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
-    ] = (*STARTS.values(), DENSE_START, *STARTS)
+    methods: Methods = (*STARTS.values(), DENSE_START, *STARTS)
     sparsities: tuple[float, ...] = (0.95, 0.98, 0.99)
     """fractions of the prunable weights to remove"""
     seeds: int = 5
     """independent repetitions: initial weights, data order, masks"""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the option that is wrong."""
-        super().__post_init__()
-        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
 
 def points(options: SparseStarts, study: Study) -> Sequence[Point]:

@@ -15,19 +15,17 @@ their weights (gates, hidden dense weights) are not measured.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import tyro
 
 from experiments.engine.bought import bought
 from experiments.engine.experiment import Experiment, main, training
 from experiments.engine.networks import Networks
+from experiments.methods.asked import Methods, MethodsOptions
 from experiments.methods.programs import Observe, Program
-from experiments.methods.registry import check_methods, to_sparsities
 from experiments.options.options import own_first
-from experiments.options.training import GridOptions
 from train.populations.population import MemberState
 from train.populations.reparametrization import DIRECT
 
@@ -37,21 +35,20 @@ if TYPE_CHECKING:
 
 @own_first
 @dataclass(frozen=True, kw_only=True)
-class WhatSparsityBuys(GridOptions):
+class WhatSparsityBuys(MethodsOptions):
     """Measure what masks save: bytes, operations, and time."""
 
     experiment = "what_sparsity_buys"
 
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=f"who prunes, of {', '.join(to_sparsities())}")
-    ] = ("snip", "synflow", "dissipating-gradients", "lottery-ticket-rewinding", "snip-channels")
+    methods: Methods = (
+        "snip",
+        "synflow",
+        "dissipating-gradients",
+        "lottery-ticket-rewinding",
+        "snip-channels",
+    )
     sparsities: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
     """fractions of the prunable weights to remove"""
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError that names the option that is wrong."""
-        super().__post_init__()
-        check_methods(self, self.methods, to_sparsities(), "searches in rounds")
 
 
 def watch(networks: Networks, program: Program) -> Observe:

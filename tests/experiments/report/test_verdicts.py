@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from experiments.compare import Compare
-from experiments.report.verdicts import Verdicts, main, side_by_side
+from experiments.report.findings import Finding, above, by_run
+from experiments.report.verdicts.__main__ import Verdicts, main, side_by_side
 from tests.experiments.report import stored_runs
 from tests.experiments.report.stored_runs import DENSE, EPOCHS
 
@@ -52,6 +53,15 @@ def test_only_the_sparsities_that_are_asked_for_decide(runs):
     header, _, line = side_by_side(Verdicts(runs=runs, sparsities=(0.5,)))[2:]
     assert "epochs; 50 % removed | lenet-5" in header
     assert "+1.00 ± 0.00, **holds**" in line
+
+
+def test_a_statement_that_a_run_does_not_decide_has_an_empty_place_and_other_measures_are_named():
+    gains = Finding("A beats B", {(0, 0.5): 0.01, (1, 0.5): 0.02}, above)
+    ranks = Finding("A foretells B", {(0, 0.5): 0.3}, above, measure="rank correlation")
+    assert by_run([("one", [gains]), ("other", [ranks])])[2:] == [
+        "| A beats B | +1.50 ± 6.35, undecided | not run |",
+        "| A foretells B (rank correlation, in hundredths) | not run | +30.00, one seed |",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The verdicts of runs with other networks, side by side."""
