@@ -156,7 +156,7 @@ def kept_axis(axes: Axes) -> None:
     low, high = sorted(axes.get_xlim())
     if not low > 0:  # Nothing is drawn: all networks have diverged.
         low, high = 0.01, 1.0
-    # Of a single sparsity there is next to no range: as much as has a tick, one of 1, 2 and 5.
+    # Methods at one sparsity may differ by a weight, and the range be next to none: no less than thrice.
     wider = max(1.0, (3 * low / high) ** 0.5)
     axes.set_xlim(high * wider, low / wider)
     _percent(axes.xaxis)

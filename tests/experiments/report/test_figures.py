@@ -11,7 +11,7 @@ from experiments.methods.scored import ABLATIONS
 from experiments.missing_the_mark import EXPERIMENT as MARK
 from experiments.pruning_methods import EXPERIMENT as METHODS_AT_EQUAL_EPOCHS
 from experiments.report.ablations import seeds_figure
-from experiments.report.accuracy import MOST_IN_A_PANEL, accuracy_figure
+from experiments.report.accuracy import MOST_IN_A_PANEL, accuracy_figure, kept_axis
 from experiments.report.coverage import coverage_figure
 from experiments.report.effective import compression_figure
 from experiments.report.steps import steps_figure
@@ -122,6 +122,18 @@ def test_what_is_connected_of_one_sparsity_has_axes(sparsity, effective):
     axes.figure.canvas.draw()
     low, high = axes.get_xlim()
     assert 1 / (1 - sparsity) / 2 < low < 1 / (1 - sparsity) < high < 2 / (1 - sparsity)
+
+
+@pytest.mark.parametrize("kept", [[0.02], [0.02, 0.02001], [0.044, 0.04401], [0.5, 0.01]])
+def test_ticks_of_the_weights_kept_tell_neighbours_apart(kept):
+    figure, axes = plt.subplots()
+    axes.plot(kept, kept, "o")
+    kept_axis(axes)
+    figure.canvas.draw()
+    high, low = axes.get_xlim()
+    shown = [tick.get_text() for tick in axes.get_xticklabels() if low <= tick.get_position()[0] <= high]
+    assert shown
+    assert len(set(shown)) == len(shown)
 
 
 def test_ticks_of_the_coverage_tell_neighbours_apart():
