@@ -164,15 +164,16 @@ def kept_axis(axes: Axes) -> None:
     axes.grid(alpha=0.3)
 
 
-def error_axis(axes: Axes, of: str = "") -> None:
-    """The final test error on a log axis, in percent, better being up; once all is drawn."""
-    axes.set_yscale("log")
-    low, high = sorted(axes.get_ylim())
+def error_axis(axes: Axes, of: str = "", *, across: bool = False) -> None:
+    """The final test error on a log axis, in percent, once all is drawn; better is up, across right."""
+    name, better = ("x", "right") if across else ("y", "up")
+    axes.set(**{f"{name}scale": "log"})
+    low, high = sorted(getattr(axes, f"get_{name}lim")())
     if not low > 0:  # Nothing is drawn: all networks have diverged.
         low, high = 0.01, 1.0
-    axes.set_ylim(high, low)
-    _percent(axes.yaxis)
-    axes.set_ylabel(f"final test error{of} (log axis, better is up)")
+    axes.set(**{f"{name}lim": (high, low)})
+    _percent(getattr(axes, f"{name}axis"))
+    axes.set(**{f"{name}label": f"final test error{of} (log axis, better is {better})"})
 
 
 def _percent(axis: Axis) -> None:

@@ -1,4 +1,4 @@
-"""The final accuracies of single networks, a line a method and variant: what a curve would hide."""
+"""The final errors of single networks, a line a method and variant: what a curve would hide."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from experiments.methods.registry import find_method
-from experiments.report.accuracy import titled
+from experiments.report.accuracy import error_axis, titled
 from experiments.report.paired import at_sparsity, finite_mean
 from experiments.report.table import Results, label
 
@@ -29,12 +29,12 @@ def dots_figure(results: Results, networks: Sequence[tuple[str, str]]) -> Figure
     )
     for axes, sparsity in zip(panels[0], sparsities, strict=True):
         for line, (method, variant) in enumerate(networks):
-            accuracies = 100 * at_sparsity(results.accuracy(method, variant), sparsity)
+            errors = 1 - at_sparsity(results.accuracy(method, variant), sparsity)
             colour = find_method(method).look.colour
-            axes.plot(accuracies, [line] * len(accuracies), ".", color=colour, markersize=4, alpha=0.6)
-            axes.plot(finite_mean(accuracies), line, "|", color=colour, markersize=11)
+            axes.plot(errors, [line] * len(errors), ".", color=colour, markersize=4, alpha=0.6)
+            axes.plot(finite_mean(errors), line, "|", color=colour, markersize=11)
+        error_axis(axes, across=True)
         axes.set_title(f"sparsity {sparsity:.1%}", fontsize=9)
-        axes.set_xlabel("final test accuracy (%)")
         axes.grid(alpha=0.3)
     panels[0][0].set_yticks(range(len(networks)), [label(*network) for network in networks], fontsize=8)
     panels[0][0].invert_yaxis()

@@ -76,9 +76,11 @@ def changed(
 
 def sentence(finding: Finding) -> str:
     """The verdict over all sparsities, as an item of a list, and the estimate at each."""
+    known = {key: gap for key, gap in finding.gaps.items() if isfinite(gap)}
+    if not known:
+        return f"- {finding.statement}: nothing in this run tells."
     result = estimate(finding.gaps)
     verdict = TOO_FEW if result.seeds < 2 else _verdict(result, finding.holds)
-    known = {key: gap for key, gap in finding.gaps.items() if isfinite(gap)}
     positive = sum(gap > 0 for gap in known.values())
     at_each = []
     for sparsity in sorted({sparsity for _, sparsity in known}):

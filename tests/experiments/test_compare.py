@@ -254,6 +254,7 @@ def test_a_claim_is_left_out_where_its_baseline_was_not_run():
     assert "random pruning" not in text
     assert "K-starts (weight fitness) beats the mean of its k candidates: **holds**" in text
     assert "0 of 0 pairs" not in text
+    assert "Combined fitness at search time predicts final accuracy: nothing in this run tells." in text
 
 
 def test_failed_networks_are_left_out_and_a_constant_fitness_predicts_nothing():
