@@ -69,7 +69,7 @@ def test_these_guides_have_code():
 
 
 # Their trees are plain dicts, as in the guide to the library.
-SLOW = {"haiku.md", "linen.md", "migrating.md", "transformers.md"}
+SLOW = {"haiku.md", "keras.md", "linen.md", "migrating.md", "transformers.md"}
 
 
 @pytest.mark.parametrize(
