@@ -30,7 +30,7 @@ def mutate_masks(
     Args:
         key: A typed PRNG key.
         masks: A tree of masks.
-        fraction: Fraction of the kept weights that move, in [0, 1]; concrete. A layer with fewer
+        fraction: Fraction of the kept weights that move, in [0, 1], or traced. A layer with fewer
             pruned than moving weights moves as many as it has pruned.
         layout: ``layout(path, leaf)`` says which axes are layers (``pruning.trees.layout``).
 
@@ -38,7 +38,7 @@ def mutate_masks(
         Masks with the same count in each layer.
 
     Raises:
-        ValueError: If the fraction is outside [0, 1].
+        ValueError: If the fraction is no number in [0, 1].
     """
     check_fractions(fraction=fraction)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from pruning.trees.leaves import is_traced
@@ -37,16 +38,19 @@ def check_fractions(**fractions: Any) -> None:
 
 
 def may_be(value: Any, allowed: Callable[[Any], bool]) -> bool:
-    """Whether a value is one number that is allowed; one that is traced cannot be read and may be.
+    """Whether a value is one real number that is allowed; one that is traced cannot be read and may be.
 
     Args:
-        value: Of Python, or an array without axes.
-        allowed: Of a number.
+        value: What a caller has passed for a number.
+        allowed: Whether a real number will do.
     """
     if is_traced(value):
         return True
-    is_number = np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
-    return bool(is_number and allowed(value))
+    if np.ndim(value) > 0:
+        return False
+    dtype = np.asarray(value).dtype  # bfloat16 is a number to jnp alone.
+    is_real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    return bool(is_real and allowed(value))
 
 
 def is_whole(value: Any) -> bool:

@@ -36,7 +36,7 @@ def side_by_side(config: Verdicts) -> list[str]:
     """The statements of all runs, in the order in which they first occur.
 
     Args:
-        config: Which runs.
+        config: The runs, and the sparsities to decide by.
 
     Returns:
         Lines of Markdown.

@@ -26,6 +26,13 @@ def counts(masks):
     return [int(mask.sum()) for mask in jax.tree.leaves(masks)]
 
 
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_a_traced_fraction_moves_as_many(fraction):
+    masks = draw(KEY, 0.5)
+    traced = jax.jit(pruning.mutate_masks)(KEY, masks, fraction)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, traced, mutated[fraction](KEY, masks)))
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0, 0.99), st.sampled_from(FRACTIONS))
 def test_mutation_moves_exactly_its_fraction_in_each_layer(seed, sparsity, fraction):

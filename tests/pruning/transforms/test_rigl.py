@@ -270,6 +270,8 @@ def test_optimizers_that_keep_something_else_are_refused_by_name(optimizer, says
     [
         ({"drop_fraction": 1.5}, r"drop_fraction in \[0, 1\], got 1.5"),
         ({"drop_fraction": float("nan")}, "drop_fraction"),
+        ({"drop_fraction": 0.3j}, r"drop_fraction in \[0, 1\]"),
+        ({"drop_fraction": jnp.bfloat16(0.3)}, "bfloat16"),
         ({"drop_fraction": "0.3"}, r"drop_fraction in \[0, 1\], got '0.3'"),
         ({"check_every": 0}, "check_every"),
         ({"stop_after": -1}, "stop_after"),
