@@ -13,6 +13,7 @@ from experiments.pruning_methods import EXPERIMENT as METHODS_AT_EQUAL_EPOCHS
 from experiments.report.ablations import seeds_figure
 from experiments.report.accuracy import MOST_IN_A_PANEL, accuracy_figure, kept_axis
 from experiments.report.coverage import coverage_figure
+from experiments.report.dots import dots_figure
 from experiments.report.effective import compression_figure
 from experiments.report.steps import steps_figure
 from experiments.report.table import Results, as_table, load
@@ -122,6 +123,17 @@ def test_what_is_connected_of_one_sparsity_has_axes(sparsity, effective):
     axes.figure.canvas.draw()
     low, high = axes.get_xlim()
     assert 1 / (1 - sparsity) / 2 < low < 1 / (1 - sparsity) < high < 2 / (1 - sparsity)
+
+
+def test_errors_of_single_networks_stand_on_a_log_axis_that_runs_towards_better_ones():
+    (axes,) = dots_figure(results(several("snip", [0.5, 0.9]), sparsities=[0.9]), [("snip", "none")]).axes
+    dots, mean = axes.lines
+    np.testing.assert_allclose(dots.get_xdata(), [0.5, 0.1])
+    np.testing.assert_allclose(mean.get_xdata(), [0.3])
+    worst, best = axes.get_xlim()
+    assert axes.get_xscale() == "log"
+    assert worst > 0.5 > 0.1 > best
+    assert axes.get_xlabel() == "final test error (log axis, better is right)"
 
 
 @pytest.mark.parametrize("kept", [[0.02], [0.02, 0.02001], [0.044, 0.04401], [0.5, 0.01]])
