@@ -17,11 +17,11 @@ traced = [name for name in sorted(ROWS) if ROWS[name].traced]
 differentiable = [name for name in sorted(ROWS) if ROWS[name].grads]
 
 
-def cases(kinds, *, fast):
-    """Each simple member in each kind; slow are all kinds but one."""
-    return [
-        pytest.param(name, kind, marks=() if kind == fast else SLOW) for name in simple for kind in kinds
-    ]
+KINDS = (
+    ("nnx", "bfloat16"),  # alone where fast tests run
+    *((container, "float32") for container in CONTAINERS),
+    *(("nested", dtype) for dtype in ("bfloat16", "float16", "float64")),
+)
 
 
 def same(found, expected):
@@ -35,20 +35,17 @@ def test_every_public_name_exists_in_order_and_has_a_row():
     assert list(pruning.__all__) == sorted(ROWS)
 
 
-@pytest.mark.parametrize(("name", "container"), cases(CONTAINERS, fast="nnx"))
-def test_holds_in_every_container(name, container):
-    params = make_params(container)
-    ROWS[name].check(ROWS[name].run(jax.random.key(1), params), params)
-
-
-@pytest.mark.parametrize(("name", "dtype"), cases(("bfloat16", "float16", "float64"), fast="bfloat16"))
-def test_holds_in_every_dtype(name, dtype):
+@pytest.mark.parametrize("name", simple)
+@pytest.mark.parametrize(
+    ("container", "dtype"), [KINDS[0], *(pytest.param(*kind, marks=SLOW) for kind in KINDS[1:])]
+)
+def test_holds_in_every_container_and_dtype(name, container, dtype):
     row = ROWS[name]
     # What a row brings along is float32, which float64 params promote.
     promotes = row.promotes or dtype == "float64"
     promotion = jax.numpy_dtype_promotion("standard" if promotes else "strict")
     with jax.enable_x64(dtype == "float64"), promotion:
-        params = make_params("nested", dtype)
+        params = make_params(container, dtype)
         row.check(row.run(jax.random.key(1), params), params)
 
 

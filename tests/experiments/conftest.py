@@ -10,6 +10,12 @@ from experiments.methods import mask_maker
 from tests.experiments.everything import EXPERIMENT, Everything
 
 
+def pytest_collection_modifyitems(items):
+    """The file that makes the run comes first, so that no other process waits for it."""
+    first = next((item.path for item in items if "everything" in item.fixturenames), None)
+    items.sort(key=lambda item: item.path != first)
+
+
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory):
     """The folder of the run; of several test processes the first one trains it."""

@@ -63,7 +63,11 @@ ROWS = {
         searched(pruning.successive_elimination), checks.winner, keyed=True, composed=True
     ),
     "evolve_masks": Row(
-        searched(pruning.evolve_masks, generations=2), checks.winner, keyed=True, composed=True
+        searched(pruning.evolve_masks, generations=2),
+        checks.winner,
+        keyed=True,
+        composed=True,
+        heavy=True,
     ),
     "mutate_masks": Row(
         lambda key, p: pruning.mutate_masks(key, every_other(p), 0.5), checks.masks(0.5, 0.5), keyed=True

@@ -52,6 +52,7 @@ ROWS = {
             for s in (None, pruning.constant_fan_in_masks)
         ],
         checks.each(checks.trained_to(0.5)),
+        heavy=True,
     ),
     "hold_masks": Row(pruned_by(lambda p: pruning.hold_masks(every_other(p))), checks.trained_to(0.5)),
     "rigl": Row(

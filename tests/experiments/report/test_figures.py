@@ -49,17 +49,23 @@ ASKED = {
 }
 
 
+EXPERIMENTS = {"c": COMPARE, "m": MARK, "p": METHODS_AT_EQUAL_EPOCHS}
+
+
 @pytest.mark.parametrize(
-    ("methods", "diverged"),
+    ("name", "methods", "diverged"),
     [
-        *((methods, False) for methods in ASKED),
-        *((methods, True) for methods in ASKED if methods != "all"),
+        pytest.param(
+            name, methods, diverged, marks=[pytest.mark.slow] * (methods == "all" and name != "c")
+        )
+        for name in EXPERIMENTS
+        for methods in ASKED
+        for diverged in (False, True)
+        if not (diverged and methods == "all")
     ],
 )
-@pytest.mark.parametrize("experiment", [COMPARE, MARK, METHODS_AT_EQUAL_EPOCHS], ids=["c", "m", "p"])
-def test_a_run_of_one_seed_and_one_sparsity_has_figures_and_a_summary(
-    table, experiment, methods, diverged
-):
+def test_a_run_of_one_seed_and_one_sparsity_has_figures_and_a_summary(table, name, methods, diverged):
+    experiment = EXPERIMENTS[name]
     found = only(table, *ASKED[methods], **({"failed": True} if diverged else {}))
     assert experiment.figures(found)
     summary = "\n".join(experiment.summary(found, None))

@@ -166,7 +166,13 @@ def test_they_hold_for_a_thousand_steps_of_every_optimizer(method, name):
     check_for_ever(method, OPTIMIZERS[name](), 1000)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("momentum", "adam", "partition") else pytest.param(name, marks=pytest.mark.slow)
+        for name in OPTIMIZERS
+    ],
+)
 def test_what_every_optimizer_keeps_of_a_new_weight_is_0(name):
     """One check, at which all that is kept of a kernel was 1."""
     tx = pruning.rigl(OPTIMIZERS[name](), MASKS, check_every=1, stop_after=1, drop_fraction=0.5)

@@ -55,6 +55,7 @@ def test_kernels_are_prunable_and_nothing_else_in_the_order_of_the_network():
     assert layers_in_order(TINY, SHAPE) == [f"{layer}['kernel']" for layer in layers]
 
 
+@pytest.mark.slow
 def test_compaction_removes_units_of_both_mlps():
     params, masks = drawn(), pruning.full_masks(drawn())
     for block in BLOCKS:

@@ -236,6 +236,7 @@ def check_compaction(params, masks):
     return small.variables["params"]
 
 
+@pytest.mark.slow
 def test_compaction_removes_masked_heads_and_units_of_the_mlp():
     params = drawn()
     masks = masks_without_head(params, 1)
