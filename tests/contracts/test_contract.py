@@ -1,4 +1,4 @@
-"""Every public name keeps one contract, in every container and dtype. The table is in rows.py."""
+"""Every public name keeps one contract, in every container and dtype. The table is in rows/."""
 
 import jax
 import jax.numpy as jnp
