@@ -23,6 +23,11 @@ os.environ["XLA_FLAGS"] = f"{UNOPTIMISED} {os.environ.get('XLA_FLAGS', '')}"
 gc.set_threshold(100_000, 20, 100)
 
 
+def pytest_collection_finish():
+    """What was imported stays: where it is looked through again, that takes a second."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_other_modules():
     """Of those that were compiled before few are needed again, and these are on disk (below)."""

@@ -68,8 +68,8 @@ def test_these_guides_have_code():
     }
 
 
-# Of the front ends NNX alone is fast: the contract of public names is kept in all of their containers.
-SLOW = {"equinox.md", "haiku.md", "keras.md", "linen.md", "migrating.md", "transformers.md"}
+# Of front ends: fast tests keep the contract of public names in NNX.
+SLOW = FRONT_ENDS | {"migrating.md", "transformers.md"}
 
 
 @pytest.mark.parametrize(

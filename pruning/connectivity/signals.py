@@ -79,6 +79,11 @@ def is_inexact(value: Any) -> bool:
 @jax.custom_vjp
 def there(array: jax.Array) -> jax.Array:
     """Reduces a signal, and the gradient that comes back, to where they are not zero."""
+    return _there(array)
+
+
+@jax.jit
+def _there(array: jax.Array) -> jax.Array:
     return jnp.where(array > _ROUNDING, THERE, 0).astype(jnp.float32)
 
 

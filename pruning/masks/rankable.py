@@ -88,7 +88,12 @@ def ranking(scores: PyTree, masks: PyTree = None) -> Ranking:
     """
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(scores)]
     before = [None] * len(leaves) if masks is None else jax.tree.leaves(masks)
-    found = [_extremes(leaf, mask) for leaf, mask in zip(leaves, before, strict=True)]
+    return _ranking(leaves, before)
+
+
+@jax.jit
+def _ranking(leaves: list[jax.Array], masks: list[jax.Array | None]) -> Ranking:
+    found = [_extremes(leaf, mask) for leaf, mask in zip(leaves, masks, strict=True)]
     largest, smallest = (jnp.stack(extremes) for extremes in zip(*found, strict=True))
     return Ranking(
         nan=jnp.any(largest == _NAN),
@@ -106,7 +111,12 @@ def all_kept(masks: PyTree) -> jax.Array:
     Returns:
         A bool scalar.
     """
-    return jnp.all(jnp.stack([jnp.all(mask) for mask in jax.tree.leaves(masks)]))
+    return _all_kept(jax.tree.leaves(masks))
+
+
+@jax.jit
+def _all_kept(masks: list[jax.Array]) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(mask) for mask in masks]))
 
 
 def _extremes(scores: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:

@@ -208,6 +208,7 @@ def _to_sum(scores: jax.Array) -> jax.Array:
     return scores.astype(at_least_float32(scores.dtype))
 
 
+@jax.jit
 def _ranks(groups: jax.Array) -> jax.Array:
     """How many of its group, the last axis, come before each score."""
     scores = jnp.where(jnp.isnan(groups), -jnp.inf, groups)

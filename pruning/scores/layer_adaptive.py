@@ -38,6 +38,7 @@ def layer_adaptive_magnitude_scores(
     return map_layers(_of_layer, layout, prunable_params(params, prunable))
 
 
+@jax.jit
 def _of_layer(weights: jax.Array) -> jax.Array:
     magnitudes = jnp.abs(widened(weights)).ravel()
     # Divided by the largest, so that no square leaves the dtype's range.

@@ -125,6 +125,7 @@ def candidates(networks):
     return [p for p in networks.schedule.needs if p.candidate is not None and p.sparsity_target == 0.9]
 
 
+@pytest.mark.slow
 def test_the_gradient_sum_is_of_the_searchs_last_epoch_alone(networks):
     """The sum over epoch 1, the sum over epoch 2, and what a sum over both must be."""
     first, second = networks(1), networks(2)

@@ -176,6 +176,7 @@ def test_a_step_that_is_not_reached_is_an_error_and_leaves_no_folder(change, mes
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_what_follows_from_a_diverged_network_is_recorded_as_failed(tmp_path):
     """At a learning rate of 1e6 everything diverges; the run ends and says so."""
     wild = RecipeFields(learning_rate=1e6)

@@ -54,6 +54,7 @@ def test_a_search_that_empties_the_network_ends_and_says_so(tmp_path):
     assert (tmp_path / "summary.md").read_text() == summary
 
 
+@pytest.mark.slow
 def test_tickets_may_be_rewound_to_initialization(tmp_path):
     knobs = replace(KNOBS, schedule=ScheduleKnobs(rewind_step=0), gates=GateKnobs(starts=(0.02,)))
     run(EXPERIMENT, small(methods=("imp", "cs-parallel"), knobs=knobs, out_dir=tmp_path))

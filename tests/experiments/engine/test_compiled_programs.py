@@ -104,6 +104,7 @@ print(sum(event.endswith("cache_hits") for event in hits), "hits")
 """
 
 
+@pytest.mark.slow
 def test_jax_s_own_cache_is_the_one_that_is_checked(tmp_path):
     """In processes of their own: JAX opens its cache once."""
     environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path), JAX_PLATFORMS="cpu")

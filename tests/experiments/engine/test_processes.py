@@ -54,7 +54,8 @@ def alone(tmp_path_factory):
     return run_alone(tmp_path_factory.mktemp("alone") / "run")
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_several_processes_get_what_one_gets(count, alone, tmp_path):
     """The second stage begins with networks that other processes have trained."""
     ended = start(tmp_path / "run", count)

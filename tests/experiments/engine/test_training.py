@@ -70,6 +70,7 @@ run(EXPERIMENT, replace(SMALL, out_dir=Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_killed_and_continued_it_gives_the_same_results(small, tmp_path, capsys):
     """SIGKILL in the middle of storing the third chunk; then the same command once more."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -184,6 +185,7 @@ def test_a_damaged_snapshot_is_an_error_and_no_finding(damaged):
 # --- sweeps ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_network_is_trained_with_each_learning_rate_without_another_compilation(tmp_path, capsys):
     """Its needs too: the same numbers as in a run of that rate alone."""
     asked = replace(SMALL, seeds=1, sparsities=(0.9,), learning_rates=(0.03, 0.1), out_dir=tmp_path / "a")

@@ -94,6 +94,7 @@ def test_a_killed_chunk_goes_on_to_the_same_numbers(stage, tmp_path, keep_always
     assert not list((tmp_path / "killed" / "unfinished").iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_chunk_goes_on_though_chunks_are_larger_now(stage, tmp_path, keep_always):
     run(stage, tmp_path / "whole")
     two = dataclasses.replace(stage, points=stage.points[1:])

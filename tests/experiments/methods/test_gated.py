@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import pruning
 from experiments.methods.gated import DRAWN, SOFT, Gated
@@ -100,6 +101,7 @@ def test_it_is_an_ordinary_training_run_with_soft_masks():
     assert 0 < metrics["sparsity"] < 1
 
 
+@pytest.mark.slow
 def test_before_the_end_it_is_tested_as_it_is_computed():
     pop = population(SOFT)
     result = next(iter(pop.train(stack_members([member(5)]), epochs=2)))
@@ -120,6 +122,7 @@ def test_a_parallel_search_is_one_program():
     assert np.isfinite(again.metrics["test_loss"]).all()
 
 
+@pytest.mark.slow
 def test_frozen_weights_stay_and_their_gates_move():
     for program in (SOFT, DRAWN):
         pop, one = population(program), member(0, learns=0.0)

@@ -51,9 +51,11 @@ def agreement(first, second):
     return np.mean(np.concatenate([(np.asarray(a) == np.asarray(b)).ravel() for a, b in pairs]))
 
 
+# Of many rounds, passes or draws: they compile long, and the library's own tests are of each.
+LONG = ("force", "hutchinson-taylor", "ntk-sap", "phew", "prospr", "px", "snip-iterative", "synflow-l2")
 OTHER_ENDS = [name for name, ranking in RANKINGS.items() if isinstance(ranking, Ranking)]
 ENDS = [
-    *((name, False) for name in RANKINGS),
+    *(pytest.param(name, False, marks=[pytest.mark.slow] * (name in LONG)) for name in RANKINGS),
     *(pytest.param(name, True, marks=pytest.mark.slow) for name in OTHER_ENDS),
 ]
 
@@ -85,6 +87,7 @@ def test_allocations_are_the_librarys(masks, seen, name, allocation):
     chex.assert_trees_all_equal(masks(name, 0.95), expected)
 
 
+@pytest.mark.slow
 def test_phew_is_the_librarys_and_has_no_other_end(network, masks, seen):
     def output(params):
         return network.maker.model.apply(
@@ -165,6 +168,7 @@ def test_synflow_is_the_librarys_in_float64(network, masks, seen):
     assert agreement(masks("synflow", 0.9), expected) == 1
 
 
+@pytest.mark.slow
 def test_path_exclusion_is_the_librarys(masks, seen, written_out):
     """On a network written out, with its activation as an argument."""
     ((images, _),) = written_out[2]
@@ -190,6 +194,7 @@ def test_a_model_whose_activation_cannot_be_replaced_is_refused(normalised):
         maker.masks("px", RANKINGS["px"], seen, 0.9)
 
 
+@pytest.mark.slow
 def test_ntk_sap_looks_at_no_weights(network, masks, seen):
     """Its key alone decides; each round has other draws, so that rounds of one draw would differ."""
     found = masks("ntk-sap", 0.9)
@@ -200,6 +205,7 @@ def test_ntk_sap_looks_at_no_weights(network, masks, seen):
     assert 0.8 < agreement(found, other_key) < 1
 
 
+@pytest.mark.slow
 def test_iterative_snip_and_force_are_the_librarys(masks, seen, written_out):
     """100 rounds; FORCE takes the gradient of the pruned network and the weights of the dense one."""
     loss, _, batches = written_out
@@ -234,7 +240,7 @@ class SmallNormalised(nn.Module):
 def normalised():
     """``normalised(recipe)``: a maker of a small network, and what it sees."""
     dataset, model = load_dataset("digits"), SmallNormalised()
-    variables = model.init(KEY, jnp.ones((1, 8, 8, 1)))
+    variables = jax.jit(model.init)(KEY, jnp.ones((1, 8, 8, 1)))
     params, stats = variables["params"], variables["batch_stats"]
 
     def make(recipe):

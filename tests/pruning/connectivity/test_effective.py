@@ -38,10 +38,15 @@ def mlp(params, activation=jax.nn.relu):
     return x
 
 
+@functools.cache
+def compiled(output_fn):
+    return jax.jit(functools.partial(pruning.effective_masks, output_fn))
+
+
 def effective(output_fn, masks, value=1.0, **others):
     """Effective masks of the drawn ones; `others` are params without a mask."""
     params = {**whole(masks, value), **others}
-    found = pruning.effective_masks(output_fn, params, {**masks, **dict.fromkeys(others)})
+    found = compiled(output_fn)(params, {**masks, **dict.fromkeys(others)})
     assert all(found[name] is None for name in others)
     return {name: drawn(found[name]) for name in masks}
 
@@ -135,11 +140,6 @@ def pool_by_reshape(x):
 
 
 # Independent checks: paths enumerated one by one.
-
-
-@functools.cache
-def compiled(output_fn):
-    return jax.jit(functools.partial(pruning.effective_masks, output_fn))
 
 
 def paths_through_mlp(masks):

@@ -10,7 +10,8 @@ import pruning
 from train.models import make_model
 
 LENET = jax.tree.map(
-    jnp.asarray, make_model("lenet-5", num_classes=3).init(jax.random.key(0), jnp.ones((1, 16, 16, 1)))
+    jnp.asarray,
+    jax.jit(make_model("lenet-5", num_classes=3).init)(jax.random.key(0), jnp.ones((1, 16, 16, 1))),
 )["params"]
 MASKS = pruning.random_masks(jax.random.key(1), LENET, 0.9)
 

@@ -81,6 +81,7 @@ def test_units_and_blocks_go_whole_and_the_lowest_first():
     np.testing.assert_array_equal(blocks[:, 0], sums >= jnp.sort(sums)[pruning.pruned_count(0.7, 36)])
 
 
+@pytest.mark.slow
 def test_stacked_layers_are_selected_each_by_itself():
     stacked = {
         "blocks": {"kernel": jax.random.uniform(KEY, (3, 8, 6)) * jnp.array([1, 9, 99])[:, None, None]}

@@ -26,6 +26,7 @@ def counts(masks):
     return [int(mask.sum()) for mask in jax.tree.leaves(masks)]
 
 
+@pytest.mark.slow
 def test_a_traced_fraction_moves_as_many():
     masks, mutate = draw(KEY, 0.5), jax.jit(pruning.mutate_masks)
     for fraction in FRACTIONS:

@@ -216,6 +216,7 @@ def test_a_fitness_of_another_shape_is_an_error(fitness):
         pruning.fittest(masks, masks, fitness)
 
 
+@pytest.mark.slow
 def test_a_whole_equinox_model_is_searched():
     """Its functions are the same for all candidates, and come back with the winner."""
     model = eqx.nn.MLP(2, 2, 4, 1, key=KEY)

@@ -184,6 +184,7 @@ def test_zeros_are_never_gone_over():
     assert all(jax.tree.leaves(jax.tree.map(lambda m, w: bool(jnp.all(~m | (w != 0))), masks, masked)))
 
 
+@pytest.mark.slow
 def test_too_few_weights():
     params = {"a": jnp.ones((4, 3)), "b": jnp.ones((3, 2)), "unused": jnp.ones((5, 5))}
     network = lambda p: ONES @ p["a"] @ p["b"]  # noqa: E731

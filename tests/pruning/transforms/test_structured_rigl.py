@@ -325,6 +325,7 @@ def test_a_part_of_the_params_is_enough():
 # --- what is refused ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradients_through_masks_are_reported_and_move_nothing():
     for make, select in METHODS.values():
         masks = select(SCORES)

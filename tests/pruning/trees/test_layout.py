@@ -155,7 +155,7 @@ def test_gradual_pruning_by_layer_counts_in_each_layer_of_a_stack():
 def test_dense_general_is_one_matrix_and_attention_is_known():
     """(64, 8, 8) for query, key and value, and (8, 8, 64) behind them, count as (64, 64)."""
     x = jnp.ones((1, 5, 64))
-    attention = nn.MultiHeadDotProductAttention(8).init(KEY, x, x)["params"]
+    attention = jax.jit(nn.MultiHeadDotProductAttention(8).init)(KEY, x, x)["params"]
     flat = jax.tree.map(lambda leaf: leaf.reshape(64, 64) if leaf.ndim == 3 else leaf, attention)
     rest = {"first": jnp.ones((64, 512)), "last": jnp.ones((512, 64))}
     for allocation in (pruning.erdos_renyi, pruning.erdos_renyi_kernel):

@@ -89,7 +89,7 @@ def test_b_is_a_bias_beside_a_w(weight, bias, shapes):
 
 def test_attention_s_biases_are_left_out_in_linen_and_nnx():
     x = jnp.ones((1, 5, 16))
-    linen = nn.MultiHeadDotProductAttention(4).init(jax.random.key(0), x, x)["params"]
+    linen = jax.jit(nn.MultiHeadDotProductAttention(4).init)(jax.random.key(0), x, x)["params"]
     module = nnx.MultiHeadAttention(num_heads=4, in_features=16, decode=False, rngs=nnx.Rngs(0))
     for params in (linen, nnx.state(module, nnx.Param), nnx.to_pure_dict(nnx.state(module, nnx.Param))):
         masks = pruning.global_masks(pruning.magnitude_scores(params), 0.1)

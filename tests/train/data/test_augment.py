@@ -117,6 +117,7 @@ def augment(key, images):
     return normalise(images, (0.5, 0.4), (0.2, 0.3))
 
 
+@pytest.mark.slow
 def test_jit_scan_and_vmap_agree_with_eager():
     images = some_images(n=6)
     keys = jax.random.split(KEY, 3)

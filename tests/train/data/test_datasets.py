@@ -397,6 +397,7 @@ def test_hold_out_size_out_of_range(size):
 # --- the real sets --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_shared("mnist")
 def test_mnist():
     mnist = load_dataset("mnist", data_dir=SHARED)

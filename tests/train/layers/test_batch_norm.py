@@ -166,7 +166,7 @@ def program(layer, x, **call):
 def test_initializers_and_parameters_dtype_are_heard():
     ones, twos = (nn.initializers.constant(value) for value in (1.0, 2.0))
     fast, _ = layers(use_running_average=False, scale_init=twos, bias_init=ones, param_dtype=jnp.bfloat16)
-    params = fast.init(jax.random.key(0), jnp.zeros((2, 3)))["params"]
+    params = jax.jit(fast.init)(jax.random.key(0), jnp.zeros((2, 3)))["params"]
     assert params["scale"].tolist() == [2, 2, 2]
     assert params["bias"].tolist() == [1, 1, 1]
     assert params["scale"].dtype == params["bias"].dtype == jnp.bfloat16

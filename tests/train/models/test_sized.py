@@ -1,5 +1,7 @@
 """A compacted network of the registry is again the model, with other numbers of units."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +16,13 @@ FAST = ("lenet-300-100",)
 
 def variables_of(model, images):
     """Initial variables but for a few weights that training moves: biases, scales, statistics."""
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
     moved = jax.tree.map(lambda leaf: leaf * 1.25 if leaf.ndim == 1 else leaf, variables)
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), moved)
+
+
+def training(model):
+    return functools.partial(model.apply, train=True, mutable=["batch_stats"])
 
 
 @pytest.mark.parametrize(
@@ -33,10 +39,11 @@ def test_a_compacted_network_is_the_resized_model(name):
         masks |= {name: None for name in variables if name != "params"}
         small = pruning.compact(model.apply, variables, masks, images[:1])
         other = resized(model, small.variables["params"])
-        expected = model.apply(pruning.apply_masks(variables, masks), images)
-        found = other.apply(small.variables, images)
+        expected = jax.jit(model.apply)(pruning.apply_masks(variables, masks), images)
+        found = jax.jit(other.apply)(small.variables, images)
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
-        np.testing.assert_allclose(small.apply_fn(small.variables, images), found, rtol=1e-12, atol=1e-12)
+        computed = jax.jit(small.apply_fn)(small.variables, images)
+        np.testing.assert_allclose(computed, found, rtol=1e-12, atol=1e-12)
 
         again = jax.eval_shape(other.init, jax.random.key(0), images)
         assert jax.tree.map(jnp.shape, again) == jax.tree.map(jnp.shape, small.variables)
@@ -44,11 +51,8 @@ def test_a_compacted_network_is_the_resized_model(name):
         left = sum(leaf.size for leaf in jax.tree.leaves(small.variables))
         assert left < 0.8 * sum(leaf.size for leaf in jax.tree.leaves(variables))
 
-        def train(variables, images):
-            return model.apply(variables, images, train=True, mutable=["batch_stats"])
-
-        rewritten = small.rewrite(train)(small.variables, images)
-        trained = other.apply(small.variables, images, train=True, mutable=["batch_stats"])
+        rewritten = jax.jit(small.rewrite(training(model)))(small.variables, images)
+        trained = jax.jit(training(other))(small.variables, images)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), rewritten, trained
         )

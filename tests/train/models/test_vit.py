@@ -38,12 +38,17 @@ def drawn():
 
 
 def initial():
-    params = TINY.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))["params"]
+    params = jax.jit(TINY.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))["params"]
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
 
 
 def images(count):
     return jnp.asarray(draw_images(count, *SHAPE), jnp.float64)
+
+
+@jax.jit
+def apply(variables, x):
+    return TINY.apply(variables, x)
 
 
 def output(params):
@@ -60,16 +65,14 @@ def test_the_network_by_hand_with_flaxs_attention():
     tokens = patches_of(x, 2) @ kernel + params["patch_embedding"]["bias"]
     first = np.broadcast_to(params["class_token"], (3, 1, 8))
     x = np.concatenate([first, tokens], axis=1) + params["position_embedding"]
-    attention = nn.MultiHeadDotProductAttention(num_heads=2)
+    attend = jax.jit(nn.MultiHeadDotProductAttention(num_heads=2).apply)
     for name in BLOCKS:
         block = params[name]
-        x = x + np.asarray(
-            attention.apply({"params": block["attention"]}, layer_normalise(x, block["norm1"]))
-        )
+        x = x + np.asarray(attend({"params": block["attention"]}, layer_normalise(x, block["norm1"])))
         hidden = gelu(dense(layer_normalise(x, block["norm2"]), block["dense1"]))
         x = x + dense(hidden, block["dense2"])
     expected = dense(layer_normalise(x[:, 0], params["norm"]), params["head"])
-    np.testing.assert_allclose(TINY.apply({"params": params}, images(3)), expected, rtol=1e-10)
+    np.testing.assert_allclose(apply({"params": params}, images(3)), expected, rtol=1e-10)
 
 
 def test_kernels_are_prunable_and_nothing_else_in_the_order_of_the_network():
@@ -125,7 +128,9 @@ def test_synflow_empties_no_layer_through_which_all_that_flows_must_go():
     assert all(count for path, count in kept.items() if "query" not in path and "key" not in path)
 
 
-@pytest.mark.parametrize("score", [pruning.snip_scores, pruning.grasp_scores])
+@pytest.mark.parametrize(
+    "score", [pruning.snip_scores, pytest.param(pruning.grasp_scores, marks=pytest.mark.slow)]
+)
 def test_scores_of_every_kernel_are_finite_and_not_zero(score):
     batch = images(6), jnp.arange(6) % 3
     scores = jax.jit(lambda params: score(loss, params, [batch]))(initial())
@@ -159,7 +164,7 @@ def test_two_of_four_lie_along_what_attentions_products_sum_over():
 def one_block():
     """A network with one block, for what is read from the program."""
     model = TINY.clone(layers=1)
-    params = model.init(jax.random.key(0), jnp.zeros((1, *SHAPE)))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))["params"]
     return (lambda params: model.apply({"params": params}, jnp.ones((1, *SHAPE)))), params
 
 
@@ -211,27 +216,23 @@ def masks_without_head(params, head):
 
 def test_a_masked_head_is_no_head():
     params = drawn()
-    expected = TINY.apply(
-        {"params": pruning.apply_masks(params, masks_without_head(params, 0))}, images(3)
-    )
+    expected = apply({"params": pruning.apply_masks(params, masks_without_head(params, 0))}, images(3))
     smaller = without_head(params, 0)
     model = resized(TINY, smaller)
     assert model.units["block1/attention/query"] == (1, 4)
     assert model.units["block1/attention/out"] == 8
-    np.testing.assert_allclose(model.apply({"params": smaller}, images(3)), expected, rtol=1e-12)
+    found = jax.jit(model.apply)({"params": smaller}, images(3))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def check_compaction(params, masks):
     """The compacted params, whose network and resized model compute what the masked one does."""
 
-    def apply_fn(variables, x):
-        return TINY.apply(variables, x)
-
-    small = compact(apply_fn, {"params": params}, {"params": masks}, jnp.zeros((1, *SHAPE)))
-    expected = TINY.apply({"params": pruning.apply_masks(params, masks)}, images(5))
-    found = small.apply_fn(small.variables, images(5))
+    small = compact(TINY.apply, {"params": params}, {"params": masks}, jnp.zeros((1, *SHAPE)))
+    expected = apply({"params": pruning.apply_masks(params, masks)}, images(5))
+    found = jax.jit(small.apply_fn)(small.variables, images(5))
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
-    found = resized(TINY, small.variables["params"]).apply(small.variables, images(5))
+    found = jax.jit(resized(TINY, small.variables["params"]).apply)(small.variables, images(5))
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
     return small.variables["params"]
 
@@ -249,6 +250,7 @@ def test_compaction_removes_masked_heads_and_units_of_the_mlp():
     assert block["dense2"]["kernel"].shape == (16, 8)
 
 
+@pytest.mark.slow
 def test_compaction_removes_masked_dimensions_of_heads_and_products_are_scaled_as_before():
     params, masks = drawn(), pruning.full_masks(drawn())
     for block in BLOCKS:

@@ -85,7 +85,7 @@ def test_as_many_as_asked_for_without_compiling_where_shapes_say_that_they_fit()
     assert pop.compilations == 0
 
 
-@pytest.mark.parametrize("execute", [side_by_side, in_turn])
+@pytest.mark.parametrize("execute", [side_by_side, pytest.param(in_turn, marks=pytest.mark.slow)])
 def test_where_they_may_not_fit_the_compiler_says_how_many_do(execute):
     pop = population(execute)
     one = member(pop, 0)

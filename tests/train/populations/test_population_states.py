@@ -122,7 +122,7 @@ def test_a_member_is_an_ordinary_training_run(recipe, rate):
     one = member(pop, 5)
     trained = last(pop.train(stack_members([one]), epochs=2))
 
-    variables = model.init(one.init_key, jnp.zeros((1, *data.train.images.shape[1:])))
+    variables = jax.jit(model.init)(one.init_key, jnp.zeros((1, *data.train.images.shape[1:])))
     params, stats = pruning.apply_masks(variables["params"], one.method), variables["batch_stats"]
     tx = optax.chain(optax.add_decayed_weights(1e-3), optax.sgd(rate, momentum=0.9))
     state = tx.init(params)
@@ -165,6 +165,7 @@ def test_a_started_member_is_at_its_initialization_under_its_mask():
     assert state.batch_stats == {}
 
 
+@pytest.mark.slow
 def test_a_model_in_bfloat16_keeps_float32_where_it_counts():
     class Half(nn.Module):
         @nn.compact
