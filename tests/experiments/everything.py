@@ -1,4 +1,4 @@
-"""A run of every method there is, on a small grid: one that many tests look at."""
+"""A run of every method there is on a small grid, and one of a few of them, which fast tests look at."""
 
 from dataclasses import dataclass
 
@@ -17,6 +17,13 @@ ABLATED = (
     *("magnitude-after-training", "lottery-ticket-rewinding", "k-starts"),
 )
 """Methods whose ablations and later steps are a part of the run; those of the others are alike."""
+FEW = (
+    *("random", "magnitude", "snip", "magnitude-fine-tuned", "magnitude-after-training"),
+    *("lottery-ticket-rewinding", "k-starts", "dissipating-gradients", "k-starts+dissipating-gradients"),
+    *("supermask", "imp", "imp-continued", "learning-rate-rewinding", "imp-reinit"),
+    *("cs-parallel", "cs-sequential"),
+)
+"""Of every way to begin one: from masks, from trained weights, from a search, from rounds, with gates."""
 KNOBS = Knobs(
     search=SearchKnobs(k=4, search_epochs=1, generations=2, mutation=0.0, kept_in_group=(2,)),
     schedule=ScheduleKnobs(prune_epochs=2, fractions=(0.3,), rewind_step=3),

@@ -31,19 +31,19 @@ NAME = "imp-round-1-seed-0"
         "cs-sequential-setting-0.0-round-2",
     ],
 )
-def test_a_ticket_trains_again_to_the_same_accuracy(everything, name):
-    found = {point.file_name: row for point, row in rows_of(everything).items()}
-    accuracy = run(TrainTicket(ticket=everything / f"tickets/{name}-seed-0.safetensors"))
+def test_a_ticket_trains_again_to_the_same_accuracy(few, name):
+    found = {point.file_name: row for point, row in rows_of(few).items()}
+    accuracy = run(TrainTicket(ticket=few / f"tickets/{name}-seed-0.safetensors"))
     assert accuracy == found[f"{name}-seed-0"]["test_accuracy"]
 
 
 @pytest.fixture
-def ticket(everything, tmp_path):
+def ticket(few, tmp_path):
     """A ticket whose file may be changed, and what it says."""
     (tmp_path / "tickets").mkdir()
-    (tmp_path / "snapshots").symlink_to(everything / "snapshots")
+    (tmp_path / "snapshots").symlink_to(few / "snapshots")
     path = tmp_path / "tickets" / f"{NAME}.safetensors"
-    shutil.copy(everything / "tickets" / path.name, path)
+    shutil.copy(few / "tickets" / path.name, path)
     return path, pruning.load_masks(path), pruning.load_metadata(path)
 
 
@@ -120,14 +120,14 @@ def test_other_masks_are_no_ticket(ticket, tmp_path):
         run(TrainTicket(ticket=path))
 
 
-def test_a_ticket_and_snapshots_from_before_there_were_checksums(ticket, everything):
+def test_a_ticket_and_snapshots_from_before_there_were_checksums(ticket, few):
     path, _, _ = ticket
     (path.parents[1] / "snapshots").unlink()
     (path.parents[1] / "snapshots").mkdir()
-    snapshot = everything / "snapshots" / "dense-sparsity-0.0-seed-0-step-3.safetensors"
+    snapshot = few / "snapshots" / "dense-sparsity-0.0-seed-0-step-3.safetensors"
     for file, names in ((path, ("format", "leaves", "metadata")), (snapshot, ("network", "step"))):
         tensors, metadata, _ = unseal(file, names)
         other = path.parents[1] / file.parent.name / file.name
         other.write_bytes(save(tensors, metadata if file == path else None))
-    found = {point.file_name: row for point, row in rows_of(everything).items()}
+    found = {point.file_name: row for point, row in rows_of(few).items()}
     assert run(TrainTicket(ticket=path)) == found[NAME]["test_accuracy"]

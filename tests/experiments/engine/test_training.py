@@ -21,7 +21,7 @@ from experiments.pruning_methods import EXPERIMENT, PruningMethods
 from experiments.report.stored_rows import parquet, read_rows
 from tests.compilations import compiled_programs
 from tests.experiments import everything as whole
-from tests.experiments.everything import EPOCH, Everything
+from tests.experiments.everything import EPOCH, FEW, Everything
 
 ROOT = Path(__file__).parents[3]
 KNOBS = replace(
@@ -133,10 +133,10 @@ def test_a_validation_split_that_leaves_no_batch_is_refused_before_anything_is_s
 
 
 @pytest.fixture
-def damaged(everything, tmp_path):
-    """``damaged(gone)``: the run of all methods without the rows of some networks, and unfinished."""
+def damaged(few, tmp_path):
+    """``damaged(gone)``: the run of a few methods without the rows of some networks, and unfinished."""
     path = tmp_path / "run"
-    shutil.copytree(everything, path)
+    shutil.copytree(few, path)
     (path / "summary.md").unlink()
 
     def without(gone):
@@ -154,32 +154,32 @@ def trained_again(path, monkeypatch):
 
     stages, run_stage = [], training.run_stage
     monkeypatch.setattr(training, "run_stage", lambda *a, **k: (stages.append(a[0]), run_stage(*a, **k)))
-    run(whole.EXPERIMENT, Everything(out_dir=path))
+    run(whole.EXPERIMENT, Everything(methods=FEW, out_dir=path))
     return [[point.name for point in stage.points] for stage in stages]
 
 
-def test_what_is_gone_is_trained_again_with_all_that_it_needs(everything, damaged, monkeypatch):
+def test_what_is_gone_is_trained_again_with_all_that_it_needs(few, damaged, monkeypatch):
     """A ticket's rows, and the snapshots of the round before and of the dense network."""
     path = damaged(lambda row: (row["method"], row["round"]) == ("imp", 2) and row["epoch"] > 1)
     for name in (f"imp-round-1-seed-0-step-{3 * EPOCH}", f"dense-sparsity-0.0-seed-0-step-{3 * EPOCH}"):
         (path / "snapshots" / f"{name}.safetensors").unlink()
     dense, first, second = "dense/sparsity-0.0/seed-0", "imp/round-1/seed-0", "imp/round-2/seed-0"
     assert trained_again(path, monkeypatch) == [[dense], [first], [second]]
-    assert rows_of(path) == rows_of(everything)
+    assert rows_of(path) == rows_of(few)
 
 
-def test_what_is_there_is_not_trained_again(everything, damaged, monkeypatch):
+def test_what_is_there_is_not_trained_again(few, damaged, monkeypatch):
     shutil.rmtree(damaged(lambda row: False) / "tickets")
     path = damaged(lambda row: row["method"] == "supermask" and row["setting"] > 0)
     assert trained_again(path, monkeypatch) == [["supermask/setting-0.02/seed-0"]]
-    assert rows_of(path) == rows_of(everything)
+    assert rows_of(path) == rows_of(few)
 
 
 def test_a_damaged_snapshot_is_an_error_and_no_finding(damaged):
     path = damaged(lambda row: (row["method"], row["round"]) == ("imp", 2))
     (path / "snapshots" / f"imp-round-1-seed-0-step-{3 * EPOCH}.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match=r"the snapshot .*imp-round-1-seed-0-step-69.* is damaged"):
-        run(whole.EXPERIMENT, Everything(out_dir=path))
+        run(whole.EXPERIMENT, Everything(methods=FEW, out_dir=path))
 
 
 # --- sweeps ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pruning
 from experiments.methods.point import Need, Point, dense
 from experiments.methods.registry import METHODS, scored
 from experiments.methods.seeds import SeedKeys, seed_keys
-from tests.experiments.everything import ABLATED, EPOCH, KNOBS
+from tests.experiments.everything import ABLATED, EPOCH, FEW, KNOBS
 
 LAST = 3 * EPOCH
 
@@ -45,8 +45,18 @@ def assert_same_momentum(*states):
     assert_equal(one, other)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name in ABLATED or name not in scored()])
+@pytest.mark.parametrize("name", FEW)
 def test_where_it_is_pruned_a_network_begins_with_zeros(networks, name):
+    check_zeros(networks, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in METHODS if name in ABLATED or name not in scored()])
+def test_so_it_does_with_every_method(all_networks, name):
+    check_zeros(all_networks, name)
+
+
+def check_zeros(networks, name):
     """Of all points of the method; of gates, the weights are whole and the gates decide."""
     for point in (p for p in networks.schedule.needs if p.method == name):
         state = networks.start(point)
@@ -80,8 +90,17 @@ def test_draws_of_weights_differ(networks):
 # --- methods of one moment ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["magnitude", "random", "snip", "grasp-iterative"])
+@pytest.mark.slow
+def test_at_initialization_the_initial_weights_are_under_a_mask_of_many_rounds(all_networks):
+    check_initial_weights(all_networks, "grasp-iterative")
+
+
+@pytest.mark.parametrize("name", ["magnitude", "random", "snip"])
 def test_at_initialization_the_initial_weights_are_under_the_mask(networks, name):
+    check_initial_weights(networks, name)
+
+
+def check_initial_weights(networks, name):
     seen = networks.seen(Need(dense(at(name)), 0))
     masks = networks.maker.masks(name, METHODS[name].ranking, seen, 0.9)
     state, initial = networks.start(at(name)), networks.initial(0)

@@ -12,8 +12,14 @@ from experiments.methods.point import Point
 from experiments.methods.seeds import seed_keys
 from train.populations.population import stack_members
 
+pytestmark = pytest.mark.slow
 NAMES = ("successive-elimination", "evolved-masks", "k-starts-erk", "k-starts-synflow")
 ELIMINATION, EVOLVED, ERK, LIKE_SYNFLOW = (Point(name, sparsity_target=0.9) for name in NAMES)
+
+
+@pytest.fixture
+def networks(all_networks):
+    return all_networks
 
 
 def masks_at_start(networks, point):
@@ -29,7 +35,6 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.slow
 def test_elimination_is_the_librarys(networks):
     """It trains each candidate an epoch at a time, the same way, and finds the same winner."""
     first = ELIMINATION._replace(candidate=0, round=1)
