@@ -87,7 +87,9 @@ def test_a_network_that_follows_a_diverged_one_is_not_trained():
         assert dense.why_useless(Point(DENSE_START, variant, sparsity_target=S), Given()) is None
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * n.startswith("synflow")) for n in STARTS]
+)
 def test_a_masked_start_begins_under_the_mask_of_its_method(networks, name):
     began = networks.start(Point(name, sparsity_target=S))
     static = Point(STARTS[name], sparsity_target=search_sparsity(S))

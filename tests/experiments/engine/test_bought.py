@@ -31,6 +31,7 @@ def masks_of(kept_units):
     }
 
 
+@pytest.mark.slow
 def test_units_without_inputs_are_counted_and_cut_out():
     row = bought(apply_fn, {"params": PARAMS}, masks_of([0, 3]), (2, 3, 1))
     assert (row["weights"], row["weights_kept"], row["weights_effective"]) == (40, 22, 16)

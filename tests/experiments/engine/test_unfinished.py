@@ -145,6 +145,7 @@ def kept_by_a_killed_run(stage, path):
     return kept, states, json.loads(metadata["progress"])
 
 
+@pytest.mark.slow
 def test_no_content_of_whatever_kind_goes_on(stage, tmp_path, keep_always, capsys):
     """A valid file whose contents are wrong: each value replaced; the chunk begins anew, with a word."""
     kept, states, progress = kept_by_a_killed_run(stage, tmp_path)

@@ -132,6 +132,7 @@ def test_frozen_weights_stay_and_their_gates_move():
         assert float(jnp.std(both.gates["dense1"]["kernel"])) > 0
 
 
+@pytest.mark.slow
 def test_drawn_masks_are_keyed_and_the_test_takes_the_ticket():
     pop = population(DRAWN)
     first, again, other = (

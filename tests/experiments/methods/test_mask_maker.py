@@ -159,6 +159,7 @@ def test_scores_of_data_are_the_librarys(masks, seen, written_out):
         assert agreement(masks(name, 0.9, invert=True), opposite) > 0.9995, name
 
 
+@pytest.mark.slow
 def test_synflow_is_the_librarys_in_float64(network, masks, seen):
     with jax.enable_x64(True):
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), seen.params)

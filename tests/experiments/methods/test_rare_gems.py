@@ -53,6 +53,7 @@ def accuracy(params, images, labels):
     return np.mean(x.argmax(-1) == labels)
 
 
+@pytest.mark.slow
 def test_weights_wait_and_are_pruned_by_the_smallest_gates(results):
     (start, _), *searched, _ = results[0]
     weights, sizes = kernels(start.params.params), [layer.size for layer in kernels(start.params.params)]

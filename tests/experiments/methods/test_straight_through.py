@@ -45,6 +45,7 @@ def kernels(params):
     return [params[f"dense{number}"]["kernel"] for number in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_pruned_weights_learn_on_and_may_return(networks):
     start, first, result = trained(networks, "gradual-magnitude-ste", 1)
     assert float(result.metrics["sparsity"][0]) == pytest.approx(0.8, abs=1e-4)
@@ -80,6 +81,7 @@ def test_the_accuracy_is_that_of_the_masked_network(networks):
     assert float(result.metrics["test_accuracy"][0]) == pytest.approx(accuracy, abs=2 / len(images))
 
 
+@pytest.mark.slow
 def test_edge_popup_learns_scores_alone(networks):
     start, last, _ = trained(networks, "edge-popup", 2)
     for before, after in zip(

@@ -55,9 +55,7 @@ EXPERIMENTS = {"c": COMPARE, "m": MARK, "p": METHODS_AT_EQUAL_EPOCHS}
 @pytest.mark.parametrize(
     ("name", "methods", "diverged"),
     [
-        pytest.param(
-            name, methods, diverged, marks=[pytest.mark.slow] * (methods == "all" and name != "c")
-        )
+        pytest.param(name, methods, diverged, marks=[pytest.mark.slow] * (methods == "all"))
         for name in EXPERIMENTS
         for methods in ASKED
         for diverged in (False, True)

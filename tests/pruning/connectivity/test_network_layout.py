@@ -66,7 +66,7 @@ def test_axes_are_those_of_the_product(case):
     assert read(path, kernel) == pruning.Axes(stacked, inputs, outputs)
 
 
-@pytest.mark.parametrize("name", ["lenet-5", "vgg-11"])
+@pytest.mark.parametrize("name", ["lenet-5", pytest.param("vgg-11", marks=pytest.mark.slow)])
 def test_the_models_have_the_layout_of_flax(name):
     model, images = make_model(name, num_classes=10), jnp.ones((1, 32, 32, 3))
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)

@@ -27,7 +27,7 @@ RATES = {"lr0.1": (0.1, 0.0), "lr0.5_m0.9": (0.5, 0.9), "lr0.02_m0.9": (0.02, 0.
 KINDS = {"full": pruning.prospr_scores, "first_order": pruning.prospr_first_order_scores}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("full", marks=pytest.mark.slow), "first_order"])
 def test_prospr(case, kind):
     """With and without momentum, one step and three, new data in each step or the same."""
     arrays, network = Arrays(case, "prospr"), NETWORKS[case]

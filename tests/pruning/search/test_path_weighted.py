@@ -84,6 +84,7 @@ def test_heads_are_units():
 # --- walks ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_first_step_is_over_a_weight_as_often_as_it_is_large():
     """One weight is kept: that of the first step forward, from the one input unit."""
     kernels = [jnp.array([[1.0, -3.0, 0.0]]), jnp.ones((3, 1))]
@@ -134,6 +135,7 @@ def test_masks_of_one_key_are_nested_and_another_key_gives_others():
     assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), many, other)))
 
 
+@pytest.mark.slow
 def test_the_chain_is_the_network_that_is_read():
     """Two convolutions and a dense layer, flattened as Flax does: the same walks."""
     kernels = [
@@ -159,6 +161,7 @@ def test_the_chain_is_the_network_that_is_read():
     assert size - pruning.count_kept(read) == int(0.8 * size + 1e-6)
 
 
+@pytest.mark.slow
 def test_a_stack_of_layers_is_a_chain():
     stack = jax.random.normal(KEY, (3, 4, 4))
     layout = pruning.stacked_layout()

@@ -107,7 +107,8 @@ def test_the_stored_walks_from_their_uniform_numbers(case):
     np.testing.assert_array_equal(np.asarray(back).T, expected[1::2])
 
 
-@pytest.mark.parametrize(("case", "keys"), [pytest.param("mlp", 2, marks=pytest.mark.slow), ("conv", 8)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "keys"), [("mlp", 2), ("conv", 8)])
 def test_as_many_are_kept_in_each_layer_as_in_runs_of_the_reference(case, keys):
     """The mean over keys is as near to the mean of the runs as these are to each other."""
     params, x, _ = load(case, "float32")

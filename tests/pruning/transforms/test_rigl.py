@@ -154,7 +154,7 @@ def check_for_ever(method, optimizer, steps):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["momentum", "adamw"])
+@pytest.mark.parametrize("name", ["momentum", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_counts_zeros_and_slots_hold_for_ever(method, name):
     check_for_ever(method, OPTIMIZERS[name](), 40)
 
@@ -191,6 +191,7 @@ def test_what_every_optimizer_keeps_of_a_new_weight_is_0(name):
     assert found == sum(len(of_weights(state.inner, leaf.shape)) for leaf in jax.tree.leaves(MASKS))
 
 
+@pytest.mark.slow
 def test_it_is_the_same_under_vmap_and_goes_on_from_a_checkpoint():
     """Twelve steps in two halves, so that one program serves all of them."""
     made = lambda masks: pruning.rigl(optax.adam(0.05), masks, check_every=4, stop_after=10)  # noqa: E731
@@ -242,6 +243,7 @@ def test_around_it_accumulated_gradients_decide():
 # --- what is refused ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradients_through_masks_are_reported_and_move_nothing():
     tx = pruning.rigl(optax.sgd(0.1), MASKS, check_every=1, stop_after=9)
     gradients = jax.grad(lambda p: loss(pruning.apply_masks(p, MASKS), target(0)))(HELD)
@@ -323,7 +325,7 @@ def test_what_is_kept_of_a_layer_of_one_weight_is_put_to_0_too():
     np.testing.assert_array_equal(found["b"], [[1, 0]])
 
 
-@pytest.mark.parametrize("method", ["rigl", "set"])
+@pytest.mark.parametrize("method", [pytest.param("rigl", marks=pytest.mark.slow), "set"])
 def test_every_stacked_layer_keeps_its_count(method):
     masks = {"w": jnp.tile(jnp.eye(4, dtype=bool), (2, 1, 1))}
     params = {"w": jnp.where(masks["w"], jnp.array([0.01, 1])[:, None, None], 0.0)}
