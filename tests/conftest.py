@@ -44,7 +44,7 @@ def user_cache_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory):
-    """Keeps compiled programs on disk for the session: tests make the same ones anew.
+    """Keeps programs that take long to compile on disk for the session: tests make the same ones anew.
 
     A folder for each process, since JAX writes them unguarded. It saves a quarter of the time of tests
     that train.

@@ -46,7 +46,10 @@ def test_holds_in_every_container_and_dtype(name, container, dtype):
     promotion = jax.numpy_dtype_promotion("standard" if promotes else "strict")
     with jax.enable_x64(dtype == "float64"), promotion:
         params = make_params(container, dtype)
-        run = jax.jit(row.run) if row.traced else row.run  # A tenth of the compilations.
+        compile_whole = (
+            row.traced and (container, dtype) == KINDS[0]
+        )  # Or each operation is compiled alone.
+        run = jax.jit(row.run) if compile_whole else row.run
         row.check(run(jax.random.key(1), params), params)
 
 

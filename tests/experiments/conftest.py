@@ -12,8 +12,9 @@ from tests.experiments.everything import EXPERIMENT, FEW, Everything
 
 
 def pytest_collection_modifyitems(items):
-    """The file that makes the run comes first, so that no other process waits for it."""
-    first = next((item.path for item in items if "few" in item.fixturenames), None)
+    """The file that makes a run comes first, so that no other process waits for it."""
+    runs = {"few", "everything"}
+    first = next((item.path for item in items if runs & set(item.fixturenames)), None)
     items.sort(key=lambda item: item.path != first)
 
 
