@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import pytest
+
 from experiments.engine.experiment import Experiment, training
 from experiments.methods.point import point_of
 from experiments.methods.registry import METHODS, check_methods, find_method, scored
@@ -19,9 +21,9 @@ ABLATED = (
 """Methods whose ablations and later steps are a part of the run; those of the others are alike."""
 FEW = (
     *("random", "magnitude", "snip", "magnitude-fine-tuned", "magnitude-after-training"),
-    *("lottery-ticket-rewinding", "k-starts", "dissipating-gradients", "k-starts+dissipating-gradients"),
-    *("supermask", "imp", "imp-continued", "learning-rate-rewinding", "imp-reinit"),
-    *("cs-parallel", "cs-sequential"),
+    *("lottery-ticket-rewinding", "k-starts", "dissipating-gradients", "random+dissipating-gradients"),
+    *("k-starts+dissipating-gradients", "continuous-sparsification", "supermask", "imp", "imp-continued"),
+    *("learning-rate-rewinding", "imp-reinit", "cs-parallel", "cs-sequential"),
 )
 """Of every way to begin one: from masks, from trained weights, from a search, from rounds, with gates."""
 KNOBS = Knobs(
@@ -72,6 +74,11 @@ def points(options, study):
         or (point.variant, point.pruned_at_step) == ("none", 0)
         if not (point.variant == "invert" and find_method(method).ranking.rounds > 1)
     ]
+
+
+def by_name(names):
+    """Parameters of a test: the methods that are not in the run of a few are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in names]
 
 
 def rows_of(path):

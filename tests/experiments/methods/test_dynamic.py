@@ -59,6 +59,7 @@ def test_what_stands_beside_a_still_mask_begins_with_it():
     assert "| SRigL |" in text
 
 
+@pytest.mark.slow
 def test_coverage_is_recorded_of_the_last_epoch(everything):
     rows = rows_of(everything)
     for method in ("rigl", "set"):

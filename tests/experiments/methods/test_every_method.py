@@ -1,5 +1,6 @@
-"""Every method of the registry, trained on a small grid: what its rows must say."""
+"""Every method of the registry, trained on a small grid: what its rows must say; fast tests see a few."""
 
+import functools
 import re
 from collections import defaultdict
 
@@ -26,21 +27,39 @@ from experiments.referee import NAMES, Referee
 from experiments.report.table import as_rows, load
 from experiments.sparse_starts import SparseStarts
 from experiments.ticket_search import TicketSearch
-from tests.experiments.everything import ABLATED, EPOCH, Everything, rows_of
+from tests.experiments.everything import ABLATED, EPOCH, FEW, Everything, by_name, rows_of
 
 LAYERS = (64 * 300, 300 * 100, 100 * 10)
 SIZE, UNITS = sum(LAYERS), 300 + 100 + 10
 COMBINED = "k-starts+dissipating-gradients"
 
 
-@pytest.fixture(scope="module")
-def rows(everything):
-    return as_rows(load(everything))
+BOTH_RUNS = pytest.mark.parametrize("run", ["few", pytest.param("everything", marks=pytest.mark.slow)])
 
 
-@pytest.fixture(scope="module")
-def final(everything):
-    return rows_of(everything)
+@pytest.fixture
+def path(request):
+    """The run that is asked for, or that has the method of the test."""
+    asked = getattr(request.node, "callspec", None)
+    asked = asked.params if asked else {}
+    return request.getfixturevalue(
+        asked.get("run", "few" if asked.get("name", "random") in FEW else "everything")
+    )
+
+
+@functools.cache
+def read(path):
+    return as_rows(load(path)), rows_of(path)
+
+
+@pytest.fixture
+def rows(path):
+    return read(path)[0]
+
+
+@pytest.fixture
+def final(path):
+    return read(path)[1]
 
 
 def at(method, variant="none", step=None):
@@ -126,7 +145,7 @@ def test_an_experiment_takes_every_method_that_can_act_in_it(kind):
 # --- what all have in common ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", by_name(METHODS))
 def test_networks_are_finished_and_as_sparse_as_they_say(final, name):
     found = [row for point, row in final.items() if point.method == name and point.candidate is None]
     assert found
@@ -144,7 +163,8 @@ def test_networks_are_finished_and_as_sparse_as_they_say(final, name):
             assert allowed - slack <= removed <= allowed
 
 
-def test_networks_train_to_the_end_from_where_they_begin(rows):
+@BOTH_RUNS
+def test_networks_train_to_the_end_from_where_they_begin(rows, run):
     first = defaultdict(set)
     for row in rows:
         first[row["member"]].add(row["epoch"])
@@ -161,7 +181,9 @@ def test_networks_train_to_the_end_from_where_they_begin(rows):
 # --- methods of one moment ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in ABLATED if set(METHODS[n].ablations) & set(ABLATIONS)])
+@pytest.mark.parametrize(
+    "name", by_name(n for n in ABLATED if set(METHODS[n].ablations) & set(ABLATIONS))
+)
 def test_ablations_keep_the_counts_of_layers_or_turn_them(final, name):
     unmodified = final[at(name)]
     early, variants = METHODS[name].when is When.BEFORE, {"shuffle", "reinit"}
@@ -179,7 +201,7 @@ def test_ablations_keep_the_counts_of_layers_or_turn_them(final, name):
     assert ("invert" in METHODS[name].ablations) == has_scores
 
 
-@pytest.mark.parametrize("name", [n for n in ABLATED if n in scored()])
+@pytest.mark.parametrize("name", by_name(n for n in ABLATED if n in scored()))
 def test_methods_prune_at_later_steps_too(final, name):
     later = {point.pruned_at_step for point in final if point.method == name}
     assert later == ({0} if name == "snip-second-draw" else {0, 5, EPOCH})
@@ -220,7 +242,7 @@ def test_the_winner_may_be_trained_in_another_order(final):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("gradual-magnitude", [0.9 * (1 - 0.5**3), 0.9, 0.9]),
+        pytest.param("gradual-magnitude", [0.9 * (1 - 0.5**3), 0.9, 0.9], marks=pytest.mark.slow),
         ("dissipating-gradients", [1 - 0.1**0.5, 0.9, 0.9]),
         ("random+dissipating-gradients", [1 - 0.1**0.5, 0.9, 0.9]),
         (COMBINED, [1 - 0.1**0.5, 0.9, 0.9]),
@@ -231,7 +253,9 @@ def test_sparsity_rises_on_the_schedule(rows, name, expected):
     np.testing.assert_allclose([found[epoch]["sparsity"] for epoch in (1, 2, 3)], expected, atol=5e-5)
 
 
-@pytest.mark.parametrize("name", ["continuous-sparsification", "supermask", "stochastic-supermask"])
+@pytest.mark.parametrize(
+    "name", by_name(["continuous-sparsification", "supermask", "stochastic-supermask"])
+)
 def test_the_lower_gates_begin_the_sparser_the_network(final, name):
     settings = (-1.0, 1.0) if name.startswith("stochastic") else (-0.01, 0.02)
     low, high = (final[Point(name, setting=setting)]["sparsity"] for setting in settings)
@@ -260,15 +284,20 @@ def test_a_ticket_is_as_sparse_as_its_search(final):
     assert sparsity("cs-search", 0.0, 2) > sparsity("cs-search", 0.0, 1)
 
 
-def test_only_what_others_begin_with_is_kept(everything):
-    kept = {file.name.split("-seed")[0] for file in (everything / "snapshots").iterdir()}
+@BOTH_RUNS
+def test_only_what_others_begin_with_is_kept(path, run):
+    kept = {file.name.split("-seed")[0] for file in (path / "snapshots").iterdir()}
     searches = {f"cs-search-setting-{where}" for where in ("-0.01-round-1", "0.02-round-1")}
     searches |= {f"cs-search-setting-0.0-round-{round}" for round in (1, 2)}
     chains = {"imp-round-1", "learning-rate-rewinding-round-1"}
-    searches |= {f"successive-elimination-sparsity-0.9-round-1-candidate-{place}" for place in range(4)}
+    if run == "everything":
+        head = "successive-elimination-sparsity-0.9-round-1-candidate"
+        searches |= {f"{head}-{place}" for place in range(4)}
     assert kept == {"dense-sparsity-0.0", "other-init"} | searches | chains
 
 
-def test_all_kinds_of_networks_are_in_the_run(final):
-    assert {point.method for point in final} == {*METHODS, "dense", "cs-search"}
+@BOTH_RUNS
+def test_all_kinds_of_networks_are_in_the_run(final, run):
+    methods = FEW if run == "few" else METHODS
+    assert {point.method for point in final} == {*methods, "dense", "cs-search"}
     assert Everything().methods == (*METHODS,)

@@ -28,12 +28,17 @@ def closed():
 
 
 @pytest.fixture(scope="module")
-def table(everything):
+def table(few):
+    return load(few)
+
+
+@pytest.fixture(scope="module")
+def whole_table(everything):
     return load(everything)
 
 
 def only(table, *methods, **changes):
-    """The results of some methods of the run of all, with changed columns."""
+    """The results of some methods of a run, with changed columns."""
     chosen = table[table["method"].isin({"dense", "cs-search", *methods})].assign(**changes)
     settings = table.attrs["settings"] | {"methods": list(methods), "ablations": list(ABLATIONS)}
     chosen.attrs = table.attrs | {"settings": settings}
@@ -41,10 +46,9 @@ def only(table, *methods, **changes):
 
 
 ASKED = {
-    "all": to_sparsities(),
-    "no baseline": ("snip", "gradual-magnitude"),
+    "no baseline": ("snip", "dissipating-gradients"),
     "one method": ("random",),
-    "own sparsities alone": ("supermask", "dissipating-band"),
+    "own sparsities alone": ("supermask", "continuous-sparsification"),
     "a search": ("k-starts",),
 }
 
@@ -52,23 +56,25 @@ ASKED = {
 EXPERIMENTS = {"c": COMPARE, "m": MARK, "p": METHODS_AT_EQUAL_EPOCHS}
 
 
-@pytest.mark.parametrize(
-    ("name", "methods", "diverged"),
-    [
-        pytest.param(name, methods, diverged, marks=[pytest.mark.slow] * (methods == "all"))
-        for name in EXPERIMENTS
-        for methods in ASKED
-        for diverged in (False, True)
-        if not (diverged and methods == "all")
-    ],
-)
+@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize("methods", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_run_of_one_seed_and_one_sparsity_has_figures_and_a_summary(table, name, methods, diverged):
-    experiment = EXPERIMENTS[name]
-    found = only(table, *ASKED[methods], **({"failed": True} if diverged else {}))
+    check_figures(table, EXPERIMENTS[name], methods, diverged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_so_has_a_run_of_all_methods(whole_table, name):
+    check_figures(whole_table, EXPERIMENTS[name], to_sparsities(), diverged=False)
+
+
+def check_figures(table, experiment, methods, diverged):
+    found = only(table, *methods, **({"failed": True} if diverged else {}))
     assert experiment.figures(found)
     summary = "\n".join(experiment.summary(found, None))
     assert ("**Diverged**" in summary) == diverged
-    at_sparsities = [m for m in ASKED[methods] if METHODS[m].at_sparsities and m != "k-starts"]
+    at_sparsities = [m for m in methods if METHODS[m].at_sparsities and m != "k-starts"]
     for method in () if experiment is MARK else at_sparsities:
         assert METHODS[method].look.label in summary
 
@@ -81,8 +87,9 @@ def test_tickets_have_figures_and_a_summary(table, methods):
     assert ("## Continuous Sparsification, and IMP" in summary) == ("cs-sequential" in methods)
 
 
-def test_of_many_methods_each_has_its_look_in_a_panel_of_few(table):
-    panels = accuracy_figure(only(table, *to_sparsities()), baseline="random").axes[::2]
+@pytest.mark.slow
+def test_of_many_methods_each_has_its_look_in_a_panel_of_few(whole_table):
+    panels = accuracy_figure(only(whole_table, *to_sparsities()), baseline="random").axes[::2]
     legends = [axes.get_legend_handles_labels()[1] for axes in panels]
     assert max(map(len, legends)) <= MOST_IN_A_PANEL + 2  # The dense network, and the baseline.
     labels = {label for legend in legends for label in legend}
