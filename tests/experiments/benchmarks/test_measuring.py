@@ -49,14 +49,18 @@ def test_what_jax_keeps_on_disk_is_not_taken_for_compiling(tmp_path):
     def as_usual(x):
         return x * 4.5
 
-    numbers, before = jnp.ones(7), jax.config.jax_compilation_cache_dir
+    numbers = jnp.ones(7)
+    here = {"jax_compilation_cache_dir": str(tmp_path), "jax_persistent_cache_min_compile_time_secs": 0}
+    before = {name: getattr(jax.config, name) for name in here}
     compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    for name, value in here.items():
+        jax.config.update(name, value)
     try:
         compiled, seconds = measuring.compile_anew(jax.jit(anew), numbers)
         jax.jit(as_usual)(numbers)
     finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+        for name, value in before.items():
+            jax.config.update(name, value)
         compilation_cache.reset_cache()
     kept = {path.name.split("-")[0] for path in tmp_path.glob("*-cache")}
     assert kept == {"jit_as_usual"}  # For everyone else there is a cache as before.
