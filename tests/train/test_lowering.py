@@ -27,9 +27,8 @@ def trained(name):
         return last(pop.train(members, epochs=1))
 
 
-@pytest.mark.parametrize(
-    ("name", "tolerance"), [("cpu", 1e-5), pytest.param("tpu", 1e-3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "tolerance"), [("cpu", 1e-5), ("tpu", 1e-3)])
 def test_the_numbers_are_the_same(name, tolerance):
     one, other = trained("accelerator"), trained(name)
     jax.tree.map(

@@ -52,7 +52,17 @@ def agreement(first, second):
 
 
 # Of many rounds, passes or draws: they compile long, and the library's own tests are of each.
-LONG = ("force", "hutchinson-taylor", "ntk-sap", "phew", "prospr", "px", "snip-iterative", "synflow-l2")
+LONG = (
+    "force",
+    "hutchinson-taylor",
+    "ntk-sap",
+    "phew",
+    "prospr",
+    "px",
+    "snip-iterative",
+    "synflow",
+    "synflow-l2",
+)
 OTHER_ENDS = [name for name, ranking in RANKINGS.items() if isinstance(ranking, Ranking)]
 ENDS = [
     *(pytest.param(name, False, marks=[pytest.mark.slow] * (name in LONG)) for name in RANKINGS),

@@ -119,7 +119,7 @@ def check_masks(arrays, head, score, params, found, rounds=(1, 100)):
             arrays.check_masks(f"{head}rounds100/d{density}", prune(params, 1 - float(density)))
 
 
-@pytest.mark.parametrize("variant", ["all", "no_bias"])
+@pytest.mark.parametrize("variant", [pytest.param("all", marks=pytest.mark.slow), "no_bias"])
 def test_path_exclusion(case, variant):
     arrays, network = Arrays(case, "px"), NETWORKS[case]
     with jax.enable_x64(True):

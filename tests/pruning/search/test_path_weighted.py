@@ -116,6 +116,7 @@ def test_counts_are_exact(sparsity, is_traced):
     assert size - pruning.count_kept(masks) == int(sparsity * size + 1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_kept_lies_on_kept_paths_but_for_the_walk_that_is_cut():
     params = residual_params()
     effective = jax.jit(lambda masks: pruning.effective_masks(residual, params, masks))

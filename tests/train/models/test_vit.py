@@ -115,6 +115,7 @@ def test_the_softmax_of_a_network_in_bfloat16_is_in_float32():
     assert ":bf16[2,2,5,5] = exp" not in jaxpr
 
 
+@pytest.mark.slow
 def test_synflow_empties_no_layer_through_which_all_that_flows_must_go():
     """Query and key, which only move what flows between tokens, have no part in it, and may go."""
     prune = jax.jit(

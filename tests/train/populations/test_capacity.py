@@ -85,7 +85,8 @@ def test_as_many_as_asked_for_without_compiling_where_shapes_say_that_they_fit()
     assert pop.compilations == 0
 
 
-@pytest.mark.parametrize("execute", [side_by_side, pytest.param(in_turn, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("execute", [side_by_side, in_turn])
 def test_where_they_may_not_fit_the_compiler_says_how_many_do(execute):
     pop = population(execute)
     one = member(pop, 0)
@@ -136,6 +137,7 @@ def test_members_whose_channels_share_tiles_are_not_promised_too_many(monkeypatc
     assert members_that_fit(population(), None, most=256, free=15_750) == 14
 
 
+@pytest.mark.slow
 def test_data_are_counted_by_themselves():
     few, many = (population(data=dataset(test=size)) for size in (20, 200_000))
     held = [bytes_as_compiled(pop, member(pop, 0), 1) for pop in (few, many)]
