@@ -1,4 +1,4 @@
-"""Runs of a few methods and of all, which tests of methods and engine look at."""
+"""Runs of a few methods and of all, which tests of methods, engine and report look at."""
 
 import os
 
