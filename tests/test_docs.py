@@ -69,7 +69,7 @@ def test_these_guides_have_code():
 
 
 # Of front ends: fast tests keep the contract of public names in NNX.
-SLOW = FRONT_ENDS | {"migrating.md", "transformers.md"}
+SLOW = FRONT_ENDS | {"library.md", "migrating.md", "transformers.md"}
 
 
 @pytest.mark.parametrize(

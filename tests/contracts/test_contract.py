@@ -18,7 +18,7 @@ differentiable = [name for name in sorted(ROWS) if ROWS[name].grads]
 
 
 KINDS = (
-    ("nnx", "bfloat16"),  # alone where fast tests run
+    ("nnx", "bfloat16"),
     *((container, "float32") for container in CONTAINERS),
     *(("nested", dtype) for dtype in ("bfloat16", "float16", "float64")),
 )
@@ -35,10 +35,9 @@ def test_every_public_name_exists_in_order_and_has_a_row():
     assert list(pruning.__all__) == sorted(ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", simple)
-@pytest.mark.parametrize(
-    ("container", "dtype"), [KINDS[0], *(pytest.param(*kind, marks=SLOW) for kind in KINDS[1:])]
-)
+@pytest.mark.parametrize(("container", "dtype"), KINDS)
 def test_holds_in_every_container_and_dtype(name, container, dtype):
     row = ROWS[name]
     # What a row brings along is float32, which float64 params promote.
@@ -46,11 +45,7 @@ def test_holds_in_every_container_and_dtype(name, container, dtype):
     promotion = jax.numpy_dtype_promotion("standard" if promotes else "strict")
     with jax.enable_x64(dtype == "float64"), promotion:
         params = make_params(container, dtype)
-        compile_whole = (
-            row.traced and (container, dtype) == KINDS[0]
-        )  # Or each operation is compiled alone.
-        run = jax.jit(row.run) if compile_whole else row.run
-        row.check(run(jax.random.key(1), params), params)
+        row.check(row.run(jax.random.key(1), params), params)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +60,8 @@ def test_jit_is_eager_vmap_is_a_loop_nothing_is_traced_twice_and_the_key_decides
         return row.run(key, params)
 
     keys = jax.random.split(jax.random.key(1), 2)
-    several = [make_params(), jax.tree.map(lambda p: p[::-1] * -3, make_params())]
+    params = make_params("nnx")
+    several = [params, jax.tree.map(lambda p: p[::-1] * -3, params)]
     loop = [run(key, params) for key, params in zip(keys, several, strict=True)]
     other = run(keys[1], several[0])
     assert len(traces) == 1

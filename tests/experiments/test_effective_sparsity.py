@@ -33,6 +33,7 @@ def test_effective_sparsity_is_never_below_the_direct_one(tmp_path, capsys):
     assert all(part.stat().st_mtime_ns == then for part, then in parts.items() if part != gone)
 
 
+@pytest.mark.slow
 def test_seeds_may_begin_elsewhere(tmp_path):
     small = SMALL | {"seeds": 1, "sparsities": (0.5,), "methods": ("random",)}
     table = load(run(EXPERIMENT, EffectiveSparsity(out_dir=tmp_path, first_seed=3, **small)))

@@ -69,6 +69,7 @@ def write_csv(path, layers, repeats=1):
     return path
 
 
+@pytest.mark.slow
 def test_published_fractions_are_set_beside_ours(tmp_path, capsys):
     """The masks are there; only the summary is written again."""
     options = replace(SMALL, methods=("magnitude",), out_dir=tmp_path / "run")

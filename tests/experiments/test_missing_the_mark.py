@@ -133,6 +133,7 @@ AFTER = ("magnitude-after-training", "lottery-ticket-rewinding")
 SMALL = MissingTheMark(methods=("snip", *AFTER), sparsities=(0.5, 0.9), seeds=1, epochs=2)
 
 
+@pytest.mark.slow
 def test_published_numbers_are_set_beside_a_run_that_is_finished(tmp_path):
     options = replace(SMALL, out_dir=tmp_path / "run", methods=("random", "snip"), steps=(5,))
     path = run(EXPERIMENT, options)

@@ -55,6 +55,7 @@ def kept(row):
     return {name: row[name] for name in row if name.startswith("kept")}
 
 
+@pytest.mark.slow
 def test_variants_in_layers_end_with_the_layers_that_they_are_given(found):
     rows = rows_of(found)
     ends = {name: kept(rows[Point(name, sparsity_target=S)]) for name in VARIANTS}
@@ -66,6 +67,7 @@ def test_variants_in_layers_end_with_the_layers_that_they_are_given(found):
             assert kept(rows[Point(name, variant, sparsity_target=S)]) == expected
 
 
+@pytest.mark.slow
 def test_late_and_early_networks_have_the_sparsities_of_a_random_start(found):
     table = load(found)
     first = table[table["epoch"] == 1].set_index(["method", "variant"])["sparsity"]

@@ -64,6 +64,7 @@ def test_tickets_may_be_rewound_to_initialization(tmp_path):
     assert (tmp_path / "snapshots" / "dense-sparsity-0.0-seed-0-step-0.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_layers_may_be_ranked_by_themselves_and_the_output_layer_less(tmp_path):
     rounds = RoundKnobs(rounds=1, by_layer=True, output_fraction=0.1, criterion="movement")
     run(EXPERIMENT, small(methods=("imp",), knobs=replace(KNOBS, rounds=rounds), out_dir=tmp_path))

@@ -27,8 +27,8 @@ NAME = "imp-round-1-seed-0"
         pytest.param("imp-continued-round-2", marks=pytest.mark.slow),
         pytest.param("learning-rate-rewinding-round-2", marks=pytest.mark.slow),
         pytest.param("imp-reinit-round-1", marks=pytest.mark.slow),
-        "cs-parallel-setting--0.01-round-1",
-        "cs-sequential-setting-0.0-round-2",
+        pytest.param("cs-parallel-setting--0.01-round-1", marks=pytest.mark.slow),
+        pytest.param("cs-sequential-setting-0.0-round-2", marks=pytest.mark.slow),
     ],
 )
 def test_a_ticket_trains_again_to_the_same_accuracy(few, name):

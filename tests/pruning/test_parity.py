@@ -21,6 +21,7 @@ pytestmark = needs_oracles
 TEMPERATURE = 200  # GraSP's
 CASES = ("mlp", "conv")
 METHODS = ("snip", "grasp", "synflow", "magnitude")
+FAST = ("synflow", "magnitude")
 
 
 def scoring(case, method, x, y):
@@ -45,7 +46,7 @@ def scoring(case, method, x, y):
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(64, 1e-9), (32, 1e-5)])
-@pytest.mark.parametrize("method", ["snip", "grasp", "synflow"])
+@pytest.mark.parametrize("method", ["snip", pytest.param("grasp", marks=pytest.mark.slow), "synflow"])
 @pytest.mark.parametrize("case", CASES)
 def test_scores(case, method, precision, tolerance):
     with jax.enable_x64(precision == 64):
@@ -66,7 +67,9 @@ def test_synflow_without_biases(case):
     np.testing.assert_allclose(sums, sums[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [m if m in FAST else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
+)
 @pytest.mark.parametrize("case", [pytest.param("mlp", marks=pytest.mark.slow), "conv"])
 def test_masks_bit_for_bit(case, method):
     """One round for all but SynFlow, which takes 100."""

@@ -38,6 +38,7 @@ def test_the_numbers_are_the_same(name, tolerance):
     )
 
 
+@pytest.mark.slow
 def test_the_choice_reaches_convolutions_and_batch_normalisation():
     own, called = ("image_gradient", "kernel_gradient", "normalise"), {}
     for name in ("cpu", "accelerator", "tpu"):

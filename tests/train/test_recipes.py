@@ -159,6 +159,7 @@ def test_another_length_keeps_the_schedule_in_proportion():
     assert [cosine.of_length(epochs).warmup_epochs for epochs in (1, 2, 8)] == [0, 1, 6]
 
 
+@pytest.mark.slow
 def test_a_model_is_drawn_as_the_recipe_says():
     images = jnp.zeros((1, 8, 8, 3))
 

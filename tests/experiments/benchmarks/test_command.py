@@ -79,6 +79,7 @@ def test_the_rows_after_one_that_is_amiss_are_measured_and_the_command_fails(
     assert found["good"]["ratio"] == 3
 
 
+@pytest.mark.slow
 def test_no_row_begins_on_another_platform_or_when_the_time_is_up(run, monkeypatch):
     assert "| good |" not in run({"good": GOOD}, platforms=ACCELERATOR)
     elsewhere = run({"good": GOOD}, "--only", "good", platforms=ACCELERATOR)

@@ -30,6 +30,7 @@ def test_the_table_has_a_slope_but_for_the_smallest():
     ]
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_leaves_table_and_figure(monkeypatch, tmp_path):
     prepared = []
     series = Series("work", "things", (1, 10, 100), lambda size: lambda: prepared.append(size))

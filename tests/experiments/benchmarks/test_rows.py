@@ -65,6 +65,7 @@ def test_selection_holds_one_copy_of_the_scores_and_no_places():
     assert 0.99 < ROWS["selection"].make(SMALLEST).facts["temporaries / scores"] < 1.1
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_method_is_a_ratio_to_the_params(monkeypatch):
     def hold_and_copy(optimizer, masks):
         keep = optax.GradientTransformation(lambda params: params, lambda g, state, params: (g, state))

@@ -44,6 +44,7 @@ def test_units_without_inputs_are_counted_and_cut_out():
     assert all(row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] for name in speeds)
 
 
+@pytest.mark.slow
 def test_of_a_network_that_is_cut_nothing_compacted_is_measured():
     row = bought(apply_fn, {"params": PARAMS}, masks_of([]), (2, 3, 1))
     assert row["cut"] == 1
@@ -51,6 +52,7 @@ def test_of_a_network_that_is_cut_nothing_compacted_is_measured():
     assert row["weights_kept"] == 10
 
 
+@pytest.mark.slow
 def test_what_is_timed_lies_on_the_device(monkeypatch):
     """NumPy leaves would be sent there at every call of the dense network, and of it alone."""
     given, waiting = [], timing.waiting

@@ -102,6 +102,7 @@ print(as_first_sees({"seen by": number, "names": ["network"] * (1 + number)}), f
 """
 
 
+@pytest.mark.slow
 def test_what_the_first_sees_decides():
     """The others see something else, of another length."""
     address, pipes = f"127.0.0.1:{free_port()}", {"stderr": subprocess.PIPE, "text": True}

@@ -158,6 +158,7 @@ def trained_again(path, monkeypatch):
     return [[point.name for point in stage.points] for stage in stages]
 
 
+@pytest.mark.slow
 def test_what_is_gone_is_trained_again_with_all_that_it_needs(few, damaged, monkeypatch):
     """A ticket's rows, and the snapshots of the round before and of the dense network."""
     path = damaged(lambda row: (row["method"], row["round"]) == ("imp", 2) and row["epoch"] > 1)

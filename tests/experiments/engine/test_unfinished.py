@@ -106,6 +106,7 @@ def test_a_killed_chunk_goes_on_though_chunks_are_larger_now(stage, tmp_path, ke
     assert whole == killed
 
 
+@pytest.mark.slow
 def test_a_killed_chunk_begins_anew_where_it_is_larger_than_asked(stage, tmp_path, keep_always):
     run(stage, tmp_path, dies_after=2)
     assert run(stage, tmp_path, chunk_size=2).epochs == [1, 2, 3] * 2

@@ -169,6 +169,7 @@ def test_other_weights_begin_at_step_0_under_the_rewound_mask(networks):
 # --- searches -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_candidates_have_the_masks_that_the_library_draws(networks):
     initial, key = networks.initial(0).params, seed_keys(0).candidates
     for name, sparsity in (("k-starts", 0.9), ("k-starts+dissipating-gradients", 1 - 0.1**0.5)):

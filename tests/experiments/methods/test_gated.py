@@ -111,6 +111,7 @@ def test_before_the_end_it_is_tested_as_it_is_computed():
     np.testing.assert_allclose(result.metrics["test_loss"][0], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_parallel_search_is_one_program():
     pop = population(SOFT)
     starts = (-0.2, 0.0, 0.1, 0.3)

@@ -144,6 +144,7 @@ def written_out(network, seen):
     return *losses_of(lambda params, images: network.model.apply({"params": params}, images)), batches
 
 
+@pytest.mark.slow
 def test_scores_of_data_are_the_librarys(masks, seen, written_out):
     loss, cooled, batches = written_out
     (batch,) = batches
@@ -288,6 +289,7 @@ def test_scores_in_batches_are_the_librarys_over_the_same_batches(normalised):
         assert agreement(found, pruning.global_masks(other, 0.9)) < 0.999
 
 
+@pytest.mark.slow
 def test_batch_normalisation_is_in_the_recipes_mode(normalised):
     """In training mode a batch's own statistics count, in inference mode the running ones."""
 
@@ -312,6 +314,7 @@ def test_statistics_may_see_the_training_images_first(normalised):
     chex.assert_trees_all_close(seen.batch_stats, stats, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_that_cannot_be_ranked_name_method_and_place(network):
     params, stats = network.initial(0)
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, params)

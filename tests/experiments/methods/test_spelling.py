@@ -124,6 +124,7 @@ def test_results_without_settings_are_read_with_the_config_beside_them(experimen
     assert results.study.last_step == 23 * 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RESULTS.glob("*/results.parquet")))
 def test_committed_runs_are_read(name):
     results = Results(load(RESULTS / name))

@@ -36,6 +36,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_is_redrawn_from_its_table_alone(tmp_path):
     folder = stored_runs.pruning_methods(tmp_path / "run")
     before = files(folder)
@@ -57,6 +58,7 @@ def test_another_folder_leaves_the_run_as_it_is(tmp_path, undrawn):
     assert files(tmp_path / "drawn" / "here").keys() == DRAWN
 
 
+@pytest.mark.slow
 def test_runs_of_other_methods_become_one(tmp_path, undrawn):
     first = stored_runs.pruning_methods(tmp_path / "random", RANDOM, methods=("random",))
     second = stored_runs.pruning_methods(tmp_path / "snip", SNIP, methods=("snip",))

@@ -1,5 +1,7 @@
 """A sweep is reported whole, and each of its learning rates by itself."""
 
+import pytest
+
 from experiments import missing_the_mark
 from experiments.methods.point import DENSE, Point
 from experiments.missing_the_mark import MissingTheMark
@@ -45,6 +47,7 @@ def test_each_learning_rate_has_its_own_accuracies(tmp_path):
     assert [suffix(name) for name in parts] == ["-learning-rate-0.01", "-learning-rate-0.3"]
 
 
+@pytest.mark.slow
 def test_what_validation_chooses_stands_beside_the_recipe_s_own(tmp_path):
     """Digits' rate is 0.01; 0.3 is better on validation, and worse on the test set."""
     written = {}
@@ -52,6 +55,7 @@ def test_what_validation_chooses_stands_beside_the_recipe_s_own(tmp_path):
     assert "| SNIP | 0.5 | learning rate 0.3 | 60.00 | -10.00 |" in written["summary.md"]
 
 
+@pytest.mark.slow
 def test_the_summary_begins_with_all_of_them(tmp_path):
     written = {}
     write_report(missing_the_mark.EXPERIMENT, swept(tmp_path), None, written.__setitem__)

@@ -301,6 +301,7 @@ def elsewhere(masks):
     return sparsities, pruning.layerwise_masks(scores, sparsities)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(counts)
 def test_the_sparsities_of_masks_give_as_many_weights_in_each_layer_under_jit(counts):

@@ -230,6 +230,7 @@ def test_effective_weights_of_convolutions_are_those_on_walked_edges(seed, strid
 # Depth, width and dtype.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dtype"), [(128, "float16"), (1, "bfloat16")])
 def test_a_hundred_layers_neither_overflow_nor_vanish(width, dtype, quick_compilation):
     masks = {f"w{layer}": np.ones((width, width), bool) for layer in range(100)}
@@ -253,6 +254,7 @@ def test_a_hundred_layers_neither_overflow_nor_vanish(width, dtype, quick_compil
 # Masks of what is not a matrix between units.
 
 
+@pytest.mark.slow
 def test_masked_biases_stay_where_their_unit_is_connected():
     def prunable(path, leaf):
         return True
@@ -274,6 +276,7 @@ def test_layers_without_a_mask_connect():
     assert drawn(found["w1"]) == ["10", "00"]
 
 
+@pytest.mark.slow
 def test_params_may_be_shapes_and_hold_what_is_no_float():
     params = {"w0": jax.ShapeDtypeStruct((1, 2), jnp.float32), "none": None, "w1": jnp.ones((2, 1))}
     masks = {"w0": draw("10"), "none": None, "w1": draw("1", "1")}

@@ -72,6 +72,7 @@ def test_resnet20_has_its_well_known_count(quick_compilation):
     assert sum(flops(output_fn, **shapes).values()) == 2 * 40_813_184
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "others", "positions"),
     [
@@ -130,6 +131,7 @@ def test_weights_joined_to_one_count_by_their_share():
     assert flops(joined, query=(4, 3), key=(4, 2)) == {"query": 2 * 7 * 12, "key": 2 * 7 * 8}
 
 
+@pytest.mark.slow
 def test_what_enters_no_product_costs_nothing():
     def output_fn(p):
         return (p["table"][jnp.array([1, 1])] * p["gate"] + p["place"]) @ p["w"]

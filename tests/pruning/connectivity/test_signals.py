@@ -241,6 +241,7 @@ def test_embeddings_are_inputs_through_weights():
     assert not found["layer"].any()
 
 
+@pytest.mark.slow
 def test_attention_without_queries_still_attends():
     kept, none = jnp.ones((2, 2), bool), jnp.zeros((2, 2), bool)
     x = jnp.ones((3, 2))

@@ -163,6 +163,7 @@ def test_words_are_input_units():
     assert pairs(found)[0, 1] == same(3)
 
 
+@pytest.mark.slow
 def test_patches_times_a_flattened_kernel_are_a_convolution():
     def network(p):
         patches = lax.conv_general_dilated_patches(

@@ -55,6 +55,7 @@ def test_layers_are_shuffled_independently():
     np.testing.assert_allclose(np.bincount(pairs, minlength=36), 6000 / 36, atol=65)
 
 
+@pytest.mark.slow
 def test_a_layer_is_shuffled_by_its_place_whatever_the_others_hold():
     key, others = jax.random.key(3), {"u": jnp.ones((9, 9), bool), "b": None}
     mask = jnp.arange(100).reshape(10, 10) < 50
@@ -125,6 +126,7 @@ def test_a_unit_s_weights_are_divided_by_the_root_of_its_own_fan_in(dtype):
     np.testing.assert_array_equal(found["b"], params["b"])
 
 
+@pytest.mark.slow
 def test_the_spread_is_that_of_what_leads_in():
     """Over a convolution's window and inputs; the sum of n squares is off by sqrt(2 / n) of itself."""
     params = {"conv": {"kernel": jnp.zeros((3, 3, 64, 40))}, "dense": {"kernel": jnp.zeros((900, 40))}}
@@ -144,6 +146,7 @@ def test_the_spread_is_that_of_what_leads_in():
         assert squares.mean() == pytest.approx(2, rel=0.05)
 
 
+@pytest.mark.slow
 def test_units_are_found_in_stacks_and_other_layouts():
     key, mask = jax.random.key(0), jax.random.uniform(jax.random.key(1), (3, 6, 5)) < 0.5
     drawn = jax.random.normal(jax.random.fold_in(key, 0), (3, 6, 5))

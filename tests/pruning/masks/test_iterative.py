@@ -67,6 +67,7 @@ def in_rounds(rounds, **knobs):
 FIVE_ROUNDS = in_rounds(5)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.floats(0, 1, exclude_max=True))
 @example(0.7)
@@ -95,6 +96,7 @@ def test_a_traced_float32_removes_the_exact_count(thousandths):
     assert pruned(masks) == thousandths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("may_return", [False, True])
 def test_sparsities_side_by_side_are_as_one_after_the_other(may_return):
     prune = in_rounds(3, may_return=may_return)
@@ -161,6 +163,7 @@ def rotating(params):
     return {"w": jnp.sin(7 * jnp.arange(1.0, 9)[:, None] + jnp.sum(w != 0))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("may_return", [False, True])
 def test_a_fixed_selection_is_the_first_rounds_unless_weights_may_return(may_return):
     masks = [
@@ -179,6 +182,7 @@ def test_a_fixed_selection_is_the_first_rounds_unless_weights_may_return(may_ret
     assert bool((masks[0] != masks[1]).any()) == may_return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jitted", [False, True])
 def test_rounds_in_which_every_layer_loses_its_share(jitted):
     """As one loop, which traces the selection once, and as rounds one by one; both nested."""
@@ -215,6 +219,7 @@ def test_what_is_pruned_stays_so_whatever_a_selection_says():
     assert kept(masks).tolist() == [1, 0, 0, 0]  # The first of those that round 1 has made zero.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("may_return", [False, True])
 def test_the_ranking_of_the_network_is_the_same_by_another_name(rounds, may_return):

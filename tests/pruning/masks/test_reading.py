@@ -77,6 +77,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("labels", "params"), PARTS)
 def test_masks_of_the_parts_of_a_partition_are_put_together(labels, params):
     tx = optax.partition(
@@ -136,6 +137,7 @@ def trained(last):
     return model, optimizer
 
 
+@pytest.mark.slow
 def test_masks_of_an_nnx_optimizer_fit_the_params_and_the_next_hold_masks():
     model, optimizer = trained(pruning.gradual_magnitude([0.5], check_every=1))
     masks, params = pruning.get_masks(optimizer.opt_state), nnx.state(model, nnx.Param)
@@ -152,6 +154,7 @@ def test_masks_of_an_nnx_optimizer_fit_the_params_and_the_next_hold_masks():
     )
 
 
+@pytest.mark.slow
 def test_gradient_sums_of_an_nnx_optimizer_have_a_fitness():
     _, optimizer = trained(pruning.gradual_magnitude([0.5], check_every=1))
     sums = optax.tree.get(optimizer.opt_state, "gradient_sums")
@@ -244,6 +247,7 @@ def test_masks_of_an_nnx_optimizer_are_pruned_further_with_the_params_in_their_b
         assert pruning.sparsity(found) == 0.75
 
 
+@pytest.mark.slow
 def test_reports_of_boxed_params_take_masks_without_boxes():
     model, optimizer = trained(pruning.gradual_magnitude([0.5], check_every=1))
     model.eval()  # statistics change in training mode, from which no signal can be followed

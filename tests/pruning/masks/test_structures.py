@@ -59,6 +59,7 @@ def test_groups_that_do_not_fit_are_refused(tree, n, m, says):
         pruning.n_m_masks(tree, n, m)
 
 
+@pytest.mark.slow
 def test_every_unit_keeps_as_many():
     for sparsity in (0.0, 0.3, 0.9):
         found = pruning.constant_fan_in_masks(DENSE | CONV, sparsity)
@@ -112,6 +113,7 @@ def test_blocks_that_do_not_fit_are_refused(block, sparsity, says):
         pruning.block_masks(DENSE, sparsity, block=block)
 
 
+@pytest.mark.slow
 def test_sums_of_a_short_dtype_neither_tie_nor_overflow():
     steps = jnp.arange(1, 9, dtype=jnp.float16)
     large = {"w": jnp.broadcast_to(40 * steps, (2000, 8))}  # Sums of 80,000 and more.

@@ -112,6 +112,7 @@ def test_large_arrays(case):
         check(keys, number)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 2**32 - 1), st.integers(0, SIZE))
 def test_large_arrays_of_few_or_many_values(seed, values, number):
@@ -127,6 +128,7 @@ def test_several_counts_side_by_side():
         np.testing.assert_array_equal(flat([leaf[i] for leaf in found]), expected_marks(scores, number))
 
 
+@pytest.mark.slow
 def test_several_arrays_side_by_side():
     names = ("sorted", "one value", "no two alike")
     cases = [ranks([as_scores(LARGE_CASES[name].astype(np.uint32))]).astype(np.float32) for name in names]
@@ -160,6 +162,7 @@ def test_a_few_passes_find_the_threshold_among_weights(monkeypatch, number):
     assert count_passes(monkeypatch, scores, number) <= 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LARGE_CASES)
 def test_whatever_the_keys_the_passes_are_few(monkeypatch, case):
     """Every other pass leaves 0.36 of what was there: 42 for a key, and 21 for a place among 50,000."""

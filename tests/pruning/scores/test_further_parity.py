@@ -134,6 +134,7 @@ def test_path_exclusion(case, variant):
         check_masks(arrays, f"{variant}/", score, params, found, (1, 100)[: 1 + (variant == "all")])
 
 
+@pytest.mark.slow
 def test_synflow_l2(case):
     arrays, network = Arrays(case, "synflow_l2"), NETWORKS[case]
     with jax.enable_x64(True):

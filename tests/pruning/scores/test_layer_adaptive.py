@@ -46,6 +46,7 @@ def test_what_is_not_finite_is_refused_by_selection(bad):
         pruning.global_masks(scores, 0.5)
 
 
+@pytest.mark.slow
 def test_float16_keeps_the_order_of_magnitudes():
     weights = jax.random.normal(jax.random.key(0), (512, 512), jnp.float16)
     scores = pruning.layer_adaptive_magnitude_scores({"w": weights})["w"]

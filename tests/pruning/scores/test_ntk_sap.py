@@ -42,6 +42,7 @@ def test_statistics_are_those_of_the_masked_network_and_serve_both():
     np.testing.assert_array_equal(seen[0], [[1], [0]])
 
 
+@pytest.mark.slow
 def test_every_draw_has_its_own_weights_inputs_and_noise():
     seen = []
 

@@ -19,6 +19,7 @@ def network(params, x, activation):
     return activation(x @ params["b"]) @ params["c"]
 
 
+@pytest.mark.slow
 def test_without_biases_the_scores_of_every_layer_add_up_to_the_sum_over_paths():
     found = pruning.path_exclusion_scores(network, PARAMS, [X])
     # By enumeration: a path counts its squared weights times the squared inputs of open examples.
@@ -31,6 +32,7 @@ def test_without_biases_the_scores_of_every_layer_add_up_to_the_sum_over_paths()
         np.testing.assert_allclose(found[name].sum(), total, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_that_are_pruned_score_nothing_and_carry_no_path():
     masked = PARAMS | {"b": PARAMS["b"].at[:, 1:].set(0)}
     found = pruning.path_exclusion_scores(network, masked, [X])

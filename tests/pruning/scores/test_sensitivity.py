@@ -358,6 +358,7 @@ def test_float16_at_a_temperature_of_200_ranks_the_weights(method):
     np.testing.assert_allclose(short, exact * factor, atol=0.02 * np.abs(short).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-25, 1e25])
 def test_a_loss_scale_does_not_change_graspss_ranking(factor):
     params = {name: jnp.asarray(WEIGHTS[name], jnp.float32) for name in ("hidden", "out")}

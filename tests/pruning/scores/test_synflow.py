@@ -163,6 +163,7 @@ def test_rounds_of_a_deep_network_empty_no_layer_in_float32():
     assert min(int(mask.sum()) for mask in masks.values()) > 0
 
 
+@pytest.mark.slow
 def test_a_shallow_network_keeps_its_scores_to_the_bit():
     """Operation by operation; compiled, XLA may round a product of another program otherwise."""
     scores = pruning.synflow_scores(perceptron, random_layers(3, 0.3))
@@ -172,6 +173,7 @@ def test_a_shallow_network_keeps_its_scores_to_the_bit():
         assert scores[name].tolist() == (weight * gradients[name]).tolist()
 
 
+@pytest.mark.slow
 def test_a_stack_of_layers_in_a_scan_is_scaled_too():
     def scanned(params):
         step = lambda x, w: (jax.nn.relu(x @ w), None)  # noqa: E731
@@ -197,6 +199,7 @@ def standardised(params):
     return jax.nn.relu(centred / jnp.sqrt((centred**2).mean() + 1e-6)) @ params["b"]
 
 
+@pytest.mark.slow
 def test_scores_are_magnitudes_where_a_network_subtracts():
     """As in the reference: z = |w dR/d|w||, also where a larger weight gives a smaller output."""
     random = np.random.default_rng(0)
@@ -213,6 +216,7 @@ def test_scores_are_magnitudes_where_a_network_subtracts():
         np.testing.assert_allclose(scores[name], jnp.abs(product), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_float16_ranks_a_deep_network():
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), random_layers(12, 0.02))
     scores = pruning.synflow_scores(perceptron, params)

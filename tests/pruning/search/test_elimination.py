@@ -26,6 +26,7 @@ def search(train_fn=keep, fitness=mean_weight, k=5, sparsity=0.5):
     return jax.jit(lambda key: pruning.successive_elimination(key, PARAMS, train_fn, **knobs))(KEY)
 
 
+@pytest.mark.slow
 def test_with_constant_fitness_the_best_candidate_of_k_starts_wins():
     found = search()
     whole = pruning.k_starts(
@@ -59,6 +60,7 @@ def test_survivors_train_on_and_see_their_epoch():
     np.testing.assert_array_equal(found.params["w"], expected)
 
 
+@pytest.mark.slow
 def test_fitness_holds_the_last_epoch_of_each():
     epochs = iter([jnp.array([0.0, 3.0, 2.0, 1.0]), jnp.array([10.0, 20.0])])
     found = search(fitness=lambda params, sums, masks: next(epochs), k=4)
@@ -82,6 +84,7 @@ def test_bad_knobs(knobs, message):
         search(**knobs)
 
 
+@pytest.mark.slow
 def test_functions_among_the_leaves_come_back_with_the_winner():
     params = {"w": jnp.arange(1.0, 9).reshape(2, 4), "activation": jax.nn.relu}
 

@@ -34,6 +34,7 @@ def test_a_traced_fraction_moves_as_many():
         assert jax.tree.all(jax.tree.map(jnp.array_equal, mutate(KEY, masks, fraction), expected))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0, 0.99), st.sampled_from(FRACTIONS))
 def test_mutation_moves_exactly_its_fraction_in_each_layer(seed, sparsity, fraction):
@@ -48,6 +49,7 @@ def test_mutation_moves_exactly_its_fraction_in_each_layer(seed, sparsity, fract
         assert left == min(int(np.floor(fraction * kept + 1e-6)), size - kept)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0, 0.99))
 def test_a_child_has_what_both_have_and_nothing_that_neither_has(seed, sparsity):

@@ -58,6 +58,7 @@ def test_one_candidate_is_the_random_mask_of_its_key():
     np.testing.assert_array_equal(found.masks["w"], alone["w"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [1, 4, 100])
 def test_chunks_change_nothing(chunk_size):
     whole, chunked = (

@@ -56,6 +56,7 @@ def of_chain(kernels, sparsity, **knobs):
 # --- probabilities --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_probabilities_of_a_convolution():
     """Two positions, one input unit, two output units: |w| of (1, 3) and (0, 0)."""
     kernel = jnp.array([[[[1.0, 0.0]], [[-3.0, 0.0]]]])  # HWIO (1, 2, 1, 2)
@@ -65,6 +66,7 @@ def test_the_probabilities_of_a_convolution():
     assert found.position.tolist() == [[[[0.25, 0.5]], [[0.75, 0.5]]]]
 
 
+@pytest.mark.slow
 def test_stacked_layers_have_probabilities_of_their_own():
     kernels = jnp.array([[[1.0, 3.0], [2.0, 2.0]], [[0.0, 0.0], [1.0, 0.0]]])
     found = pruning.path_probabilities({"k": kernels}, layout=pruning.stacked_layout())["k"]
@@ -73,6 +75,7 @@ def test_stacked_layers_have_probabilities_of_their_own():
     assert found.position.shape == (2, 2, 2)
 
 
+@pytest.mark.slow
 def test_heads_are_units():
     tree = {"query": {"kernel": jnp.arange(12.0).reshape(2, 3, 2)}}
     found = pruning.path_probabilities(tree)["query"]["kernel"]
@@ -128,6 +131,7 @@ def test_what_is_kept_lies_on_kept_paths_but_for_the_walk_that_is_cut():
     assert min(cut) == 0
 
 
+@pytest.mark.slow
 def test_masks_of_one_key_are_nested_and_another_key_gives_others():
     params = residual_params()
     wanted = ((KEY, 0.95), (KEY, 0.9), (jax.random.key(1), 0.9))
@@ -173,6 +177,7 @@ def test_a_stack_of_layers_is_a_chain():
 # --- what walks do not come to --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_after_the_last_walk_weights_follow_by_magnitude():
     """From the one input unit no walk of 64 goes to the second hidden unit but by chance of 1e-12."""
     kernels = [jnp.array([[1.0, 1e-12, 1e-11]]), jnp.array([[1.0, 1.0], [1e-12, 1e-9], [1e-10, 1e-8]])]
@@ -181,6 +186,7 @@ def test_after_the_last_walk_weights_follow_by_magnitude():
     assert masks[1].tolist() == [[True, True], [False, True], [False, True]]
 
 
+@pytest.mark.slow
 def test_zeros_are_never_gone_over():
     params = residual_params()
     masked = jax.tree.map(lambda leaf: jnp.where(abs(leaf) > 0.2, leaf, 0), params)

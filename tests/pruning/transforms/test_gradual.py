@@ -47,6 +47,7 @@ def test_the_weights_after_the_update_are_judged():
     np.testing.assert_array_equal(pruning.get_masks(state)["w"], [[False, True]])
 
 
+@pytest.mark.slow
 def test_an_allocation_ranks_each_layer_by_itself():
     tx = pruning.gradual_magnitude([0.25, 0.5], check_every=1, allocation=pruning.uniform)
     seen = trained(tx, PARAMS, 2)
@@ -83,10 +84,10 @@ def test_no_layer_is_emptied_for_the_total():
 @pytest.mark.parametrize(
     ("allocation", "traced"),
     [
-        (pruning.uniform, False),
-        (pruning.uniform, True),
+        pytest.param(pruning.uniform, False, marks=pytest.mark.slow),
+        pytest.param(pruning.uniform, True, marks=pytest.mark.slow),
         (pruning.erdos_renyi, False),
-        (pruning.ideal_gas_quotas, False),
+        pytest.param(pruning.ideal_gas_quotas, False, marks=pytest.mark.slow),
     ],
 )
 def test_with_an_allocation_the_network_loses_exactly_the_sparsity(allocation, traced):
@@ -99,6 +100,7 @@ def test_with_an_allocation_the_network_loses_exactly_the_sparsity(allocation, t
     assert (np.diff(found, axis=0) >= 0).all()
 
 
+@pytest.mark.slow
 def test_an_allocation_that_spares_layers_on_purpose_is_followed():
     def first_alone(params, sparsity, *, prunable):
         return {name: sparsity if name == "a" else 0.0 for name in params}
@@ -108,6 +110,7 @@ def test_an_allocation_that_spares_layers_on_purpose_is_followed():
     assert removed(trained(tx, params, 1)[-1][1]) == [4, 0, 0]
 
 
+@pytest.mark.slow
 def test_masks_that_prune_one_layer_already_leave_the_others_their_share():
     masks = {"a": jnp.arange(10)[None] < 2, "b": jnp.ones((1, 11), bool), "c": jnp.ones((1, 12), bool)}
     params = jax.tree.map(lambda mask: jnp.ones(mask.shape), masks)
@@ -115,6 +118,7 @@ def test_masks_that_prune_one_layer_already_leave_the_others_their_share():
     assert removed(trained(tx, params, 1)[-1][1]) == [8, 4, 5]
 
 
+@pytest.mark.slow
 def test_sparsities_are_data_under_vmap():
     def last(sparsities):
         return trained(pruning.gradual_magnitude(sparsities, check_every=2), PARAMS, 4)[-1][1]

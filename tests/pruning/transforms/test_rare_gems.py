@@ -25,7 +25,7 @@ def given(case, arrays, params):
 
 
 @needs_oracles
-@pytest.mark.parametrize("case", ["mlp", "conv"])
+@pytest.mark.parametrize("case", ["mlp", pytest.param("conv", marks=pytest.mark.slow)])
 def test_a_step_and_two_rounds_are_the_references(case):
     """The clipped gates after a step of SGD, and what two rounds of a fifth leave, bit for bit."""
     arrays = Arrays(case, "edge_popup_rare_gems")
@@ -73,6 +73,7 @@ WEIGHTS = {"w": jnp.array([[8.0, 4.0, 2.0, 1.0]]), "b": jnp.array([1.0])}
 GATES = {"w": jnp.array([[0.4375, 0.75, 0.5, 1.0]]), "b": None}
 
 
+@pytest.mark.slow
 def test_a_search_of_four_steps_and_two_of_training_by_hand():
     """Two members side by side, which differ in their sparsities."""
     ones = {"w": jnp.ones((1, 4)), "b": jnp.ones(1)}
@@ -109,6 +110,7 @@ def test_a_search_of_four_steps_and_two_of_training_by_hand():
     np.testing.assert_array_equal(both.params["b"][0, :, 0], [1, 1, 1, 1, 0.5, -0.25])
 
 
+@pytest.mark.slow
 def test_what_ties_at_zero_goes_one_by_one():
     """The reference would remove all four gates of 0 in the round that is to remove two weights."""
     both = pruning.SoftMasked(

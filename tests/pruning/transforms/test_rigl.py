@@ -49,7 +49,9 @@ def test_one_update_is_the_references(arrays, case, method, growth):
 
 
 @needs_oracles
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case == "conv" else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_weights_and_momentum_are_the_references(arrays, case):
     mask = arrays[f"{case}/mask"].astype(bool)
     params = {"w": jnp.where(mask, arrays[f"{case}/weights"], 0)}
@@ -153,8 +155,15 @@ def check_for_ever(method, optimizer, steps):
     assert pruning.count_kept(MASKS) < explored <= pruning.count_prunable(MASKS)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["momentum", pytest.param("adamw", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("rigl", "momentum"),
+        pytest.param("set", "momentum", marks=pytest.mark.slow),
+        pytest.param("rigl", "adamw", marks=pytest.mark.slow),
+        pytest.param("set", "adamw", marks=pytest.mark.slow),
+    ],
+)
 def test_counts_zeros_and_slots_hold_for_ever(method, name):
     check_for_ever(method, OPTIMIZERS[name](), 40)
 
@@ -168,10 +177,7 @@ def test_they_hold_for_a_thousand_steps_of_every_optimizer(method, name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("momentum", "adam", "partition") else pytest.param(name, marks=pytest.mark.slow)
-        for name in OPTIMIZERS
-    ],
+    [name if name == "partition" else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS],
 )
 def test_what_every_optimizer_keeps_of_a_new_weight_is_0(name):
     """One check, at which all that is kept of a kernel was 1."""
@@ -325,6 +331,7 @@ def test_what_is_kept_of_a_layer_of_one_weight_is_put_to_0_too():
     np.testing.assert_array_equal(found["b"], [[1, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [pytest.param("rigl", marks=pytest.mark.slow), "set"])
 def test_every_stacked_layer_keeps_its_count(method):
     masks = {"w": jnp.tile(jnp.eye(4, dtype=bool), (2, 1, 1))}

@@ -84,6 +84,7 @@ def histories():
     return jax.device_get(everything(updates))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE | EQUAL)
 def test_structure_holds_at_every_step_and_counts_are_exact(histories, name):
     (weights, masks), sets = histories[name], (WHOLE | EQUAL)[name][1]
@@ -120,6 +121,7 @@ def test_units_are_judged_by_the_sum_of_relative_displacements():
     assert kept(weights, initial, 0.7, pruning.channel_masks) == [[0, 1, 0], [0, 1, 0]]
 
 
+@pytest.mark.slow
 def test_what_is_pruned_already_counts_as_nothing_and_goes_first():
     initial = np.ones((2, 4))
     # The first unit is gone; of the second one weight has moved far, of the third none.
@@ -136,6 +138,7 @@ def test_what_is_pruned_already_counts_as_nothing_and_goes_first():
     assert found == [[0], [1], [1], [0]]
 
 
+@pytest.mark.slow
 def test_what_began_at_zero_is_displaced_the_most_and_its_sums_are_finite():
     """Three weights of the second unit began at 0, two of the first and of the third, which lost one."""
     initial = [[0, 0, 0, 1], [0, 0, 0, 1], [1, 0, 1, 1]]

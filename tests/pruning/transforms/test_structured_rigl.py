@@ -27,6 +27,7 @@ def updated(make, weights, gradients, *, kept=None, checks=1, **knobs):
     return params["w"], momentum, state
 
 
+@pytest.mark.slow
 def test_what_goes_is_ranked_over_the_layer_and_comes_within_the_unit():
     """K = 2 of 4: both of the second unit's go; 3 returns with what it had, the first input is new."""
     weights = [[9.0, 0.0], [8.0, 0.0], [0.0, 3.0], [0.0, 4.0]]
@@ -37,6 +38,7 @@ def test_what_goes_is_ranked_over_the_layer_and_comes_within_the_unit():
     np.testing.assert_array_equal(momentum.T, [[1, 1, 1, 1], [0, 1, 1, 1]])
 
 
+@pytest.mark.slow
 def test_groups_grow_back_to_n():
     """K = 2 of 4: both of the second group's go; of them 2 returns, and the last input is new."""
     weights, gradients = [4.0, 3, 0, 0, 1, 2, 0, 0], [0.0, 0, 9, 9, 0, -7, 5, 6]
@@ -75,6 +77,7 @@ def test_an_idle_unit_gives_its_weights_to_the_others():
     assert not again[:, 2].any()  # Though its gradients, of pruned weights now, are the largest.
 
 
+@pytest.mark.slow
 def test_what_goes_with_a_unit_is_all_that_goes():
     """The third unit has one salient weight, 10, of the two that it needs; K = 2 are its own."""
     weights = np.array([[9.0, 8, 0, 0], [7, 1, 0, 0], [0, 0, 10, 2]]).T
@@ -84,6 +87,7 @@ def test_what_goes_with_a_unit_is_all_that_goes():
     np.testing.assert_array_equal(state.masks["w"].T, [[1, 1, 0, 1], [1, 1, 1, 0], [0, 0, 0, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "knobs",
     [{}, {"salient_fraction": 0.0, **ALL}, {"ablatable": pruning.prunable_except("w")}],
@@ -94,6 +98,7 @@ def test_no_unit_goes(knobs):
     np.testing.assert_array_equal(masks["w"].sum(0), [2, 2, 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("salient_fraction", "left"), [(0.5, 3), (0.51, 2)])
 def test_as_many_salient_weights_as_asked_are_enough(salient_fraction, left):
     """The third unit has one of its two, by the gradient 6 of an input that it lacks."""
@@ -110,6 +115,7 @@ def test_as_many_salient_weights_as_asked_are_enough(salient_fraction, left):
     np.testing.assert_array_equal(counts, [6 // left] * left + [0] * (3 - left))
 
 
+@pytest.mark.slow
 def test_a_fraction_that_float32_rounds_up_asks_for_no_weight_more():
     """0.6 of 25 are 15, and 15.000001 in float32; the second unit has 15 of the 40 largest."""
     weights = np.zeros((60, 2), np.float32)
@@ -121,6 +127,7 @@ def test_a_fraction_that_float32_rounds_up_asks_for_no_weight_more():
     np.testing.assert_array_equal(state.masks["w"].sum(0), [25, 25])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shared_out_waits_for_the_next_ablation():
     """Four units of 2: three would have 2 2/3 each, two have 4. The third is idle without the last."""
     weights = np.array([[9.0, 8, 0, 0], [7, 6, 0, 0], [5, 4, 0, 0], [0, 0, 1, 2]]).T
@@ -133,6 +140,7 @@ def test_what_cannot_be_shared_out_waits_for_the_next_ablation():
     assert pruning.set_masks(state._replace(spare=jnp.array([3])), state.masks).spare.tolist() == [0]
 
 
+@pytest.mark.slow
 def test_as_many_units_stay_as_the_weights_need():
     """Two inputs, so 4 weights need two units: the salient one, and the first of those that are not."""
     weights = [[1.0, 2, 3, 4], [0, 0, 0, 0]]
@@ -253,7 +261,7 @@ def program(method, name):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [pytest.param("momentum", marks=pytest.mark.slow), "adam"])
 def test_the_structure_zeros_and_slots_hold_at_every_step(method, name):
     first = METHODS[method][1](SCORES)
     carry, parts = started(optimizer(method, name, first), first), []
@@ -310,6 +318,7 @@ def test_it_is_the_same_under_vmap():
                 np.testing.assert_allclose(found[place], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_part_of_the_params_is_enough():
     """As ``optax.partition`` shows a transformation those that are its own."""
     masks = METHODS["units"][1](SCORES)

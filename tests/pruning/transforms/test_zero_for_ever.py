@@ -143,6 +143,7 @@ def test_the_code_in_the_docs_holds_both_copies():
     assert all((network["w"][~masks["w"]] == 0).all() for network in names["both"])
 
 
+@pytest.mark.slow
 def test_lbfgs_converges_on_the_masked_loss():
     """With the cached gradients of the unmasked loss it goes astray."""
     tx = optax.chain(optax.lbfgs(), pruning.hold_masks(START))
@@ -169,6 +170,7 @@ def test_lbfgs_converges_on_the_masked_loss():
     assert optax.tree.norm(jax.grad(masked_loss)(last)) < 1e-3
 
 
+@pytest.mark.slow
 def test_what_schedule_free_evaluates_is_masked_by_the_caller():
     tx = optax.chain(optax.contrib.schedule_free(optax.sgd(0.1), 0.1), HELD["dissipate_to"]())
     params, state = PARAMS, tx.init(PARAMS)

@@ -92,6 +92,7 @@ def test_layers_below_the_limit_may_be_more_than_it_together():
     )
 
 
+@pytest.mark.slow
 def test_a_traced_sparsity_under_strict_promotion():
     """Known sparsities are among the contracts, all of which hold under strict promotion."""
     params = {"a": jnp.arange(1.0, 9).reshape(2, 4), "b": jnp.arange(9.0, 17).reshape(4, 2)}

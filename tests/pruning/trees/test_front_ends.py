@@ -66,6 +66,7 @@ def keras(tmp_path_factory):
     assert not others & set(sys.modules)  # Keras on JAX needs neither
 
 
+@pytest.mark.slow
 def test_keras_s_own_names_tell_kernels_from_the_rest(keras):
     with jax.numpy_rank_promotion("allow"):  # Keras adds arrays of different rank itself
         inputs = keras.Input((6, 8))

@@ -80,6 +80,7 @@ def test_selection_by_layer_ranks_each_layer_of_a_stack(traced):
     assert counts(fewer) == [48, 48, 48, 24]
 
 
+@pytest.mark.slow
 def test_random_masks_and_their_relatives_keep_the_counts_of_each_layer():
     allocation = functools.partial(pruning.ideal_gas_quotas, layout=LAYOUT)
     masks = pruning.random_masks(KEY, STACK, 0.8, allocation=allocation)
@@ -96,6 +97,7 @@ def test_random_masks_and_their_relatives_keep_the_counts_of_each_layer():
     np.testing.assert_allclose([layer.mean() for layer in layers(scaled)], 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_reports_have_a_row_for_each_layer():
     masks = pruning.full_masks(STACK)
     masks["blocks"]["kernel"] = masks["blocks"]["kernel"].at[1].set(False)

@@ -87,6 +87,7 @@ def test_b_is_a_bias_beside_a_w(weight, bias, shapes):
     assert masks["cell"][weight] is not None
 
 
+@pytest.mark.slow
 def test_attention_s_biases_are_left_out_in_linen_and_nnx():
     x = jnp.ones((1, 5, 16))
     linen = jax.jit(nn.MultiHeadDotProductAttention(4).init)(jax.random.key(0), x, x)["params"]

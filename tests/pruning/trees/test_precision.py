@@ -80,6 +80,7 @@ def test_a_dtype_without_a_zero_is_refused(make):
         after_three_steps(make(), "float8_e8m0fnu", np.ones((3, 4)))
 
 
+@pytest.mark.slow
 def test_strict_promotion_of_what_is_apportioned():
     with jax.numpy_dtype_promotion("strict"):
         counts = apportioned(quotas(0.5, [0.5, 0.5], [3, 5]), [3, 5], jnp.zeros(2, jnp.int32))
@@ -107,7 +108,7 @@ def test_a_weight_that_left_a_wide_band_stays_out_of_it(fraction):
     assert kept.tolist() == [[True, False]]
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_fractions_that_were_rounded_to_the_dtype_of_the_params_are_refused(dtype):
     params = {"w": jnp.ones((3, 4), dtype)}
     for form in (pruning.dissipate, pruning.dissipate_settled):

@@ -125,6 +125,7 @@ def test_digits_are_the_scikit_learn_ones_on_a_fixed_split(listed, monkeypatch):
     np.testing.assert_allclose(digits.std, pixels.std(axis=(0, 1, 2)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_digits_need_no_import_of_scikit_learn():
     """It would take a fifth of the time to the first result."""
     code = (

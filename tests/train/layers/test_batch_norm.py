@@ -86,6 +86,7 @@ def test_values_and_derivatives_in_float64(shape):
         assert_close(found, expected, tolerance)
 
 
+@pytest.mark.slow
 def test_third_derivatives():
     with jax.enable_x64(True):
         arguments = draw((4, 2, 2))

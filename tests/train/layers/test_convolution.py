@@ -173,6 +173,7 @@ strides = st.tuples(st.integers(1, 3), st.integers(1, 3))
 pad = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @given(sides, kernels, strides, st.one_of(st.just("SAME"), st.just("VALID"), st.tuples(pad, pad)))
 def test_any_geometry(image, kernel, strides, padding):

@@ -77,7 +77,7 @@ def test_initializers_are_plain_normals(name, variance):
     assert 4 < float(jnp.abs(kernel).max()) < 6.5
 
 
-@pytest.mark.parametrize("side", [1, 7, 8])
+@pytest.mark.parametrize("side", [pytest.param(1, marks=pytest.mark.slow), 7, 8])
 def test_max_pool_3x3_is_flax_s_in_value_and_gradient(side):
     x = by_hand.draw_images(2, side, side + 2, 3) - 5  # negative: the padding must not win
     padding: list = [(1, 1), (1, 1)]

@@ -35,6 +35,7 @@ def images(count):
     return jnp.asarray(draw_images(count, *SHAPE), jnp.float64)
 
 
+@pytest.mark.slow
 def test_the_network_by_hand():
     params, x = jax.tree.map(np.asarray, drawn()), np.asarray(images(3))
     kernel = params["patch_embedding"]["kernel"].reshape(12, 8)

@@ -22,6 +22,7 @@ def drawn(name, shape):
     return model, variables, images
 
 
+@pytest.mark.slow
 def test_names_and_layouts():
     model, variables, images = drawn("resnet-20", (8, 8, 3))
     state = to_pytorch(model.apply, variables, images)
@@ -34,6 +35,7 @@ def test_names_and_layouts():
     np.testing.assert_array_equal(state["bn1.running_var"], variables["batch_stats"]["bn1"]["var"])
 
 
+@pytest.mark.slow
 def test_rows_of_the_first_dense_layer_are_in_the_order_of_a_flattened_image_there():
     """By hand: PyTorch's logits of the pixels in its own order."""
     model, variables, images = drawn("lenet-300-100", (2, 3, 4))
@@ -59,6 +61,7 @@ def test_functions_of_entries_leave_a_flattened_image_one(function):
     np.testing.assert_array_equal(state["dense.weight"], expected)
 
 
+@pytest.mark.slow
 def test_masks_are_handed_over_with_the_weights():
     model, variables, images = drawn("lenet-5", (16, 16, 3))
     masks = pruning.random_masks(jax.random.key(3), variables["params"], 0.9)

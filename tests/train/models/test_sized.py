@@ -25,6 +25,7 @@ def training(model):
     return functools.partial(model.apply, train=True, mutable=["batch_stats"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in MODELS]
 )

@@ -32,6 +32,7 @@ def test_every_tensor_finds_its_place(oracle):
     assert jax.tree.map(np.shape, variables) == jax.tree.map(lambda leaf: leaf.shape, expected)
 
 
+@pytest.mark.slow
 @needs_oracles
 def test_float64_logits(oracle):
     state = state_dict(oracle)

@@ -109,6 +109,7 @@ def test_members_side_by_side_are_members_in_turn():
         np.testing.assert_allclose(logits, apply({"params": params}, images(2)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_softmax_of_a_network_in_bfloat16_is_in_float32():
     jaxpr = str(jax.make_jaxpr(TINY.clone(dtype=jnp.bfloat16).apply)({"params": initial()}, images(2)))
     assert ":f32[2,2,5,5] = exp" in jaxpr
@@ -129,6 +130,7 @@ def test_synflow_empties_no_layer_through_which_all_that_flows_must_go():
     assert all(count for path, count in kept.items() if "query" not in path and "key" not in path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "score", [pruning.snip_scores, pytest.param(pruning.grasp_scores, marks=pytest.mark.slow)]
 )
@@ -141,6 +143,7 @@ def test_scores_of_every_kernel_are_finite_and_not_zero(score):
         assert bool((leaf != 0).any())
 
 
+@pytest.mark.slow
 def test_erdos_renyi_kernel_removes_what_was_asked_and_counts_attention_as_square_matrices():
     sparsities = pruning.erdos_renyi_kernel(initial(), 0.5)
     sizes = jax.tree.map(jnp.size, pruning.magnitude_scores(initial()))
@@ -154,6 +157,7 @@ def test_erdos_renyi_kernel_removes_what_was_asked_and_counts_attention_as_squar
     assert 1 - sparsities["patch_embedding"]["kernel"] == pytest.approx(density * (15 / 96) / (16 / 64))
 
 
+@pytest.mark.slow
 def test_two_of_four_lie_along_what_attentions_products_sum_over():
     scores = pruning.magnitude_scores(drawn(), prunable=pruning.prunable_except("patch_embedding"))
     attention = pruning.n_m_masks(scores, 2, 4)["block1"]["attention"]
@@ -185,6 +189,7 @@ def test_operations_by_hand():
     assert all(row.effective_kept == row.size for row in rows)
 
 
+@pytest.mark.slow
 def test_the_layout_that_is_read_from_the_network_is_flaxs():
     output_fn, params = one_block()
     read = pruning.network_layout(output_fn, params)
@@ -215,6 +220,7 @@ def masks_without_head(params, head):
     return masks
 
 
+@pytest.mark.slow
 def test_a_masked_head_is_no_head():
     params = drawn()
     expected = apply({"params": pruning.apply_masks(params, masks_without_head(params, 0))}, images(3))

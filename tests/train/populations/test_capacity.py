@@ -49,6 +49,7 @@ def test_peaks_by_hand():
     assert 16_000 <= peak_of(lambda x: jnp.cos(x) + inner(x), x) < 16_100
 
 
+@pytest.mark.slow
 def test_the_bytes_of_a_state():
     pop = population()
     momentum_and_params = 2 * 4 * (WEIGHTS + BIASES)
@@ -56,6 +57,7 @@ def test_the_bytes_of_a_state():
     assert state_bytes(pop, member(pop, 0)) == momentum_and_params + masks + steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execute", [side_by_side, in_turn])
 def test_what_is_written_is_more_than_the_compiler_says_but_not_by_far(execute):
     pop = population(execute)
@@ -63,6 +65,7 @@ def test_what_is_written_is_more_than_the_compiler_says_but_not_by_far(execute):
     assert compiled <= bytes_as_written(pop, member(pop, 0), 4) <= 6 * compiled
 
 
+@pytest.mark.slow
 def test_bytes_as_written_by_hand():
     pop = population(side_by_side)
     one = member(pop, 0)

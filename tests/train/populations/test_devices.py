@@ -38,6 +38,7 @@ def assert_as_on_one_device(runs, name):
         np.testing.assert_allclose(values[:common], expected[:common], rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [5, 3])
 def test_members_of_eight_devices_have_the_numbers_of_one(few, count):
     """Also where not all members count."""
@@ -71,6 +72,7 @@ def test_how_many_fit_is_found_on_any_devices(runs):
     assert {run["fit"] for run in runs.values()} == {4}
 
 
+@pytest.mark.slow
 def test_the_program_is_compiled_once(few):
     assert {run["compilations"] for run in few.values()} == {1}
     assert {run["programs"] for run in few.values()} == {1}

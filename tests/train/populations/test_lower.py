@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import pytest
 
 from tests.compilations import compiled_programs
 from tests.train.populations.on_devices import streamed
@@ -25,6 +26,7 @@ def test_shapes_suffice_and_give_the_program_that_trains():
     assert pop.compilations == 1  # Training traced nothing anew.
 
 
+@pytest.mark.slow
 def test_its_bytes_are_those_of_a_device():
     pop = population()
     held = [
@@ -37,6 +39,7 @@ def test_its_bytes_are_those_of_a_device():
     assert held[0].argument_size_in_bytes > pop.train_split.images.nbytes
 
 
+@pytest.mark.slow
 def test_a_population_that_reads_while_it_trains_has_a_program_of_its_blocks():
     pop = population(data=streamed(dataset()))
     members = stack_members([member(pop, seed) for seed in range(2)])

@@ -107,6 +107,7 @@ def test_a_diverged_member_leaves_the_others_alone():
     np.testing.assert_allclose(metrics["test_loss"][0], alone["test_loss"][0], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execute", [in_turn, pytest.param(side_by_side, marks=pytest.mark.slow)])
 def test_a_shared_order_key_is_every_members_order_key(execute):
     pop = Population(model=MODEL, dataset=dataset(), recipe=RECIPE, method=hold, execute=execute)
@@ -119,6 +120,7 @@ def test_a_shared_order_key_is_every_members_order_key(execute):
     assert not np.allclose(own.metrics["test_loss"], other.metrics["test_loss"])
 
 
+@pytest.mark.slow
 def test_what_fills_up_the_last_evaluation_batch_does_not_count(monkeypatch):
     """20 examples in batches of 8: the last batch holds 4 and is filled up with 4 that were seen."""
     whole = ordinary()
@@ -129,6 +131,7 @@ def test_what_fills_up_the_last_evaluation_batch_does_not_count(monkeypatch):
     assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_a_recipe_may_hold_out_validation_examples():
     pop = population(dataclasses.replace(RECIPE, validation_examples=12))
     assert len(pop.train_split.labels) == 28
@@ -136,6 +139,7 @@ def test_a_recipe_may_hold_out_validation_examples():
     assert {"validation_loss", "validation_accuracy", "test_accuracy"} <= set(metrics)
 
 
+@pytest.mark.slow
 def test_augmentation_is_keyed_and_changes_the_run():
     data = dataset(shape=(8, 8, 3))
     plain = population(data=data)
@@ -163,6 +167,7 @@ def test_dissipating_members_share_a_program_over_fractions():
     np.testing.assert_array_equal(found[1], found[2])  # the window has closed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resumed", [False, True])
 def test_the_first_epoch_s_program_is_that_of_all_others(resumed):
     """XLA compiles once: arrays that are placed otherwise would be another program."""

@@ -49,6 +49,7 @@ def only(tree):
     return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
+@pytest.mark.slow
 def test_a_stop_is_a_result_and_changes_nothing():
     pop = population()
     members = stack_members([member(pop, 0)])
@@ -65,6 +66,7 @@ def test_a_stop_is_a_result_and_changes_nothing():
     assert pop.compilations == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execute", [in_turn, side_by_side])
 def test_training_goes_on_from_a_state(execute):
     """The same batches, learning rates and momentum as without the interruption."""
@@ -105,9 +107,10 @@ def test_a_step_outside_the_training_is_an_error(place):
     ("recipe", "rate"),
     [
         (RECIPE, 0.1),
-        (
+        pytest.param(
             replace(RECIPE, schedule="cosine", label_smoothing=0.3),
             optax.cosine_decay_schedule(0.1, 3 * STEPS),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["usual", "cosine and smoothed labels"],

@@ -89,6 +89,7 @@ def test_the_description_is_that_of_the_whole_set(both):
         np.testing.assert_array_equal(one.images[[3, 1, 3]], np.asarray(other.images[[3, 1, 3]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execute", [in_turn, pytest.param(side_by_side, marks=pytest.mark.slow)])
 def test_the_numbers_are_those_of_the_whole_set(both, execute):
     """Members with two orders of the data; an epoch of four steps is read in two blocks."""
@@ -112,6 +113,7 @@ def test_orders_that_all_members_share_need_no_axis(both):
     assert_equal(*found)
 
 
+@pytest.mark.slow
 def test_what_is_read_is_read_once_for_all_with_the_same_order(both, monkeypatch):
     pop, read_rows = population(both[1]), []
     stored = type(both[1].train.images)

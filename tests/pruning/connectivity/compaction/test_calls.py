@@ -16,6 +16,7 @@ from .networks import (
 )
 
 
+@pytest.mark.slow
 def test_a_compiled_function_is_called_again_and_compiled_in_another():
     """What was traced within one compiled function is not kept for others."""
     small = compacted(perceptron, PERCEPTRON, {"b": keep((4, 2), 0, [0, 1, 3])}, draw(1, 3))
@@ -54,6 +55,7 @@ def test_another_function_of_the_variables_is_rewritten():
     np.testing.assert_allclose(moved, expected_mean[1:3])
 
 
+@pytest.mark.slow
 def test_examples_that_are_put_together_and_none_at_all():
     def apply_fn(p, x):
         return (x @ p["a"]).reshape(len(x) * 2, 2) @ p["b"]

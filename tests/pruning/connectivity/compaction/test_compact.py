@@ -95,6 +95,7 @@ def test_each_channel_alone_and_channels_in_groups():
     }
 
 
+@pytest.mark.slow
 def test_parts_put_side_by_side_taken_apart_turned_and_padded():
     def apply_fn(p, x):
         both = jnp.concatenate([x @ p["a"], jnp.tanh(x) @ p["b"]], axis=1)
@@ -114,6 +115,7 @@ def attention(p, x):
     return jnp.einsum("bthd,hdo->bto", jnp.einsum("bhts,bshd->bthd", weights, v), p["o"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [{"o": keep((4, 3, 2), 0, [0, 3])}, {"v": keep((5, 4, 3), 1, [0, 3])}])
 def test_a_head_goes_with_its_queries_and_keys(mask):
     params = {**{name: draw(5, 4, 3, seed=i) for i, name in enumerate("qkv")}, "o": draw(4, 3, 2)}
@@ -193,6 +195,7 @@ def test_a_kept_weight_that_is_zero_is_there():
     assert shapes(compacted(apply_fn, params, full, draw(1, 3)))["a"] == (3, 4)
 
 
+@pytest.mark.slow
 def test_kernels_of_several_networks_in_one_convolution():
     def apply_fn(p, x):
         y = jax.vmap(lambda kernel: convolve(x, kernel))(p["k"])

@@ -74,6 +74,7 @@ def test_channels_go_through_pools_and_a_flattened_image():
     assert small.report.left_whole == ()
 
 
+@pytest.mark.slow
 def test_a_constant_that_padding_makes_depend_on_the_position_stays_and_is_named():
     params = convolutional_params(9)
     masks = {"a": keep((3, 3, 2, 4), 3, [0, 2]), "b": keep((3, 3, 4, 3), 3, [1, 2])}
@@ -128,6 +129,7 @@ def test_a_constant_does_not_go_past_a_whole_number():
     assert shapes(small)["a"] == (3, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", ["contraction", "scale"])
 def test_a_constant_does_not_go_past_another_weight_whose_gradient_would_miss_it(factor):
     def apply_fn(p, x):
@@ -160,6 +162,7 @@ def test_a_constant_that_a_weight_makes_which_stays_is_computed_as_before(shared
     assert len(small.report.left_whole) == shared
 
 
+@pytest.mark.slow
 def test_what_is_random_or_no_number_is_no_constant():
     def dropped(p, x):
         kept = jax.random.bernoulli(jax.random.key(0), 0.5, (len(x), 4))
