@@ -105,6 +105,7 @@ def test_the_graph_of_a_network_is_read_in_all_ways(name):
         )  # By its shape alone they were counted from the end.
 
 
+@pytest.mark.slow
 def test_a_population_follows_the_choice_in_which_it_is_traced():
     """Not the one in which it was made."""
     with lowered(LOWERINGS["cpu"]):

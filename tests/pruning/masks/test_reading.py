@@ -234,7 +234,9 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("name", AGAIN)
+@pytest.mark.parametrize(
+    "name", [n if n == "layerwise_masks" else pytest.param(n, marks=pytest.mark.slow) for n in AGAIN]
+)
 def test_masks_of_an_nnx_optimizer_are_pruned_further_with_the_params_in_their_boxes(name):
     model, optimizer = trained(pruning.gradual_magnitude([0.5], check_every=1))
     model.eval()  # statistics change in training mode, from which no signal can be followed

@@ -37,7 +37,7 @@ def test_with_constant_fitness_the_best_candidate_of_k_starts_wins():
     np.testing.assert_allclose(found.fitness, whole.fitness, rtol=1e-6)
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 8])
+@pytest.mark.parametrize("k", [5, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 8))])
 def test_half_of_the_candidates_go_after_each_epoch(k):
     sizes = []
 

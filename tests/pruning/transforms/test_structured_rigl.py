@@ -260,7 +260,7 @@ def program(method, name):
     return jax.jit(lambda masks, *given: trained(optimizer(method, name, masks), *given))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [pytest.param("units", marks=pytest.mark.slow), "groups"])
 @pytest.mark.parametrize("name", [pytest.param("momentum", marks=pytest.mark.slow), "adam"])
 def test_the_structure_zeros_and_slots_hold_at_every_step(method, name):
     first = METHODS[method][1](SCORES)

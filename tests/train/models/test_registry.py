@@ -18,7 +18,8 @@ from .by_hand import abstract_variables
 # One of each family, whose others are deeper or wider.
 FAMILIES = ["lenet-300-100", "lenet-5", "conv-2", "resnet-20", "resnet-50", "vgg-11", "wide-resnet-16-8"]
 NORMALISED = {name for name in FAMILIES if name.startswith(("resnet", "vgg", "wide"))}
-every_family = pytest.mark.parametrize("name", FAMILIES)
+MARKED = [pytest.param(name, marks=[pytest.mark.slow] * (name == "resnet-50")) for name in FAMILIES]
+every_family = pytest.mark.parametrize("name", MARKED)
 
 
 @pytest.mark.parametrize("image", [(1, 3, 1), (37, 21, 2)])
@@ -30,7 +31,7 @@ def test_any_image_size(name, image):
 
 
 @pytest.mark.parametrize("options", [{"train": True}, {}], ids=["train", "default"])
-@pytest.mark.parametrize("name", [*FAMILIES, "vit-tiny-4"])
+@pytest.mark.parametrize("name", [*MARKED, "vit-tiny-4"])
 def test_every_layer_has_the_options(name, options):
     """Convolutions have fast gradients, all compute in the dtype, BatchNorm hears of training.
 

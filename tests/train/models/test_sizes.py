@@ -30,6 +30,7 @@ def test_prunable_weights_on_cifar_10(name, weights):
     assert sum(leaf.size for _, leaf in leaves(name, (32, 32, 3), 10) if leaf.ndim >= 2) == weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "image", "num_classes", "parameters"),
     [
