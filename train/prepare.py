@@ -2,7 +2,7 @@
 
 Run it once, on a machine with network: TFDS downloads the set and writes it to DIR as ArrayRecord
 files, which `train.data.datasets.load_dataset` then reads anywhere, without TensorFlow and without
-network (copy the folder). Only this command needs TensorFlow: `pip install 'pruning-at-init[prepare]'`.
+network (copy the folder). Only this command needs TensorFlow: `pip install -e '.[prepare]'`.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ def prepare(name: str, *, data_dir: Path | None = None) -> Path:
     # Not an import: TensorFlow takes seconds, and a broken one should show its own error.
     if importlib.util.find_spec("tensorflow") is None:
         raise ModuleNotFoundError(
-            "preparing a data set needs TensorFlow: pip install 'pruning-at-init[prepare]'"
+            "preparing a data set needs TensorFlow: pip install -e '.[prepare]' in the checkout"
         )
     tfds_source.require_known(name)
     import tensorflow_datasets as tfds

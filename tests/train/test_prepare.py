@@ -34,7 +34,7 @@ def exit_message(name, data_dir):
 @pytest.mark.usefixtures("no_tensorflow")
 def test_without_tensorflow_one_line_says_what_to_install(tmp_path):
     assert exit_message("mnist", tmp_path) == (
-        "error: preparing a data set needs TensorFlow: pip install 'pruning-at-init[prepare]'"
+        "error: preparing a data set needs TensorFlow: pip install -e '.[prepare]' in the checkout"
     )
     assert list(tmp_path.iterdir()) == []
     # A name that will never do is said to be so before anything is installed for it.
