@@ -18,7 +18,9 @@ from tests.contracts.rows.row import Row
 ROWS = {
     # Walks
     "path_probabilities": Row(
-        lambda _, p: pruning.path_probabilities(kernels_of(p)), checks.probabilities(4 + 5 + 1 + 3)
+        lambda _, p: pruning.path_probabilities(kernels_of(p)),
+        checks.probabilities(4 + 5 + 1 + 3),
+        heavy=True,
     ),
     "path_weighted_masks": Row(
         lambda key, p: pruning.path_weighted_masks(key, chain_of(p), 0.5),

@@ -81,6 +81,7 @@ ROWS = {
         lambda key, p: (pruning.sparse_kaiming_normal(key, p, every_other(p)), every_other(p)),
         checks.trained_to(0.5),
         keyed=True,
+        heavy=True,
     ),
     "random_masks": Row(
         lambda key, p: pruning.random_masks(key, p, 0.3), checks.masks(0.3, 0.3), keyed=True
@@ -93,8 +94,12 @@ ROWS = {
     "constant_fan_in_masks": Row(
         lambda _, p: pruning.constant_fan_in_masks(scores(p), 0.5), checks.masks(0.5, 0.5)
     ),
-    "channel_masks": Row(lambda _, p: pruning.channel_masks(scores(p), 0.0), checks.masks(0, 0)),
+    "channel_masks": Row(
+        lambda _, p: pruning.channel_masks(scores(p), 0.0), checks.masks(0, 0), heavy=True
+    ),
     "block_masks": Row(
-        lambda _, p: pruning.block_masks(scores(p), 0.5, block=(1, 1)), checks.masks(0.5, None)
+        lambda _, p: pruning.block_masks(scores(p), 0.5, block=(1, 1)),
+        checks.masks(0.5, None),
+        heavy=True,
     ),
 }

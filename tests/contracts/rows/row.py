@@ -21,4 +21,4 @@ class Row:
     grads: bool = False  # the result is float and differentiable in the params
     promotes: bool = False  # in half precision it needs JAX's implicit promotion of dtypes
     composed: bool = False  # made of members that run in every container and dtype: compiled alone
-    heavy: bool = False  # takes seconds: under jit and vmap only where slow tests run
+    heavy: bool = False  # takes a second: under jit and vmap only where slow tests run

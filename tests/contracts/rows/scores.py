@@ -52,12 +52,14 @@ ROWS = {
         ),
         checks.scores("wide"),
         keyed=True,
+        heavy=True,
     ),
     "ntk_sap_draws": Row(
         lambda _, p: pruning.ntk_sap_draws(
             linear_output, [(p, jnp.ones((2, 4)), scores(p))], every_other(p), 0.5
         ),
         checks.scores("wide"),
+        heavy=True,
     ),
     "path_exclusion_scores": Row(
         lambda _, p: pruning.path_exclusion_scores(network_of, p, [jnp.ones((2, 4))]),
@@ -74,6 +76,7 @@ ROWS = {
         lambda key, p: pruning.hutchinson_diagonal(key, loss, p, jnp.ones((3,)), probes=2),
         checks.scores("wide"),
         keyed=True,
+        heavy=True,
     ),
     "curvature_scores": Row(lambda _, p: pruning.curvature_scores(p, scores(p)), checks.scores("wide")),
     "taylor_scores": Row(

@@ -24,6 +24,7 @@ ROWS = {
         lambda key, p: pruning.candidate_masks(key, p, k=3, sparsity=0.3),
         checks.masks(0.3, None, leading=3),
         keyed=True,
+        heavy=True,
     ),
     "train_candidates": Row(
         lambda key, p: pruning.train_candidates(
@@ -32,6 +33,7 @@ ROWS = {
         checks.stacked_trees,
         keyed=True,
         composed=True,
+        heavy=True,
     ),
     "fittest": Row(
         lambda _, p: pruning.fittest(
@@ -60,7 +62,7 @@ ROWS = {
     ),
     "k_starts": Row(searched(pruning.k_starts), checks.winner, keyed=True, composed=True),
     "successive_elimination": Row(
-        searched(pruning.successive_elimination), checks.winner, keyed=True, composed=True
+        searched(pruning.successive_elimination), checks.winner, keyed=True, composed=True, heavy=True
     ),
     "evolve_masks": Row(
         searched(pruning.evolve_masks, generations=2),
@@ -70,12 +72,16 @@ ROWS = {
         heavy=True,
     ),
     "mutate_masks": Row(
-        lambda key, p: pruning.mutate_masks(key, every_other(p), 0.5), checks.masks(0.5, 0.5), keyed=True
+        lambda key, p: pruning.mutate_masks(key, every_other(p), 0.5),
+        checks.masks(0.5, 0.5),
+        keyed=True,
+        heavy=True,
     ),
     "crossover_masks": Row(
         lambda key, p: pruning.crossover_masks(key, every_other(p, 0), every_other(p, 1)),
         checks.masks(0.5, 0.5),
         keyed=True,
+        heavy=True,
     ),
     "breed_masks": Row(last_bred, checks.masks(0.5, 0.5), keyed=True, heavy=True),
 }

@@ -75,6 +75,7 @@ ROWS = {
             optax.sgd(0.1), half_of_inputs(p), check_every=1, stop_after=1
         ).init(p),
         checks.record("count masks explored blind spare inner"),
+        heavy=True,
     ),
     "n_m_rigl": Row(
         dynamically(
