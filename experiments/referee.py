@@ -92,8 +92,8 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             "",
             "## Each method over what differs in one thing alone",
             "",
-            "Differences in points at each sparsity, paired by seed, with intervals that are right "
-            "together (Holm); bold where 0 lies outside.",
+            "Differences in points at each sparsity, paired by seed, with intervals corrected by Holm; "
+            "bold where 0 lies outside.",
             "",
             *controls,
         ]

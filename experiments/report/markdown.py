@@ -36,8 +36,9 @@ def accuracies_by_method(results: Results, networks: Sequence[tuple[str, str]]) 
 
 
 def cell(accuracies: np.ndarray, results: Results) -> str:
-    """Accuracies over seeds in percent, and how many seeds there are where not all were asked for it."""
-    few = of_seeds(len(accuracies), results.seeds) if len(accuracies) else ""
+    """Accuracies over seeds in percent, and how many seeds these are, where they are not all."""
+    finite = int(np.isfinite(accuracies).sum())
+    few = of_seeds(finite, results.seeds) if finite else ""
     return percent_cell(accuracies) + few
 
 

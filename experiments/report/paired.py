@@ -108,16 +108,15 @@ def percent_cell(values: Iterable[float]) -> str:
     """Fractions over seeds as a table shows them: "97.20 ± 0.08", in percent.
 
     Returns:
-        Mean and standard deviation; the number alone if there is one; "diverged" if none is finite, and
-        "none" if there is none.
+        Mean and standard deviation; the number alone if one is finite; "diverged" if none is, and "none"
+        if there is none.
     """
     percent = 100 * np.array(list(values))
     if not len(percent):
         return "none"
-    if not np.any(np.isfinite(percent)):
-        return "diverged"
-    if len(percent) == 1:
-        return f"{percent[0]:.2f}"
+    finite = np.isfinite(percent).sum()
+    if finite < 2:
+        return f"{finite_mean(percent):.2f}" if finite else "diverged"
     return f"{finite_mean(percent):.2f} ± {finite_deviation(percent):.2f}"
 
 
@@ -135,13 +134,13 @@ def at_same_kept(curve: Iterable[tuple[float, float]], kept: float) -> float | N
     """A method's accuracy at a fraction kept, linear in its logarithm between the points of its curve.
 
     Args:
-        curve: Pairs of the fraction kept and the accuracy.
+        curve: Pairs of the fraction kept and the accuracy; those that keep nothing play no part.
         kept: The fraction kept, above 0.
 
     Returns:
         The accuracy; None outside of the curve, by more than a thousandth of what its end keeps.
     """
-    known = sorted(curve)
+    known = sorted(point for point in curve if point[0] > 0)
     if not known or not 0.999 * known[0][0] <= kept <= 1.001 * known[-1][0]:
         return None
     logs = [math.log(fraction) for fraction, _ in known]

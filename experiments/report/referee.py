@@ -56,7 +56,7 @@ class Refereed:
         accuracies: For each method its final test accuracies, by seed and sparsity.
         costs: For each method what it costs on top of one training.
         run: At each sparsity the methods that were run there; runs that are merged may differ in theirs.
-        best: At each sparsity the method of the highest mean accuracy.
+        best: At each sparsity the method of the highest mean accuracy, of those that the most seeds have.
         over_random: By method and sparsity the difference in accuracy to random pruning, where both
             were run.
         under_best: By method and sparsity the difference in accuracy to the best method there.
@@ -71,15 +71,18 @@ class Refereed:
     over_random: dict[Name, Estimate]
     under_best: dict[Name, Estimate]
 
+    def trained(self, sparsity: float) -> list[str]:
+        """The methods of which some network did not diverge, in the order of tables."""
+        accuracies = {m: at_sparsity(self.accuracies[m], sparsity) for m in self.run[sparsity]}
+        return [m for m in self.methods if m in accuracies and np.isfinite(accuracies[m]).any()]
+
     def level_with_best(self, sparsity: float) -> list[str]:
-        """The best, and those that are not surely below it, in the order of tables."""
-        best = self.best[sparsity]
-        level = {best}
-        for method in self.run[sparsity]:
-            gap = self.under_best.get((method, sparsity))
-            if gap is not None and gap.seeds and gap.sign == 0:
-                level.add(method)
-        return sorted(level, key=self.methods.index)
+        """The best, and those that are not surely below it, in the order of tables.
+
+        What has no seed in common with the best cannot be told apart from it.
+        """
+        gaps = {method: self.under_best.get((method, sparsity)) for method in self.trained(sparsity)}
+        return [method for method, gap in gaps.items() if gap is None or gap.sign >= 0]
 
     def cheapest(self, among: Sequence[str]) -> list[str]:
         """Those of the lowest cost in epochs; many methods have none of their own."""
@@ -105,8 +108,11 @@ def referee(results: Results) -> Refereed:
     run = {sparsity: there for sparsity, there in run.items() if there}
     best = {}
     for sparsity, there in run.items():
-        means = {m: finite_mean(at_sparsity(accuracies[m], sparsity)) for m in there}
-        best[sparsity] = max(there, key=lambda m: np.nan_to_num(means[m], nan=-1))
+        values = {m: at_sparsity(accuracies[m], sparsity) for m in there}
+        finite = {m: int(np.isfinite(values[m]).sum()) for m in there}
+        best[sparsity] = max(
+            there, key=lambda m: (finite[m], np.nan_to_num(finite_mean(values[m]), nan=-1))
+        )
     against_random = {
         (method, sparsity): _gaps(accuracies, method, BASELINE, sparsity)
         for sparsity, there in run.items()
@@ -139,7 +145,11 @@ def verdicts(found: Refereed) -> list[str]:
             seeds = counted(found.results.seeds, "seed")
             lines.append(f"- At sparsity {sparsity:g}: {label(best)}, by {seeds}: {TOO_FEW}.")
             continue
-        level = found.level_with_best(sparsity)
+        trained, level = found.trained(sparsity), found.level_with_best(sparsity)
+        if len(trained) < 2:
+            only = f"{label(best)} alone was trained there" if trained else "every network diverged"
+            lines.append(f"- At sparsity {sparsity:g}: {only}.")
+            continue
         others = _names(method for method in level if method != best)
         tied = f", not told apart from: {others}" if len(level) > 1 else ", surely above all others"
         cheapest = f" The cheapest of these: {_names(found.cheapest(level))}." if len(level) > 1 else ""
@@ -171,9 +181,10 @@ def intervals(found: Refereed) -> str:
     if found.results.seeds < FEWEST_SEEDS:
         return f"without intervals: {TOO_FEW}"
     return (
-        "with intervals that are right together with 95 %, corrected by Holm for "
+        "with intervals corrected by Holm for "
         f"{number_tested(found.over_random)} comparisons with random pruning and "
-        f"{number_tested(found.under_best)} with the best; bold where 0 lies outside"
+        f"{number_tested(found.under_best)} with the best; bold where 0 lies outside (at most 5 % "
+        "for any false one in either family)"
     )
 
 

@@ -46,8 +46,8 @@ def referee_figure(found: Refereed) -> Figure:
     panels.flat[0].set_yticks(range(len(methods)), [label(method) for method in methods])
     titled(
         figure,
-        f"{results.title}: each method over random pruning, intervals that are right together with 95 % "
-        "(Holm); filled markers are surely not level with it",
+        f"{results.title}: each method over random pruning, intervals corrected by Holm; filled markers "
+        "are surely not level with it",
     )
     return figure
 

@@ -32,6 +32,13 @@ def test_shares_and_speeds_leave_out_what_is_cut_in_two(results):
     assert rows["SNIP", "0.5"][11] == "1.20 (0.90 to 1.54)"
 
 
+def test_what_diverged_has_no_accuracy(results):
+    table = results.table
+    table["test_accuracy"] = [0.9, 0.1] * 4
+    table["failed"] = table["test_accuracy"] < 0.5
+    assert {cells(line)[2] for line in bought_table(Results(table))[2:]} == {"90.00"}
+
+
 def test_faster_from_the_sparsity_from_which_on_every_pair_of_every_seed_is(results):
     """Random: at 0.9 a network is cut in two. SNIP: at 0.5 a pair is slower."""
     found = {cells(line)[0]: cells(line)[1] for line in first_gains(results)[2:]}

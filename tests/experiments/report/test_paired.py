@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.report.paired import differences, estimate, rank_correlation
+from experiments.report.paired import (
+    at_same_kept,
+    differences,
+    estimate,
+    percent_cell,
+    rank_correlation,
+)
 
 
 def test_the_seed_is_the_unit():
@@ -38,3 +44,13 @@ def test_rank_correlation():
     assert rank_correlation(np.array([1, 2, 3.0]), np.array([10, 20, 90.0])) == pytest.approx(1)
     assert rank_correlation(np.array([1, 2, np.nan, 3.0]), np.array([3, 2, 9, 1.0])) == pytest.approx(-1)
     assert np.isnan(rank_correlation(np.array([1, 1, 1.0]), np.array([1, 2, 3.0])))
+
+
+def test_a_spread_is_of_two_networks_that_trained():
+    assert percent_cell([0.98, np.nan, np.nan]) == "98.00"
+    assert percent_cell([0.98, 0.96, np.nan]) == "97.00 ± 1.41"
+
+
+def test_what_keeps_nothing_is_no_point_of_a_curve():
+    assert at_same_kept([(0.0, 0.1), (0.1, 0.5), (0.2, 0.7)], 0.2) == pytest.approx(0.7)
+    assert at_same_kept([(0.0, 0.1)], 0.1) is None

@@ -202,6 +202,30 @@ def test_a_control_that_was_not_run_at_a_sparsity_leaves_its_cell_empty():
     ]
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (several("random", [NAN] * 3, failed=True), "every network diverged."),
+        (several("random", [0.8, 0.81, 0.82]), "Random alone was trained there."),
+        # No seed is in both.
+        (
+            several("random", [0.8, 0.81, 0.82]) + several("snip", [NAN] * 3 + [0.9] * 3)[3:],
+            "**SNIP**, not told apart from: Random.",
+        ),
+        # The mean of the only network that did not diverge is no better than a whole row of means.
+        (
+            several("random", [0.8, 0.81, 0.82]) + several("snip", [0.9, NAN, NAN]),
+            "**Random**, not told apart from: SNIP.",
+        ),
+    ],
+)
+def test_only_what_was_compared_is_surely_below(rows, said):
+    assert f"- At sparsity 0.9: {said}" in "\n".join(summary(results(rows), None))
+
+
 @pytest.mark.parametrize(("seeds", "said"), [(1, "1 seed"), (2, "2 seeds")])
 def test_few_seeds_tell_nothing(seeds, said):
     found = results(several("random", [0.8, 0.801][:seeds]) + several("snip", [0.9] * seeds))
