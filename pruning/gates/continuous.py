@@ -35,6 +35,7 @@ from pruning.masks.tree import check_masks
 from pruning.trees.counts import may_be
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_none, is_traced, prunable, prunable_params
 from pruning.trees.placement import copied
+from pruning.trees.precision import at_least_float32
 
 LOWEST_INITIAL = -80.0
 # Below this, gates that do not move close to less than 1 / 5000 while the temperature rises to 10.
@@ -207,7 +208,7 @@ def next_round(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> 
     _check_initial(initial)
 
     def reset(gate: jax.Array) -> jax.Array:
-        dtype = jnp.promote_types(gate.dtype, jnp.float32)
+        dtype = at_least_float32(gate.dtype)
         hardened = jnp.asarray(temperature, dtype) * gate.astype(dtype)
         # Many rounds deep a closed gate would become -inf; it is as closed at the lowest number.
         lowest = jnp.finfo(gate.dtype).min.astype(dtype)
@@ -262,7 +263,7 @@ def _factors(gates: PyTree, temperature: Any, initial: Any) -> PyTree:
     _check_initial(initial)
 
     def soften(gate: jax.Array) -> jax.Array:
-        dtype = jnp.promote_types(gate.dtype, jnp.float32)
+        dtype = at_least_float32(gate.dtype)
         opened = jax.nn.sigmoid(jnp.asarray(temperature, dtype) * gate.astype(dtype))
         return opened / jax.nn.sigmoid(jnp.asarray(initial, dtype))
 

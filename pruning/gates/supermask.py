@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from pruning.trees.layout import Layout, flax_layout, map_layers
 from pruning.trees.leaves import PyTree
+from pruning.trees.precision import at_least_float32
 
 
 def sampled_masks(key: jax.Array, gates: PyTree) -> PyTree:
@@ -36,7 +37,7 @@ def sampled_masks(key: jax.Array, gates: PyTree) -> PyTree:
 
     def draw(key: jax.Array, gate: jax.Array) -> jax.Array:
         # In float32 at least: in bfloat16 the probability is 1 from s = 6.2 on, and its gradient 0.
-        wide = jnp.promote_types(gate.dtype, jnp.float32)
+        wide = at_least_float32(gate.dtype)
         probability = jax.nn.sigmoid(gate.astype(wide))
         ones = (jax.random.uniform(key, gate.shape, wide) < probability).astype(wide)
         # The difference is 0 exactly; added one by one the terms would round.
@@ -63,7 +64,7 @@ def rescaled_masks(masks: PyTree, *, layout: Layout = flax_layout) -> PyTree:
     """
 
     def rescale(mask: jax.Array) -> jax.Array:
-        wide = jnp.promote_types(mask.dtype, jnp.float32)
+        wide = at_least_float32(mask.dtype)
         kept = jax.lax.stop_gradient(jnp.mean(mask, dtype=wide))
         return (mask.astype(wide) / jnp.where(kept > 0, kept, 1)).astype(mask.dtype)
 

@@ -84,7 +84,9 @@ def set_masks(opt_state: Any, masks: PyTree) -> Any:
                 f"expected a mask of shape {list(jnp.shape(there))} at {where}, as in the optimizer's "
                 f"state, got {got}"
             )
-        return jnp.asarray(mask)
+        return jnp.array(
+            mask
+        )  # A copy: a step that donates the state would otherwise delete the caller's.
 
     def with_masks(node: Any) -> Any:
         if not holds_masks(node):

@@ -13,7 +13,7 @@ from pruning.allocations.uniform import uniform
 from pruning.masks.tree import apply_masks
 from pruning.search.candidates import map_candidates, take_candidates
 from pruning.search.fitness import Fitness
-from pruning.search.kstarts import KStarts, candidate_masks, fittest
+from pruning.search.kstarts import KStarts, candidate_masks, check_fitness, fittest
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
 
 
@@ -49,7 +49,8 @@ def successive_elimination(
         trained in, and is comparable within an epoch only.
 
     Raises:
-        ValueError: If k < 1, the sparsity is outside [0, 1), or no leaf is prunable.
+        ValueError: If k < 1, the sparsity is outside [0, 1), no leaf is prunable, or the fitness is not
+            one number for each candidate of its epoch.
 
     Source: the halving of Karnin et al. 2013 and Jamieson & Talwalkar 2016 (arXiv 1502.07943),
     applied to the candidates of Haroon 2022 (arXiv 2209.02201).
@@ -62,7 +63,7 @@ def successive_elimination(
         trained, sums = map_candidates(
             lambda both, epoch=epoch: train_fn(both[0], both[1], epoch), (trained, masks)
         )
-        current = fitness(trained, sums, masks)
+        current = check_fitness(fitness(trained, sums, masks), alive)
         last = current if last is None else last.at[survivors].set(current)
         epoch, alive = epoch + 1, -(-alive // 2)
         if alive == 1:

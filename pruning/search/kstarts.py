@@ -17,7 +17,7 @@ Source: Haroon 2022, "What to Prune and What Not to Prune at Initialization" (ar
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -195,11 +195,16 @@ def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
     Raises:
         ValueError: If fitness does not have the shape (K,).
     """
-    k = len(jax.tree.leaves(masks)[0])
-    if jnp.shape(fitness) != (k,):
-        raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
+    fitness = check_fitness(fitness, len(jax.tree.leaves(masks)[0]))
     winner = fittest_candidate(fitness)
     return KStarts(take_candidates(masks, winner), take_candidates(params, winner), winner, fitness)
+
+
+def check_fitness(fitness: Any, k: int) -> jax.Array:
+    """The fitness of k candidates as an array; raises a ValueError if it is not one number each."""
+    if jnp.shape(fitness) != (k,):
+        raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
+    return jnp.asarray(fitness)
 
 
 def fittest_candidate(fitness: jax.Array) -> jax.Array:
@@ -221,4 +226,4 @@ def fittest_candidate(fitness: jax.Array) -> jax.Array:
     """
     if jnp.ndim(fitness) != 1 or not len(fitness):
         raise ValueError(f"expected a fitness of shape (K,), got {jnp.shape(fitness)}")
-    return jnp.argmax(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf))
+    return jnp.argmax(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)).astype(jnp.int32)

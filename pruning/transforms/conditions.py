@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from pruning.trees.leaves import PyTree
+from pruning.trees.leaves import PyTree, is_traced
 
 
 def compute_where(condition: jax.Array, compute: Callable[[], PyTree], default: PyTree) -> PyTree:
@@ -29,6 +29,8 @@ def compute_where(condition: jax.Array, compute: Callable[[], PyTree], default: 
     def chosen() -> PyTree:
         return jax.tree.map(lambda new, old: jnp.where(condition, new, old), compute(), default)
 
+    if not is_traced(condition):  # Else each call outside jit would compile both sides anew.
+        return chosen() if condition else default
     return jax.lax.cond(for_any_member(condition), chosen, lambda: default)
 
 

@@ -177,7 +177,9 @@ def _without_idle(salient_fraction: Scalar) -> Callable[[Layer, jax.Array], Quot
         active, count = jnp.any(layer.mask, axis=1), jnp.sum(layer.mask, dtype=jnp.int32)
         fan_in = count // jnp.maximum(jnp.sum(active, dtype=jnp.int32), 1)
         # Rounding must not raise a whole number to the next.
-        needed = jnp.ceil(fan_in * jnp.asarray(salient_fraction, jnp.float32) * np.float32(1 - 1e-6))
+        needed = jnp.ceil(
+            fan_in.astype(jnp.float32) * jnp.asarray(salient_fraction, jnp.float32) * np.float32(1 - 1e-6)
+        )
         salient = _salient(layer).astype(jnp.float32)
         fewest = -(-(count + spare) // layer.mask.shape[1])
         ranked = keep_highest(salient, active.size - fewest, masks=active)

@@ -1,5 +1,6 @@
 """SR-STE: weights behind a mask decay, so that the mask comes to rest."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -9,7 +10,9 @@ import optax
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.transforms.updates import require_params
+from pruning.trees.counts import may_be
 from pruning.trees.leaves import PyTree, Scalar, is_none
+from pruning.trees.precision import wider
 
 
 def decay_pruned(
@@ -28,7 +31,8 @@ def decay_pruned(
         A transformation without state. It needs ``params`` in ``update``.
 
     Raises:
-        ValueError: From ``update`` without params, or if the masks do not fit.
+        ValueError: If the decay is below 0, infinite or no number; from ``update`` without params, or if
+            the masks do not fit.
 
     Source: Zhou et al. 2021 (arXiv 2102.04010), equation 7.
 
@@ -37,6 +41,8 @@ def decay_pruned(
     >>> tx.update({"w": jnp.ones((1, 2))}, tx.init(params), params)[0]
     {'w': Array([[1. , 1.5]], dtype=float32)}
     """
+    if not may_be(decay, lambda number: 0 <= number < math.inf):
+        raise ValueError(f"decay must be at least 0 and finite, got {decay!r}")
 
     def init_fn(params: PyTree) -> optax.EmptyState:
         del params
@@ -48,11 +54,13 @@ def decay_pruned(
         masks = fit_masks(mask_fn(params), params)
         check_masks(masks, params)
 
-        def decayed(mask, update, weight):
+        def with_decay(mask, update, weight):
             if mask is None:
                 return update
-            return jnp.where(mask, update, update + (decay * weight).astype(update.dtype))
+            dtype = wider(weight.dtype, update.dtype)  # In a short one a small decay would round to 0.
+            decayed = jnp.asarray(decay, dtype) * weight.astype(dtype)
+            return jnp.where(mask, update, update + decayed.astype(update.dtype))
 
-        return jax.tree.map(decayed, masks, updates, params, is_leaf=is_none), state
+        return jax.tree.map(with_decay, masks, updates, params, is_leaf=is_none), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -180,6 +180,6 @@ def cosine_drop_fraction(initial: float, steps: int):
 
     def fraction(step: Scalar) -> jax.Array:
         share = jnp.clip(jnp.asarray(step, jnp.float32) / np.float32(steps), 0, 1)
-        return np.float32(initial / 2) * (1 + jnp.cos(np.float32(np.pi) * share))
+        return jnp.asarray(initial, jnp.float32) / 2 * (1 + jnp.cos(np.float32(np.pi) * share))
 
     return fraction

@@ -191,3 +191,17 @@ def test_masks_and_gates_without_boxes_fit_params_in_boxes():
         boxed, plain = make(params), make(bare)
         assert jax.tree.structure(boxed) == jax.tree.structure(params)
         np.testing.assert_array_equal(jax.tree.leaves(boxed)[0], plain["w"])
+
+
+@pytest.mark.parametrize("decay", [-1.0, float("inf"), float("nan"), "x", [0.1]])
+def test_a_decay_that_is_none_is_refused(decay):
+    with pytest.raises(ValueError, match="decay must be at least 0 and finite"):
+        pruning.decay_pruned(decay, lambda params: MASKS)
+
+
+def test_a_small_decay_of_a_short_weight_does_not_round_to_nothing():
+    weight = jnp.full((1, 2), 1e-4, jnp.float16)
+    masks = {"w": jnp.array([[True, False]])}
+    tx = pruning.decay_pruned(2e-4, lambda _: masks)
+    updates, _ = tx.update({"w": jnp.zeros((1, 2))}, tx.init(None), {"w": weight})
+    np.testing.assert_allclose(updates["w"], [[0.0, 2e-4 * float(weight[0, 0])]], rtol=1e-6)

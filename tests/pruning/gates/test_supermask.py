@@ -52,3 +52,14 @@ def test_rescaling_divides_by_what_is_kept_and_leaves_an_empty_layer():
     np.testing.assert_array_equal(found["b"], [[0, 0, 0]])
     gradient = jax.grad(lambda m: jnp.sum(pruning.rescaled_masks(m)["a"]))(masks)
     np.testing.assert_array_equal(gradient["a"], [[2, 2, 2, 2]])  # the fraction is a constant
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn"])
+def test_short_dtypes_promote_nothing(dtype):
+    """In float32, as the dtypes of a byte have no promotion and strict promotion has none at all."""
+    gates = {"w": jnp.array([[3.0, -3.0]], dtype)}
+    with jax.numpy_dtype_promotion("strict"):
+        drawn = pruning.sampled_masks(jax.random.key(0), gates)
+        found = [drawn, pruning.rescaled_masks(drawn), pruning.soft_masks(gates, 2.0)]
+        found.append(pruning.next_round(gates, 2.0))
+    assert {tree["w"].dtype for tree in found} == {jnp.dtype(dtype)}

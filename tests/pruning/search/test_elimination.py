@@ -96,3 +96,11 @@ def test_functions_among_the_leaves_come_back_with_the_winner():
     )
     assert found.params["activation"] is jax.nn.relu
     assert found.params["w"].shape == (2, 4)
+
+
+@pytest.mark.parametrize("shape", [(1,), (), (2,)])
+def test_a_fitness_that_is_not_one_number_a_candidate_is_an_error(shape):
+    with pytest.raises(ValueError, match=r"expected a fitness of shape \(5,\), got"):
+        pruning.successive_elimination(
+            KEY, PARAMS, keep, k=5, sparsity=0.5, fitness=lambda *found: jnp.zeros(shape)
+        )

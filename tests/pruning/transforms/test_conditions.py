@@ -8,6 +8,7 @@ from jax.extend.core import jaxprs_in_params
 
 import pruning
 from pruning.transforms.conditions import compute_where
+from tests.compilations import compiled_programs
 
 
 def choose(condition):
@@ -72,3 +73,15 @@ def test_gradients_pass():
 
     found = jax.vmap(jax.grad(value), in_axes=(None, 0))(3.0, jnp.array([True, False]))
     np.testing.assert_allclose(found, [6, 1])
+
+
+def test_steps_outside_jit_compile_no_more_after_the_first():
+    params = {"w": jnp.ones((3, 5))}
+    tx = pruning.dissipate(0.1, check_every=2, stop_after=4)
+    state = tx.init(params)
+    for _ in range(2):
+        _, state = tx.update(params, state, params)
+    with compiled_programs() as names:
+        for _ in range(3):
+            _, state = tx.update(params, state, params)
+    assert names == []

@@ -76,6 +76,7 @@ def test_weights_and_momentum_are_the_references(arrays, case):
 @needs_oracles
 def test_the_cosine_schedule_is_the_references(arrays):
     fraction = pruning.cosine_drop_fraction(0.3, 25_000)
+    assert jax.jit(lambda start: pruning.cosine_drop_fraction(start, 25_000)(0))(0.3) == fraction(0)
     found = [float(fraction(step)) for step in arrays["schedule/steps"]]
     np.testing.assert_allclose(found, arrays["schedule/cosine64"], atol=1e-7)
 

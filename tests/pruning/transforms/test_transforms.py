@@ -155,6 +155,15 @@ def test_the_caller_may_donate_params_and_state_and_keep_the_masks(form):
     tx.init(PARAMS)
 
 
+def test_masks_that_were_set_may_be_donated_with_the_state():
+    """Of two transformations that hold them each has its own."""
+    masks = {"w": MASKS["w"] & True, "b": None}
+    tx = optax.chain(pruning.hold_masks(masks), optax.sgd(0.1), pruning.hold_masks(masks))
+    state = pruning.set_masks(tx.init(PARAMS), masks)
+    jax.jit(lambda s: tx.update(PARAMS, s, PARAMS), donate_argnums=0)(state)
+    assert masks["w"].tolist() == [[True, False]]
+
+
 def test_accumulated_gradients_of_a_callers_own_prunable_leaves():
     everything = lambda path, leaf: True  # noqa: E731
     params = {"w": jnp.ones((1, 2)), "b": jnp.ones(2)}
