@@ -29,8 +29,8 @@ def compute_where(condition: jax.Array, compute: Callable[[], PyTree], default: 
     def chosen() -> PyTree:
         return jax.tree.map(lambda new, old: jnp.where(condition, new, old), compute(), default)
 
-    if not is_traced(condition):  # Else each call outside jit would compile both sides anew.
-        return chosen() if condition else default
+    if not is_traced(condition) and not condition:  # Outside jit both sides are compiled in every call.
+        return default
     return jax.lax.cond(for_any_member(condition), chosen, lambda: default)
 
 

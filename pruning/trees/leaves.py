@@ -56,13 +56,14 @@ def check_is_array(path: Path, leaf: Any) -> None:
         leaf: What is there.
 
     Raises:
-        ValueError: If it has a shape and a dtype, but no size, as Keras's variables.
+        ValueError: If it has no dtype, as functions and numbers, or no size, as Keras's variables.
     """
-    if hasattr(leaf, "dtype") and not hasattr(leaf, "size"):
-        raise ValueError(
-            f"expected an array at {jax.tree_util.keystr(path)}, got a {type(leaf).__name__}: give "
-            "what it holds (variable.value)"
-        )
+    if all(hasattr(leaf, name) for name in ("dtype", "shape", "size")):
+        return
+    holds_one = hasattr(leaf, "dtype")
+    mend = "give what it holds (variable.value)" if holds_one else "leave it out by prunable(path, leaf)"
+    where = jax.tree_util.keystr(path)
+    raise ValueError(f"expected an array at {where}, got a {type(leaf).__name__}: {mend}")
 
 
 def is_traced(value: Any) -> bool:

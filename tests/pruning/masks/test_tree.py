@@ -189,3 +189,11 @@ def test_a_layer_without_weights_is_not_prunable():
     masks = pruning.full_masks(params)
     assert pruning.count_prunable(masks) == 4
     assert [row.path for row in pruning.layer_report(params, masks)] == ["['full']"]
+
+
+@pytest.mark.parametrize("leaf", [jax.nn.relu, 1.0])
+def test_a_predicate_that_takes_what_is_no_array_is_named(leaf):
+    with pytest.raises(
+        ValueError, match=r"expected an array at \['f'\], got a .*leave it out by prunable"
+    ):
+        pruning.full_masks({"w": jnp.ones((2, 2)), "f": leaf}, prunable=lambda path, leaf: True)
