@@ -12,6 +12,7 @@ from pruning.masks.selection import layerwise_masks
 from pruning.masks.tree import check_alike, check_masks
 from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import PyTree, Scalar, is_none
+from pruning.trees.precision import wider
 
 
 def straight_through(params: PyTree, masks: PyTree) -> PyTree:
@@ -148,4 +149,6 @@ def _popped(score: jax.Array, weight: jax.Array, mask: jax.Array) -> jax.Array:
 @_popped.defjvp
 def _popped_jvp(primals, tangents):
     score, weight, mask = primals
-    return _popped(score, weight, mask), (tangents[0] * weight).astype(weight.dtype)
+    dtype = wider(weight.dtype, score.dtype)
+    tangent = tangents[0].astype(dtype) * weight.astype(dtype)
+    return _popped(score, weight, mask), tangent.astype(weight.dtype)

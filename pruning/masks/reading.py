@@ -77,16 +77,16 @@ def set_masks(opt_state: Any, masks: PyTree) -> Any:
     def other(path: Any, there: Any, mask: Any) -> Any:
         if there is None:
             return None
-        if jnp.shape(mask) != jnp.shape(there) or mask.dtype != jnp.bool_:
+        dtype = getattr(mask, "dtype", type(mask).__name__)
+        if np.shape(mask) != jnp.shape(there) or dtype != jnp.bool_:
             where = jax.tree_util.keystr(path)
-            got = None if mask is None else f"{mask.dtype}{list(jnp.shape(mask))}"
+            got = None if mask is None else f"{dtype}{list(np.shape(mask))}"
             raise ValueError(
                 f"expected a mask of shape {list(jnp.shape(there))} at {where}, as in the optimizer's "
                 f"state, got {got}"
             )
-        return jnp.array(
-            mask
-        )  # A copy: a step that donates the state would otherwise delete the caller's.
+        # A copy: a step that donates the state would otherwise delete the caller's.
+        return jnp.array(mask)
 
     def with_masks(node: Any) -> Any:
         if not holds_masks(node):

@@ -8,7 +8,10 @@ import pruning
 from experiments.effective_sparsity import EXPERIMENT, EffectiveSparsity, look
 from experiments.engine.experiment import run
 from experiments.engine.untrained import Network
+from experiments.methods.point import Point
+from experiments.report.effective import effective_table
 from experiments.report.table import load
+from tests.experiments.made_up import results, row
 
 SMALL = {"seeds": 2, "sparsities": (0.5, 0.98, 0.999), "methods": ("random", "synflow")}
 
@@ -64,3 +67,16 @@ def test_batch_normalisation_neither_starts_nor_blocks_a_signal():
 def test_fewer_classes_than_the_data_have_is_an_error():
     with pytest.raises(ValueError, match="--classes of at least the data set's 10, got 9"):
         Network(EffectiveSparsity(classes=9))
+
+
+def test_what_no_run_has_is_not_cut():
+    """Runs that are merged may have other sparsities each."""
+    rows = [
+        row(Point(method, sparsity_target=sparsity, seed=0), effective_sparsity=effective)
+        for method, sparsity, effective in (("random", 0.9, 1.0), ("snip", 0.5, 0.5))
+    ]
+    found = results(rows, sparsities=[0.5, 0.9])
+    assert effective_table(found)[2:] == [
+        "| 0.5 | not run | 50.00 (50.00 to 50.00) |",
+        "| 0.9 | cut | not run |",
+    ]

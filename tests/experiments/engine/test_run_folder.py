@@ -256,9 +256,8 @@ def test_a_fresh_start_leaves_nothing_of_the_old(finished):
     fresh = folder(finished, fresh=True)
     assert fresh.rows() == []
     assert not is_finished(finished)
-    assert not (
-        finished / "results.parquet"
-    ).exists()  # Else a report would say that the run is finished.
+    # Else a report would say that the run is finished.
+    assert not (finished / "results.parquet").exists()
     assert not [name for name in run_folder.FOLDERS if (finished / name / "old").exists()]
 
 

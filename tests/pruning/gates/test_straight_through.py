@@ -205,3 +205,13 @@ def test_a_small_decay_of_a_short_weight_does_not_round_to_nothing():
     tx = pruning.decay_pruned(2e-4, lambda _: masks)
     updates, _ = tx.update({"w": jnp.zeros((1, 2))}, tx.init(None), {"w": weight})
     np.testing.assert_allclose(updates["w"], [[0.0, 2e-4 * float(weight[0, 0])]], rtol=1e-6)
+
+
+def test_scores_of_short_weights_learn_under_strict_promotion():
+    weight, scores = {"w": jnp.ones((1, 2), jnp.float16)}, {"w": jnp.array([[1.0, 2.0]])}
+
+    def loss(scores):
+        return pruning.edge_popup(weight, scores, 0.5)["w"].astype(jnp.float32).sum()
+
+    with jax.numpy_dtype_promotion("strict"):
+        np.testing.assert_array_equal(jax.grad(loss)(scores)["w"], [[1.0, 1.0]])

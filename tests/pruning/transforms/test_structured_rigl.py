@@ -127,6 +127,13 @@ def test_a_fraction_that_float32_rounds_up_asks_for_no_weight_more():
     np.testing.assert_array_equal(state.masks["w"].sum(0), [25, 25])
 
 
+def test_idle_units_go_under_strict_promotion_too():
+    knobs = {"drop_fraction": 0.34, "salient_fraction": 0.5, **ALL}
+    with jax.numpy_dtype_promotion("strict"):
+        masks = updated(pruning.constant_fan_in_rigl, IDLE, WANTED, **knobs)[2].masks
+    assert pruning.count_kept(masks) == np.count_nonzero(IDLE)
+
+
 @pytest.mark.slow
 def test_what_cannot_be_shared_out_waits_for_the_next_ablation():
     """Four units of 2: three would have 2 2/3 each, two have 4. The third is idle without the last."""

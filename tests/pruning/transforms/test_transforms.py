@@ -155,6 +155,13 @@ def test_the_caller_may_donate_params_and_state_and_keep_the_masks(form):
     tx.init(PARAMS)
 
 
+def test_masks_of_another_shape_or_none_are_not_set():
+    state = pruning.hold_masks(MASKS).init(PARAMS)
+    for wrong, got in ((jnp.ones((2, 1), bool), r"bool\[2, 1\]"), (True, r"bool\[\]"), (None, "None")):
+        with pytest.raises(ValueError, match=rf"expected a mask of shape \[1, 2\] at .*got {got}"):
+            pruning.set_masks(state, {"w": wrong, "b": None})
+
+
 def test_masks_that_were_set_may_be_donated_with_the_state():
     """Of two transformations that hold them each has its own."""
     masks = {"w": MASKS["w"] & True, "b": None}
