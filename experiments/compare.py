@@ -110,7 +110,7 @@ def figures(results: "Results") -> dict[str, Any]:
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """The accuracies, the paper's claims in this run, and what more candidates buy."""
     from experiments.report import candidates, findings, markdown, sparsities
-    from experiments.report.paired import at_sparsity, percent_cell
+    from experiments.report.paired import at_sparsity
     from experiments.report.table import counted
 
     settings, epochs = results.settings, counted(results.settings["prune_epochs"], "epoch")
@@ -133,7 +133,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         *markdown.table(
             ["method", *(f"sparsity {sparsity:g}" for sparsity in results.sparsities)],
             [
-                [name, *(percent_cell(at_sparsity(pairs, s)) for s in results.sparsities)]
+                [name, *(markdown.cell(at_sparsity(pairs, s), results) for s in results.sparsities)]
                 for name, pairs in rows.items()
             ],
         ),
@@ -142,7 +142,10 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         *markdown.table(
             ["method", "sparsity", "accuracy"],
-            [["Dense", "0", percent_cell(results.dense())], *markdown.own_sparsities(results)],
+            [
+                ["Dense", "0", markdown.cell(results.dense(), results)],
+                *markdown.own_sparsities(results),
+            ],
         ),
         "",
         "## The paper's claims, in this run",

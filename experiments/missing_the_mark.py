@@ -93,8 +93,17 @@ class MissingTheMark(MethodsOptions):
         if self.ablations:
             ablations = {ablation for method in METHODS.values() for ablation in method.ablations}
             check_names("ablations", self.ablations, sorted(ablations))
+        have = {ablation for method in self.methods for ablation in METHODS[method].ablations}
+        idle = [ablation for ablation in self.ablations if ablation not in have]
+        if idle and self.ablations != PUBLISHED_ABLATIONS:
+            raise ValueError(
+                f"--ablations {' '.join(idle)} would do nothing: of --methods {' '.join(self.methods)} "
+                "none has it"
+            )
         if self.step_sparsities is not None:
             check_sparsities(self, "step_sparsities")
+            if self.steps == ():
+                raise ValueError("--step-sparsities would do nothing: --steps names no step")
         if not set(self.step_sparsities or ()) <= set(self.sparsities):
             raise ValueError(
                 f"expected --step-sparsities among --sparsities, got {self.step_sparsities}: what is "

@@ -77,8 +77,8 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         f"# referee: {results.title}",
         "",
         f"{counted(len(found.methods), 'method')}, each trained for {counted(results.epochs, 'epoch')} "
-        f"at one learning rate, {rate:g}{_of_gates(results)}, which was tuned for none of them. Dense: "
-        f"{percent_cell(results.dense())}.",
+        f"at one learning rate, {rate:g}{_of_gates(results, rate)}, which was tuned for none of them. "
+        f"Dense: {percent_cell(results.dense())}.",
         "",
         *referee.when_lines(found.methods),
         "",
@@ -112,10 +112,10 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     return lines + markdown.diverged(results)
 
 
-def _of_gates(results: "Results") -> str:
+def _of_gates(results: "Results", rate: float) -> str:
     """The rate of gates and learned scores, where it is another."""
     gates = results.settings["gate_learning_rate"]
-    return "" if gates == results.settings["recipe"]["learning_rate"] else f" (of gates {gates:g})"
+    return "" if gates == rate else f" (of gates {gates:g})"
 
 
 EXPERIMENT = Experiment(

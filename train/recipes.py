@@ -109,14 +109,18 @@ class Recipe:
         positive = {"epochs": self.epochs, "batch_size": self.batch_size}
         positive |= {"learning_rate": self.learning_rate, "drop_factor": self.drop_factor}
         for name, value in positive.items():
-            if not value > 0:
-                raise ValueError(f"expected {name} > 0, got {value}")
+            if not 0 < value < math.inf:
+                raise ValueError(f"expected finite {name} > 0, got {value}")
         natural = {"momentum": self.momentum, "weight_decay": self.weight_decay}
         natural |= {"warmup_epochs": self.warmup_epochs, "crop_padding": self.crop_padding}
         natural |= {"validation_examples": self.validation_examples}
         for name, value in natural.items():
-            if not value >= 0:
-                raise ValueError(f"expected {name} >= 0, got {value}")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"expected finite {name} >= 0, got {value}")
+        if not all(math.isfinite(value) for value in self.mean or ()):
+            raise ValueError(f"expected a finite mean of every channel, got {self.mean}")
+        if not all(0 < value < math.inf for value in self.std or ()):
+            raise ValueError(f"expected a finite std > 0 of every channel, got {self.std}")
         for name in ("image_size", "score_batch_size"):
             value = getattr(self, name)
             if value is not None and not value > 0:

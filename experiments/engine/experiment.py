@@ -182,7 +182,7 @@ def run(experiment: Experiment, options: Any) -> Path:
             results = Results(load(path))
             write_report(experiment, results, reference or reference_in(path), folder.write)
             if reference is not None:
-                store_reference(folder.write, reference)
+                store_reference(folder.write, path, reference)
         folder.forget_unfinished()
         with readable(path):
             summary = (path / "summary.md").read_text(encoding="utf-8")

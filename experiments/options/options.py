@@ -106,7 +106,7 @@ class Options:
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         find_model(self.model)
-        self.resolved_recipe()
+        self._check_fields_matter()
         check_stored(self.dataset, stream=self.plumbing.stream)
 
     def resolved_recipe(self) -> Recipe:
@@ -154,6 +154,18 @@ class Options:
     def _deciding(self) -> dict[str, Any]:
         fields = {field.name: field for field in dataclasses.fields(self)}
         return {name: fields[name] for name in fields if name not in self.without_effect}
+
+    def _check_fields_matter(self) -> None:
+        """Raises a ValueError if the recipe is wrong, or one of the fields given for it does nothing."""
+        given, recipe = self._replaced(), self.resolved_recipe()
+        idle = {
+            "momentum": (recipe.optimizer != "sgd", f"the optimizer is {recipe.optimizer}"),
+            "nesterov": (recipe.optimizer != "sgd", f"the optimizer is {recipe.optimizer}"),
+            "drop_factor": (not recipe.drop_epochs, "the recipe has no --recipe.drop-epochs"),
+        }
+        for name, (is_idle, because) in idle.items():
+            if is_idle and given.get(name):
+                raise ValueError(f"--recipe.{name.replace('_', '-')} would do nothing: {because}")
 
     def _of_length(self, recipe: Recipe) -> Recipe:
         return recipe

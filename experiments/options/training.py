@@ -57,6 +57,11 @@ class TrainingOptions(RepeatedOptions):
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
         check_counts(self, "epochs", most=MOST_EPOCHS)
+        if self.epochs is not None and self.recipe_fields.epochs is not None:
+            raise ValueError(
+                "expected --epochs, which scales the recipe's schedule, or --recipe.epochs, which leaves "
+                f"it as it is, got both: {self.epochs} and {self.recipe_fields.epochs}"
+            )
         for name in ("learning_rates", "weight_decays"):
             if getattr(self, name):
                 check_different(option_of(name), getattr(self, name))

@@ -12,9 +12,12 @@ Nothing is trained and no data set is read. Expected: a few seconds a run.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from experiments.report.table import Results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,8 @@ def run(config: Report) -> Path:
     out_dir = _output_folder(config)
     tables = [load(run) for run in config.runs]
     results = Results(tables[0] if len(tables) == 1 else merged(tables))
+    if len(tables) > 1:
+        _check_nothing_is_lost(out_dir, results)
     experiment = find_experiment(results.settings["experiment"])
     if config.reference is not None and not hasattr(experiment.options, "reference"):
         name = results.settings["experiment"]
@@ -84,7 +89,7 @@ def run(config: Report) -> Path:
         own = {n: image for n, image in drawn.items() if n.endswith(f"{suffix(name)}.png")}
         write(f"page{suffix(name)}.html", page(part, summary, own))
     if reference is not None:
-        store_reference(write, reference)
+        store_reference(write, out_dir, reference)
     print(f"figures, summary.md and what to browse, page*.html, are in {out_dir}")
     return out_dir
 
@@ -104,6 +109,25 @@ def _output_folder(config: Report) -> Path:
     if not own and any((folder / name).exists() for name in others):
         raise ValueError(f"expected a folder without other results as --out-dir, {folder} has some")
     return folder
+
+
+def _check_nothing_is_lost(folder: Path, results: "Results") -> None:
+    """Raises a ValueError if a folder has results that are not among those that several runs become."""
+    from experiments.report.table import load, merged
+
+    if not (folder / "results.parquet").exists():
+        return
+    there = load(folder)
+    try:
+        lost = set(there["member"]) - set(results.table["member"])
+        lost = lost or merged([results.table, there]).attrs["settings"] != results.settings
+    except ValueError:  # Not even runs of one experiment.
+        lost = True
+    if lost:
+        raise ValueError(
+            f"expected a folder without other results as --out-dir, {folder} has some that are not of "
+            "these runs: choose another, or name it among the runs"
+        )
 
 
 if __name__ == "__main__":

@@ -35,8 +35,9 @@ def accuracies_by_method(results: Results, networks: Sequence[tuple[str, str]]) 
     return table(["method", *(f"{sparsity:g}" for sparsity in results.sparsities)], rows)
 
 
-def cell(accuracies: np.ndarray, results: Results) -> str:
+def cell(accuracies: Iterable[float], results: Results) -> str:
     """Accuracies over seeds in percent, and how many seeds these are, where they are not all."""
+    accuracies = np.array(list(accuracies))
     finite = int(np.isfinite(accuracies).sum())
     few = of_seeds(finite, results.seeds) if finite else ""
     return percent_cell(accuracies) + few
@@ -66,11 +67,15 @@ def emptied_layers(results: Results) -> list[str]:
 
 
 def own_sparsities(results: Results) -> list[list[str]]:
-    """Methods that find their own sparsity: setting, mean sparsity and accuracy, a row a setting."""
+    """Methods that find their own sparsity: setting, mean sparsity and accuracy, a row a setting.
+
+    Both are of the networks that did not diverge.
+    """
     rows = []
     for method in (m for m in results.methods if not find_method(m).at_sparsities):
         for setting, found in results.of(method).groupby("setting"):
             good = found[~found["failed"].astype(bool)]
-            accuracy = percent_cell(good["test_accuracy"])
-            rows.append([f"{label(method)} {setting:g}", f"{found['sparsity'].mean():.3f}", accuracy])
+            sparsity = f"{good['sparsity'].mean():.3f}" if len(good) else "diverged"
+            accuracy = cell(good["test_accuracy"], results) if len(good) else "diverged"
+            rows.append([f"{label(method)} {setting:g}", sparsity, accuracy])
     return rows

@@ -11,7 +11,8 @@ from experiments.report.accuracy import titled
 from experiments.report.paired import finite_deviation
 from experiments.report.table import Results, Table, counted, label
 
-STYLES = "-", "--", ":", "-."
+STYLES = [(line, marker) for marker in ".x+" for line in ("-", "--", ":", "-.")]
+"""Of methods, one after the other, then again from the first: the line, and the marker of an epoch."""
 
 
 def changing(results: Results) -> list[str]:
@@ -42,8 +43,9 @@ def sparsity_figure(results: Results) -> Figure:
 
 
 def _curves(axes: Axes, results: Results, methods: list[str], by: str) -> None:
-    table: Table = results.table[results.table["candidate"].isna()]
-    for style, method in zip(STYLES, methods, strict=False):
+    table = _of_whole_trainings(results)
+    for place_of_method, method in enumerate(methods):
+        line, marker = STYLES[place_of_method % len(STYLES)]
         rows = table[table["method"] == method]
         values = sorted(rows[by].dropna().unique())
         for place, value in enumerate(values):
@@ -51,15 +53,24 @@ def _curves(axes: Axes, results: Results, methods: list[str], by: str) -> None:
             colour = plt.get_cmap("viridis")(place / max(1, len(values)))
             mean, spread = epochs["mean"], epochs["std"].fillna(0)
             x = epochs.index.astype(int)
-            text = f"{value:g}" if style == STYLES[0] else None
-            axes.plot(x, mean, label=text, color=colour, linestyle=style, marker=".", markersize=4)
+            text = f"{value:g}" if place_of_method == 0 else None
+            axes.plot(x, mean, label=text, color=colour, linestyle=line, marker=marker, markersize=4)
             axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2)
-        axes.plot([], [], color="#000000", linestyle=style, label=label(method))
+        axes.plot(
+            [], [], color="#000000", linestyle=line, marker=marker, markersize=4, label=label(method)
+        )
+
+
+def _of_whole_trainings(results: Results) -> Table:
+    """The rows of networks that methods are judged by and that did not diverge."""
+    table = results.table
+    return table[table["candidate"].isna() & ~table["member"].isin(results.diverged())]
 
 
 def reached(results: Results, method: str) -> list[str]:
     """After how many epochs a method that finds its own sparsity reaches given ones, a line a setting."""
-    rows = results.table[results.table["method"] == method]
+    rows = _of_whole_trainings(results)
+    rows = rows[rows["method"] == method]
     lines = []
     for setting, of_setting in rows.groupby("setting"):
         texts = []

@@ -6,17 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.methods.registry import find_method
+from experiments.methods.registry import find_method, in_order
 from experiments.report.accuracy import DENSE_COLOUR, draw, error_axis, titled
-from experiments.report.markdown import table
-from experiments.report.paired import (
-    at_sparsity,
-    differences,
-    estimate,
-    finite_deviation,
-    finite_mean,
-    percent_cell,
-)
+from experiments.report.markdown import cell, table
+from experiments.report.paired import at_sparsity, differences, estimate, finite_deviation, finite_mean
 from experiments.report.table import Results, label
 
 AXES = {"learning_rate": "learning rate", "weight_decay": "weight decay"}
@@ -42,33 +35,36 @@ def suffix(name: str) -> str:
 def sweep_table(parts: list[tuple[str, Results]]) -> list[str]:
     """Final test accuracies in percent: a line a method and sparsity, a column a part of the sweep."""
     rows = []
-    for method in parts[0][1].methods:
-        found = [results.accuracy(method) for _, results in parts]
-        for sparsity in sorted({key[1] for pairs in found for key in pairs if key[1] == key[1]}):
-            cells = [percent_cell(at_sparsity(pairs, sparsity)) for pairs in found]
+    for method in _methods(parts):
+        found = [(results, results.accuracy(method)) for _, results in parts]
+        for sparsity in sorted({key[1] for _, pairs in found for key in pairs if key[1] == key[1]}):
+            cells = [cell(at_sparsity(pairs, sparsity), results) for results, pairs in found]
             rows.append([label(method), f"{sparsity:g}", *cells])
-    dense = [percent_cell(results.dense()) for _, results in parts]
+    dense = [cell(results.dense(), results) for _, results in parts]
     return table(["method", "sparsity", *(name for name, _ in parts)], [["Dense", "0", *dense], *rows])
 
 
 def chosen_table(parts: list[tuple[str, Results]]) -> list[str]:
     """What validation accuracy would choose: a line a method and sparsity; none without validation.
 
-    The choice is that of the highest mean over seeds; its test accuracy stands beside that of the
-    recipe's own part of the sweep, where there is one.
+    The choice is that of the highest mean over seeds, of the parts in which the most seeds did not
+    diverge; its test accuracy stands beside that of the recipe's own part of the sweep, where there
+    is one.
     """
     if "validation_accuracy" not in parts[0][1].table:
         return []
     own = next((part for _, part in parts if _is_the_recipes(part)), None)
     rows = []
-    for method in parts[0][1].methods:
+    for method in _methods(parts):
         for sparsity in parts[0][1].sparsities:
-            validated = [_mean_validation(part, method, sparsity) for _, part in parts]
-            if not np.isfinite(validated).any():
+            validated = [_validated(part, method, sparsity) for _, part in parts]
+            if not any(len(found) for found in validated):
                 continue
-            name, chosen = parts[int(np.nanargmax(validated))]
+            name, chosen = max(
+                zip(parts, validated, strict=True), key=lambda one: (len(one[1]), finite_mean(one[1]))
+            )[0]
             accuracy = chosen.accuracy(method)
-            cells = [percent_cell(at_sparsity(accuracy, sparsity))]
+            cells = [cell(at_sparsity(accuracy, sparsity), chosen)]
             if own is not None:
                 gaps = differences(accuracy, own.accuracy(method))
                 at_this = {key: gap for key, gap in gaps.items() if key[1] == sparsity}
@@ -85,10 +81,17 @@ def _is_the_recipes(part: Results) -> bool:
     return all((part.table[axis] == recipe[axis]).all() for axis in swept)
 
 
-def _mean_validation(part: Results, method: str, sparsity: float) -> float:
+def _methods(parts: list[tuple[str, Results]]) -> list[str]:
+    """The methods of any part, in the order of tables: parts of runs that were merged may lack some."""
+    return in_order({method for _, results in parts for method in results.methods})
+
+
+def _validated(part: Results, method: str, sparsity: float) -> np.ndarray:
+    """The validation accuracies that are known, of the networks that did not diverge; shape (seeds,)."""
     rows = part.of(method)
     rows = rows[(rows["sparsity_target"] == sparsity) & ~rows["failed"].astype(bool)]
-    return finite_mean(rows["validation_accuracy"].to_numpy(float))
+    found = rows["validation_accuracy"].to_numpy(float)
+    return found[np.isfinite(found)]
 
 
 def sweep_figure(parts: list[tuple[str, Results]]) -> Figure:
@@ -103,7 +106,7 @@ def sweep_figure(parts: list[tuple[str, Results]]) -> Figure:
     for axes, sparsity in zip(panels.flat, results.sparsities, strict=True):
         if np.isfinite(dense).any():
             axes.plot(places, dense, color=DENSE_COLOUR, linewidth=1, linestyle="-.", label="Dense")
-        for method in results.methods:
+        for method in _methods(parts):
             seeds = [at_sparsity(part.accuracy(method), sparsity) for _, part in parts]
             if any(len(of_part) for of_part in seeds):
                 error = np.array([1 - finite_mean(of_part) for of_part in seeds])

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.methods.method import When
-from experiments.methods.point import DENSE, Point
+from experiments.methods.point import DENSE, Point, point_of
 from experiments.methods.registry import find_method, in_order
 from experiments.methods.spelling import row_of_today
 from experiments.methods.study import Study
@@ -28,6 +28,8 @@ Table = Any
 """A pandas.DataFrame, whose own types say too little of its columns."""
 KEPT, SIZE = "kept", "size"
 """Before a layer's path: columns of the weights that it keeps, and has."""
+SWEEPS = {"learning_rates": "learning_rate", "weight_decays": "weight_decay"}
+"""Options that train every network with each of their values, and the columns of these."""
 EXAMPLES = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}
 """Training examples, for runs that were stored before they said how many steps an epoch has."""
 
@@ -89,10 +91,16 @@ def as_rows(table: Table) -> list[Row]:
 def merged(tables: Iterable[Table]) -> Table:
     """Several runs of one experiment, of other seeds or methods, as one table.
 
+    A network that several of them trained counts once, as the first of them has it. Where one run has
+    a sweep of learning rates or weight decays, networks of the recipe's own are a part of it.
+
     Raises:
         ValueError: If they differ in anything but methods, seeds and the grid.
     """
     tables = list(tables)
+    for option, column in SWEEPS.items():
+        if any(table.attrs["settings"].get(option) for table in tables):
+            tables = [_as_part_of_a_sweep(table, option, column) for table in tables]
     settings = dict(tables[0].attrs["settings"])
     for other in tables[1:]:
         theirs = other.attrs["settings"]
@@ -119,6 +127,18 @@ def merged(tables: Iterable[Table]) -> Table:
     return table
 
 
+def _as_part_of_a_sweep(table: Table, option: str, column: str) -> Table:
+    """A run, where it is of the recipe's own rate, as a sweep of this rate alone."""
+    settings = table.attrs["settings"]
+    if settings.get(option):
+        return table
+    own = settings["recipe"][column]
+    rows = [row | {column: own} for row in as_rows(table)]
+    found = as_table(row | {"member": point_of(row).name} for row in rows)
+    found.attrs = table.attrs | {"settings": settings | {option: [own]}}
+    return found
+
+
 def _united_facts(tables: Iterable[Table]) -> dict[str, Any]:
     """What the data told any of the runs; of what several were told, the first one's word."""
     found: dict[str, Any] = {}
@@ -143,8 +163,7 @@ _MERGED = {
     "ablations",
     "steps",
     "step_sparsities",
-    "learning_rates",
-    "weight_decays",
+    *SWEEPS,
     "starts",
     "stochastic_starts",
     "fractions",

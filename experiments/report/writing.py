@@ -52,9 +52,13 @@ def reference_in(folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob(f"{REFERENCE}*"))), None)
 
 
-def store_reference(write: Write, path: Path) -> None:
-    """Keeps published numbers in a run's folder, for when its summary is made again."""
-    write(f"{REFERENCE}{path.name.removeprefix(REFERENCE)}", path.read_bytes())
+def store_reference(write: Write, folder: Path, path: Path) -> None:
+    """Keeps published numbers in a run's folder, instead of others, for when it is reported on again."""
+    name = f"{REFERENCE}{path.name.removeprefix(REFERENCE)}"
+    write(name, path.read_bytes())
+    for other in folder.glob(f"{REFERENCE}*"):
+        if other.name != name:
+            other.unlink(missing_ok=True)
 
 
 def write_report(

@@ -2,8 +2,9 @@
 
     python -m experiments.report.verdicts docs/results/compare-mnist RUN_WITH_LENET_5
 
-Prints a Markdown table: a line a statement, a column a run. Each cell pools the sparsities of its run
-within a seed. Nothing is trained and no data set is read. Expected: a few seconds a run.
+Prints a Markdown table: a line a statement, a column a run, or a part of one with several learning
+rates. Each cell pools the sparsities that its heading names within a seed. Nothing is trained and no
+data set is read. Expected: a few seconds a run.
 """
 
 from dataclasses import dataclass
@@ -43,10 +44,11 @@ def side_by_side(config: Verdicts) -> list[str]:
 
     Raises:
         ValueError: If there is no run, a folder holds no finished one, they are not of one experiment, it
-            has no statements, or a run has none of the sparsities.
+            has no statements, no run has one of the sparsities, or a run has none of them.
     """
     from experiments.engine.experiment import find_experiment
     from experiments.report.findings import UNCORRECTED, by_run
+    from experiments.report.sweeps import by_sweep
     from experiments.report.table import Results, load
 
     if not config.runs:
@@ -58,14 +60,19 @@ def side_by_side(config: Verdicts) -> list[str]:
     findings = find_experiment(names[0]).findings
     if findings is None:
         raise ValueError(f"expected an experiment that decides statements, {names[0]} has only tables")
+    there = {sparsity for results in found for sparsity in results.sparsities}
+    if unknown := [f"{sparsity:g}" for sparsity in config.sparsities if sparsity not in there]:
+        raise ValueError(f"expected --sparsities that some run has, none has {', '.join(unknown)}")
     columns = []
     for run, results in zip(config.runs, found, strict=True):
         among = [s for s in results.sparsities if s in (config.sparsities or results.sparsities)]
         if not among:
             have = ", ".join(f"{s:g}" for s in results.sparsities)
             raise ValueError(f"expected --sparsities that {run} has, of {have}; got {config.sparsities}")
-        name = f"{results.title}; {', '.join(f'{100 * s:g}' for s in among)} % removed"
-        columns.append((name, [one.at(among) for one in findings(results)]))
+        removed = f"{', '.join(f'{100 * s:g}' for s in among)} % removed"
+        for part_name, part in by_sweep(results):
+            name = "; ".join(filter(None, (results.title, part_name, removed)))
+            columns.append((name, [one.at(among) for one in findings(part)]))
     return [UNCORRECTED, "", *by_run(columns)]
 
 

@@ -113,6 +113,14 @@ def test_published_numbers_are_set_beside_and_kept(tmp_path, undrawn):
     published.unlink()
     run(Report(runs=(folder,), out_dir=tmp_path / "drawn"))
     assert line in (tmp_path / "drawn" / "summary.md").read_text()
+    # Others take their place, whatever they are called.
+    others = tmp_path / "their_own.csv"
+    others.write_text("pruner,log10_compression,L0_keep,L1_keep\nrand,1,0.31,0.1\n")
+    run(Report(runs=(folder,), reference=others))
+    summary = (folder / "summary.md").read_text()
+    assert "| Random | 1 | 0.2000 (layer 0) |" in summary
+    run(Report(runs=(folder,)))
+    assert (folder / "summary.md").read_text() == summary
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -187,6 +195,21 @@ def onto_merged_results(path):
     return Report(runs=(folder,), out_dir=path / "b"), "expected a folder without other results"
 
 
+def onto_those_of_other_runs(path):
+    """What was merged into the folder has a method that these two have not."""
+    snip = stored_runs.pruning_methods(path / "snip", SNIP, methods=("snip",))
+    random = [stored_runs.pruning_methods(path / n, RANDOM, methods=("random",)) for n in "ab"]
+    shutil.copytree(snip, path / "merged")
+    (path / "merged" / "config.json").unlink()
+    return Report(runs=tuple(random), out_dir=path / "merged"), "has some that are not of these runs"
+
+
+def onto_those_of_another_experiment(path):
+    runs = [stored_runs.pruning_methods(path / name, RANDOM, methods=("random",)) for name in "ab"]
+    (stored_runs.missing_the_mark(path / "merged") / "config.json").unlink()
+    return Report(runs=tuple(runs), out_dir=path / "merged"), "has some that are not of these runs"
+
+
 def into_a_file(path):
     folder = stored_runs.pruning_methods(path / "a")
     (path / "file").touch()
@@ -219,6 +242,8 @@ def no_published_numbers(path):
         of_two_recipes,
         into_another_run,
         onto_merged_results,
+        onto_those_of_other_runs,
+        onto_those_of_another_experiment,
         into_a_file,
         numbers_of_no_use,
         no_published_numbers,

@@ -138,3 +138,13 @@ def test_published_files_are_understood(name, model, dataset, methods):
     assert methods <= {published.method for published in found.accuracies}
     assert all(0 <= published.sparsity <= 1 for published in found.accuracies)
     assert all(0.01 <= published.accuracy <= 1 for published in found.accuracies)
+
+
+def test_theirs_are_set_over_the_mean_of_several_published_random_ones(tmp_path):
+    published = [
+        ("resnet20", "cifar10", "random", f"as {n}", 90.0, a, "") for n, a in (("a", 80), ("b", 82))
+    ]
+    published.append(("resnet20", "cifar10", "snip", "init", 90.0, 84.0, ""))
+    path = write_csv(tmp_path / "theirs.csv", published)
+    snip = lines_beside(path, several("random", [0.5]) + several("snip", [0.6]))[-1]
+    assert snip.endswith("| 84.00 | 60.00 | +3.00 | +10.00 |")

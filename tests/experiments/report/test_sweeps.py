@@ -3,13 +3,13 @@
 import pytest
 
 from experiments import missing_the_mark
-from experiments.methods.point import DENSE, Point
+from experiments.methods.point import DENSE, Point, point_of
 from experiments.missing_the_mark import MissingTheMark
-from experiments.report.sweeps import by_sweep, suffix
-from experiments.report.table import Results, load
+from experiments.report.sweeps import by_sweep, chosen_table, suffix, sweep_table
+from experiments.report.table import Results, load, merged
 from experiments.report.writing import write_report
-
-from .stored_runs import EPOCHS, row_of, store
+from tests.experiments.made_up import results, several
+from tests.experiments.report.stored_runs import EPOCHS, row_of, store
 
 ACCURACIES = {
     (DENSE, 0.0, 0.01): 0.9,
@@ -45,6 +45,45 @@ def test_each_learning_rate_has_its_own_accuracies(tmp_path):
     found = {name: part.accuracy("snip")[0, 0.5] for name, part in parts.items()}
     assert found == {"learning rate 0.01": 0.7, "learning rate 0.3": 0.6}
     assert [suffix(name) for name in parts] == ["-learning-rate-0.01", "-learning-rate-0.3"]
+
+
+def at_rate(method, accuracies, rate, **more):
+    """Final rows of a method, a seed each, at a learning rate; None for the recipe's."""
+    rows = [row | {"learning_rate": rate} for row in several(method, accuracies, **more)]
+    return [row | {"member": point_of(row).name} for row in rows]
+
+
+def test_a_run_at_the_recipe_s_rate_is_a_part_of_the_sweep_that_it_is_merged_with():
+    """Digits' rate is 0.01; the plain run has a seed and a method that the other has not."""
+    plain = results(at_rate("snip", [0.7, 0.8], None) + at_rate("random", [0.5, 0.5], None))
+    sweep = results(
+        at_rate("snip", [0.9], 0.01) + at_rate("snip", [0.6], 0.3) + at_rate("grasp", [0.4], 0.3),
+        learning_rates=[0.01, 0.3],
+    )
+    for order, first in (((plain, sweep), 0.7), ((sweep, plain), 0.9)):
+        both = Results(merged([one.table for one in order]))
+        assert sorted(both.settings["learning_rates"]) == [0.01, 0.3]
+        parts = list(by_sweep(both))
+        assert [name for name, _ in parts] == ["learning rate 0.01", "learning rate 0.3"]
+        # What both have trained counts once, as the first of them has it.
+        assert parts[0][1].accuracy("snip") == {(0, 0.9): first, (1, 0.9): 0.8}
+        lines = sweep_table(parts)
+        assert "| Random | 0.9 | 50.00 ± 0.00 | none |" in lines
+        assert "| GraSP | 0.9 | none | 40.00 (1 of 2 seeds) |" in lines
+
+
+def test_a_rate_at_which_a_network_diverged_is_not_chosen_for_the_others():
+    def validated(accuracies, rate, failed=()):
+        rows = at_rate("snip", accuracies, rate)
+        return [
+            row | {"validation_accuracy": row["test_accuracy"], "failed": seed in failed}
+            for seed, row in enumerate(rows)
+        ]
+
+    rows = validated([0.6, 0.6], 0.01) + validated([0.9, 0.9], 0.3, failed={1})
+    parts = list(by_sweep(results(rows, learning_rates=[0.01, 0.3])))
+    assert "| SNIP | 0.9 | learning rate 0.01 | 60.00 ± 0.00 | the same |" in chosen_table(parts)
+    assert "| SNIP | 0.9 | 60.00 ± 0.00 | 90.00 (1 of 2 seeds) |" in sweep_table(parts)
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.methods.point import Point
-from experiments.report.markdown import accuracies, emptied_layers
+from experiments.report.markdown import accuracies, emptied_layers, own_sparsities
+from experiments.report.sparsities import reached
 from experiments.report.stored_rows import parquet
 from experiments.report.table import Results, as_rows, load, merged
 from tests.experiments.made_up import EPOCHS, results, row, several
@@ -103,3 +104,19 @@ def test_an_accuracy_says_how_many_seeds_it_is_of_where_some_are_missing():
     assert accuracies(results(rows), ["random", "snip"])[-1] == (
         "| 0.9 | 50.00 (1 of 2 seeds) | 65.00 ± 7.07 |"
     )
+
+
+def test_own_sparsities_are_of_networks_that_did_not_diverge():
+    found = [(0.1, 0.6, 0.8, False), (0.1, 0.1, 0.2, True), (0.2, 0.1, 0.3, True)]
+    rows = [
+        row(Point("dissipating-band", setting=setting, seed=seed), accuracy, sparsity=at, failed=failed)
+        for seed, (setting, accuracy, at, failed) in enumerate(found)
+    ]
+    name = "Dissipating gradients, band"
+    assert own_sparsities(results(rows, seeds=2)) == [
+        [f"{name} 0.1", "0.800", "60.00 (1 of 2 seeds)"],
+        [f"{name} 0.2", "diverged", "diverged"],
+    ]
+    lines = reached(results(rows, seeds=2, sparsities=[0.1]), "dissipating-band")
+    assert len(lines) == 1
+    assert "reaches sparsity 0.1 4.0 epochs (1 of 2 seeds); it ends at 0.800 ± 0.000" in lines[0]

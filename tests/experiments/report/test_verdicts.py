@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from experiments.compare import Compare
+from experiments.methods.point import Point
 from experiments.report.findings import Finding, above, by_run
 from experiments.report.verdicts.__main__ import Verdicts, main, side_by_side
 from tests.experiments.report import stored_runs
@@ -55,6 +56,29 @@ def test_only_the_sparsities_that_are_asked_for_decide(runs):
     assert "+1.00 ± 0.00, **holds**" in line
 
 
+def test_every_learning_rate_of_a_sweep_has_a_column(tmp_path):
+    point = {"random-uniform": 0.5, "snip": 0.6}
+    rows = [
+        stored_runs.row_of(
+            Point(method, sparsity_target=0.5, seed=seed, learning_rate=rate),
+            sparsity=0.5,
+            epoch=EPOCHS,
+            test_accuracy=accuracy + (rate if method == "snip" else 0),
+        )
+        for method, accuracy in point.items()
+        for rate in (0.1, 0.2)
+        for seed in range(2)
+    ]
+    options = Compare(
+        methods=tuple(point), sparsities=(0.5,), seeds=2, epochs=EPOCHS, learning_rates=(0.1, 0.2)
+    )
+    header, _, line = side_by_side(Verdicts(runs=(stored_runs.store(tmp_path, options, rows),)))[2:]
+    title = "lenet-300-100 on digits, 2 seeds, 2 epochs"
+    at = [f"{title}; learning rate {rate}; 50 % removed" for rate in (0.1, 0.2)]
+    assert header == f"| statement | {' | '.join(at)} |"
+    assert "| +20.00 ± 0.00, **holds** | +30.00 ± 0.00, **holds** |" in line
+
+
 def test_a_statement_that_a_run_does_not_decide_has_an_empty_place_and_other_measures_are_named():
     gains = Finding("A beats B", {(0, 0.5): 0.01, (1, 0.5): 0.02}, above)
     ranks = Finding("A foretells B", {(0, 0.5): 0.3}, above, measure="rank correlation")
@@ -70,6 +94,13 @@ def test_a_statement_that_a_run_does_not_decide_has_an_empty_place_and_other_mea
         (lambda folder: {"runs": ()}, "expected the folder of a finished run, or several, got none"),
         (
             lambda folder: {"runs": (run(folder / "5", "lenet-5"),), "sparsities": (0.9,)},
+            r"expected --sparsities that some run has, none has 0.9",
+        ),
+        (
+            lambda folder: {
+                "runs": tuple(run(folder / model, model) for model in MODELS),
+                "sparsities": (0.9,),
+            },
             r"expected --sparsities that .*5 has, of 0.5; got \(0.9,\)",
         ),
         (
