@@ -80,7 +80,7 @@ def read_snapshot(folder: Path, name: str, step: int, template: MemberState) -> 
     Raises:
         ValueError: If the file is gone, damaged, or of another network.
     """
-    with _refused(folder, name, step) as path:
+    with _refused(folder, name, step, "the same command trains its network again") as path:
         before, arrays = _read(path, name, step)
         state = _whole(arrays, template)
         if before and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(state)):
@@ -97,7 +97,7 @@ def read_weights(folder: Path, name: str, step: int, template: MemberState) -> t
     weights = (template.params, template.batch_stats)
     plain = [f".params{n}" for n in _names(weights[0])]
     stats = [f".batch_stats{n}" for n in _names(weights[1])]
-    with _refused(folder, name, step) as path:
+    with _refused(folder, name, step, "run its search again with --fresh") as path:
         _, arrays = _read(path, name, step)
         gated = [f".params{n}" for n in plain]
         names = gated if set(gated) <= set(arrays) else plain
@@ -119,16 +119,16 @@ def _read(path: Path, name: str, step: int) -> tuple[bool, dict[str, np.ndarray]
 
 
 @contextmanager
-def _refused(folder: Path, name: str, step: int) -> Iterator[Path]:
+def _refused(folder: Path, name: str, step: int, again: str) -> Iterator[Path]:
     """Reports what is wrong with a snapshot, and what to do."""
-    path, again = snapshot_file(folder, name, step), "run its search again with --fresh"
+    path = snapshot_file(folder, name, step)
     if not path.exists():
         raise ValueError(f"the snapshot {path} is gone: {again}")
     try:
         yield path
     except ValueError as error:
         raise ValueError(
-            f"the snapshot {path} is damaged or of another network (it {error}): {again}"
+            f"the snapshot {path} is damaged or of another network (it {error}): delete it, and {again}"
         ) from error
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from pruning.allocations.layers import capped, check_concrete, layers_of
+from pruning.masks.counting import pruned_count
 from pruning.trees.counts import may_be
 from pruning.trees.layout import LayerAxes, Layout, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
@@ -94,7 +95,7 @@ def _proportional(
 ) -> PyTree:
     """Solves ``density_l = min(1, eps * ratio_l)`` for the eps that removes the sparsity's weights.
 
-    The number of weights to remove is rounded down (``floor(s * n)``), as the reference does.
+    The number of weights to remove is ``pruned_count``'s, rounded down as the reference does.
     ``kernel(axes)`` are the spatial sizes that count beside those of in and out.
     """
     check_concrete(sparsity)
@@ -108,5 +109,5 @@ def _proportional(
         return (sum(dimensions) / math.prod(dimensions)) ** power_scale
 
     ratios = [ratio(axes) for axes in leaves.axes for _ in range(axes.layers)]
-    kept = sum(leaves.sizes) - math.floor(float(sparsity) * sum(leaves.sizes))
+    kept = sum(leaves.sizes) - pruned_count(sparsity, sum(leaves.sizes))
     return leaves.tree([1 - density for density in capped(kept, leaves.sizes, ratios)])

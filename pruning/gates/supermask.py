@@ -54,8 +54,8 @@ def rescaled_masks(masks: PyTree, *, layout: Layout = flax_layout) -> PyTree:
         layout: ``layout(path, leaf)`` says which axes are layers (``pruning.trees.layout``).
 
     Returns:
-        A tree like them; a layer of which nothing is kept stays 0. The fraction counts as a constant in
-        the gradient.
+        A tree like them, in float32 where they are bools; a layer of which nothing is kept stays 0. The
+        fraction counts as a constant in the gradient.
 
     Source: Zhou et al. 2019 (arXiv 1905.01067), section 5, "dynamic weight rescaling".
 
@@ -66,6 +66,7 @@ def rescaled_masks(masks: PyTree, *, layout: Layout = flax_layout) -> PyTree:
     def rescale(mask: jax.Array) -> jax.Array:
         wide = at_least_float32(mask.dtype)
         kept = jax.lax.stop_gradient(jnp.mean(mask, dtype=wide))
-        return (mask.astype(wide) / jnp.where(kept > 0, kept, 1)).astype(mask.dtype)
+        scaled = mask.astype(wide) / jnp.where(kept > 0, kept, 1)
+        return scaled.astype(mask.dtype if jnp.issubdtype(mask.dtype, jnp.floating) else wide)
 
     return map_layers(rescale, layout, masks)

@@ -3,14 +3,18 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pruning.trees.counts import check_counts, is_whole
 from pruning.trees.leaves import check_countable, is_traced
+from pruning.trees.precision import check_precise
 
 # Undoes the rounding of products like 0.7 * 10; smaller than any sparsity step that could matter.
 TOLERANCE = 1e-6
+LAST_STEP = int(np.iinfo(np.int32).max)
+"""Where optax's counts of steps stay."""
 
 
 def check_sparsity(sparsity: Any, name: str = "sparsity") -> None:
@@ -21,8 +25,9 @@ def check_sparsity(sparsity: Any, name: str = "sparsity") -> None:
         name: What the error calls it.
 
     Raises:
-        ValueError: If it is outside [0, 1), NaN, or no number.
+        ValueError: If it is outside [0, 1), NaN, no number, or shorter than float32, traced or not.
     """
+    check_precise(**{name: sparsity})
     if is_traced(sparsity):
         return
     try:
@@ -55,7 +60,8 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
         An int, or an int32 scalar where either is traced.
 
     Raises:
-        ValueError: If a concrete sparsity is outside [0, 1), or there are 2**31 weights or more.
+        ValueError: If a concrete sparsity is outside [0, 1), one is shorter than float32, or there are
+            2**31 weights or more.
 
     Source: the rule of the Synaptic-Flow reference implementation (Tanaka et al. 2020,
     arXiv 2006.05467).
@@ -65,12 +71,19 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
     """
     check_sparsity(sparsity)
     if is_traced(size):
-        sparsity = jnp.asarray(sparsity)
-    else:
-        check_countable(size)
-    if getattr(sparsity, "dtype", jnp.float64) == jnp.float64:
-        if not is_traced(sparsity) and not is_traced(size):
-            return max(0, min(math.floor(float(sparsity) * size + TOLERANCE), size - 1))
+        return _counted(jnp.asarray(sparsity), size)
+    check_countable(size)
+    if is_traced(sparsity):
+        return _counted(sparsity, size)
+    if not _is_short(sparsity):
+        return max(0, min(math.floor(float(sparsity) * size + TOLERANCE), size - 1))
+    with jax.ensure_compile_time_eval():  # A number also where what is around it is compiled.
+        return int(_counted(jnp.asarray(sparsity), size))
+
+
+def _counted(sparsity: Any, size: Any) -> jax.Array:
+    """``pruned_count`` as an array computes it."""
+    if sparsity.dtype == jnp.float64:
         count = jnp.floor(sparsity * size + TOLERANCE).astype(jnp.int32)
     else:
         below_one = np.nextafter(np.float32(1), np.float32(0))
@@ -83,8 +96,7 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
             _shifted_product(halves, size, shift - 1),
         )
         count = jnp.minimum(highest, (nearest + 1) >> 1).astype(jnp.int32)
-    count = jnp.maximum(jnp.minimum(count, size - 1), 0)
-    return count if is_traced(count) else int(count)
+    return jnp.maximum(jnp.minimum(count, size - 1), 0)
 
 
 def counted_share(fraction: Any, count: Any) -> Any:
@@ -206,13 +218,15 @@ def check_steps(**steps: tuple[Any, int]) -> None:
         **steps: By name, each with the least that it may be; what is traced cannot be read and passes.
 
     Raises:
-        ValueError: If one is no whole number, or too small.
+        ValueError: If one is no whole number, too small, or beyond the int32 in which steps are counted.
     """
     for name, (value, least) in steps.items():
         if is_traced(value):
             continue
         if not is_whole(value) or value < least:
             raise ValueError(f"expected {name} >= {least}, a whole number of steps, got {value!r}")
+        if value > LAST_STEP:
+            raise ValueError(f"expected {name} <= {LAST_STEP}, as far as steps count, got {value!r}")
 
 
 def _is_short(sparsity: Any) -> bool:

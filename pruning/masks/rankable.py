@@ -61,6 +61,8 @@ def check_rankable(scores: PyTree, masks: PyTree = None) -> None:
     if masks is not None:
         check_alike(masks, scores)
     leaves = jax.tree_util.tree_leaves_with_path(scores)
+    if not leaves:
+        raise ValueError("expected at least one layer of scores, got a tree with none")
     found = ranking(scores, masks)
     dense = jnp.bool(True) if masks is None else all_kept(masks)
     if any(is_traced(value) for value in (*found, dense)):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.masks.reading import fit_masks
-from pruning.masks.tree import check_masks
+from pruning.masks.tree import check_alike, check_masks
 from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scores
 from pruning.trees.counts import check_counts, may_be
@@ -122,7 +122,8 @@ def ntk_sap_draws(
         A tree of scores, at least 0, and 0 where the masks prune.
 
     Raises:
-        ValueError: As ``ntk_sap_scores``, or if there are no draws.
+        ValueError: As ``ntk_sap_scores``, or if there are no draws, or a perturbation is not shaped like
+            the masks.
 
     Source: Wang et al. 2023 (arXiv 2304.02840), equation 5. Sums, not means, as in the released code.
 
@@ -141,6 +142,7 @@ def ntk_sap_draws(
         found = NtkSapDraw(*draw)
         masks = fit_masks(masks, found.params)
         check_masks(masks, found.params)
+        check_alike(masks, found.perturbation)
         term = _derivative(output_fn, found, masks, noise, statistics_fn)
         total = term if total is None else jax.tree.map(jnp.add, total, term)
     return _scores(total, masks)

@@ -172,5 +172,6 @@ def _check_scores(scores: PyTree, weights: PyTree, flow: Callable[[list[jax.Arra
         if not jnp.any(score) and jnp.any(gradient):
             raise ValueError(
                 f"expected scores that rank the weights, got 0 for all of "
-                f"{jax.tree_util.keystr(path)}: its flow underflows in {score.dtype}; {_MEND}"
+                f"{jax.tree_util.keystr(path)}: its flow underflows in {score.dtype} ({_MEND}), or an "
+                "activation after it is saturated, as relu6 is where large weights follow each other"
             )

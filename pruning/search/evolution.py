@@ -171,7 +171,8 @@ def breed_masks(
         Masks like those given: the survivors, the fittest first, then their children.
 
     Raises:
-        ValueError: If fitness does not have the shape (K,), or mutation is out of range.
+        ValueError: If masks do not have one leading axis, fitness does not have the shape (K,), or
+            mutation is out of range.
 
     >>> masks = {"w": jnp.array([[[True, False]], [[False, True]]])}
     >>> breed_masks(jax.random.key(0), masks, jnp.array([1.0, 2.0]), mutation=0.0)["w"][:, 0]
@@ -179,7 +180,13 @@ def breed_masks(
            [False,  True]], dtype=bool)
     """
     check_fractions(mutation=mutation)
-    k = len(jax.tree.leaves(masks)[0])
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(masks)]
+    counts = {shape[:1] for shape in shapes}
+    if len(counts) != 1 or () in counts or (0,) in counts:
+        raise ValueError(
+            f"expected masks with one leading axis, as long as there are masks, got shapes {shapes}"
+        )
+    ((k,),) = counts
     if jnp.shape(fitness) != (k,):
         raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
     survivors = math.ceil(k / 2)

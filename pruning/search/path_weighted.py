@@ -17,12 +17,13 @@ from pruning.connectivity.kernel_positions import with_positions
 from pruning.connectivity.layer_uses import Layer
 from pruning.connectivity.unit_graph import UnitGraph, graph_of
 from pruning.connectivity.unit_links import Link, Linked, find_links
-from pruning.masks.counting import check_steps, pruned_count
+from pruning.masks.counting import pruned_count
 from pruning.masks.selection import keep_highest
 from pruning.masks.tree import count_prunable
 from pruning.search.path_probabilities import arranged, kernel_axes
 from pruning.search.walk_order import order_scores, walk_order
 from pruning.search.walks import make_tables
+from pruning.trees.counts import check_counts
 from pruning.trees.layout import Layout, axes_of, flax_layout
 from pruning.trees.leaves import (
     Prunable,
@@ -227,7 +228,7 @@ def _walked(
     most_walks: int | None,
 ) -> PyTree:
     """Walks over the weights, leaves that the graph knows by index, and keeps what is come to first."""
-    check_steps(most_walks=(1 if most_walks is None else most_walks, 1))
+    check_counts(most_walks=1 if most_walks is None else most_walks)
     _check_finite(weights)
     leaves, structure = jax.tree.flatten(weights)
     sizes = [leaf.size for leaf in leaves]

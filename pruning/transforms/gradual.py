@@ -22,8 +22,7 @@ from pruning.transforms.conditions import compute_where
 from pruning.transforms.states import first_masks, is_placeholder, without_hidden
 from pruning.transforms.updates import after_update, require_params, zero_pruned
 from pruning.trees.layout import over_layers
-from pruning.trees.leaves import Prunable, PyTree
-from pruning.trees.leaves import prunable as default_prunable
+from pruning.trees.leaves import Prunable, PyTree, is_traced
 from pruning.trees.placement import zero_count
 from pruning.trees.precision import check_precise
 
@@ -67,8 +66,9 @@ def gradual_magnitude(
             (``pruning.uniform`` is Zhu and Gupta's); None ranks all weights of the network together.
             One whose sparsities do not add up to that of the network, by more than rounding, is
             followed layer by layer, rounded down.
-        masks: Where to begin; its removed weights count. None for the dense network.
-        prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
+        masks: Where to begin; its removed weights count, and the leaves without a mask are not pruned.
+            None for the dense network.
+        prunable: ``prunable(path, leaf)``, where masks are None; None for ``pruning.prunable``.
 
     Returns:
         A transformation for the end of a chain. It needs ``params`` in ``update``; read the masks
@@ -94,7 +94,8 @@ def gradual_magnitude(
     check_rising(sparsities)
     check_steps(check_every=(check_every, 1), start_after=(start_after, 0))
     checks = len(sparsities)
-    chosen = default_prunable if prunable is None else prunable
+    if not isinstance(sparsities, list | tuple) and not is_traced(sparsities):
+        sparsities = np.asarray(sparsities)  # Inside the check's branch a jax.Array's items were traced.
 
     def prune(check: jax.Array, masks: PyTree, params: PyTree, weights: PyTree) -> PyTree:
         scores = map_masks(lambda _, weight: jnp.abs(weight), masks, weights)
@@ -102,7 +103,11 @@ def gradual_magnitude(
             size = count_prunable(masks)
             counts = jnp.stack([jnp.asarray(pruned_count(s, size)) for s in sparsities])
             return keep_highest(scores, counts[check], masks=masks)
-        by_check = [jax.tree.leaves(allocation(params, s, prunable=chosen)) for s in sparsities]
+        covered = {path for path, _ in jax.tree_util.tree_leaves_with_path(masks)}
+        by_check = [
+            jax.tree.leaves(allocation(params, s, prunable=lambda path, _: path in covered))
+            for s in sparsities
+        ]
         # Where the allocation gives a leaf several sparsities, its leading axes are layers.
         stacks = [np.shape(of_leaf) for of_leaf in by_check[0]]
         leaves, structure = jax.tree.flatten(masks)

@@ -55,7 +55,7 @@ def check_precise(**numbers: Any) -> None:
             dtype = getattr(part, "dtype", None)
             if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
                 raise ValueError(
-                    f"expected {name} as Python numbers, float32 or longer, got {dtype}, which rounds "
-                    "them (0.99 is 0.988 in bfloat16): optax.inject_hyperparams casts arrays and floats "
-                    "to the params' dtype unless it is given hyperparam_dtype=jnp.float32"
+                    f"expected {name} in Python numbers, float32 or longer, got {dtype}, which rounds "
+                    "(0.99 is 0.988 in bfloat16); optax.inject_hyperparams casts arrays and floats to "
+                    "the params' dtype unless it is given hyperparam_dtype=jnp.float32"
                 )

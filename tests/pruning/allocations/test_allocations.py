@@ -161,6 +161,14 @@ def test_the_total_is_kept_and_every_layer_is_in_range(allocation, shapes, perce
 
 
 @pytest.mark.parametrize("allocation", [pruning.erdos_renyi, pruning.erdos_renyi_kernel])
+@pytest.mark.parametrize("kind", [float, np.float32, jnp.float32])
+def test_as_many_weights_go_as_the_sparsity_says(allocation, kind):
+    """0.29 * 100 is 28.999999999999996, and less in float32."""
+    found = kernels(allocation(network({"Dense_0": (6, 10), "Dense_1": (4, 10)}), kind(0.29)))
+    assert 60 * found[0] + 40 * found[1] == pytest.approx(29, abs=1e-9)
+
+
+@pytest.mark.parametrize("allocation", [pruning.erdos_renyi, pruning.erdos_renyi_kernel])
 def test_a_layer_without_weights_is_harmless(allocation):
     found = allocation({"empty": jnp.ones((0, 3)), "full": jnp.ones((2, 2))}, 0.5)
     assert found["full"] == pytest.approx(0.5)

@@ -63,3 +63,9 @@ def test_short_dtypes_promote_nothing(dtype):
         found = [drawn, pruning.rescaled_masks(drawn), pruning.soft_masks(gates, 2.0)]
         found.append(pruning.next_round(gates, 2.0))
     assert {tree["w"].dtype for tree in found} == {jnp.dtype(dtype)}
+
+
+def test_bools_are_rescaled_as_numbers():
+    found = pruning.rescaled_masks({"w": jnp.array([[True, False, False, False]])})
+    np.testing.assert_array_equal(found["w"], [[4.0, 0.0, 0.0, 0.0]])
+    assert found["w"].dtype == jnp.float32

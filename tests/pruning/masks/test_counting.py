@@ -1,4 +1,5 @@
 import math
+import sys
 from fractions import Fraction
 
 import jax
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pruning
-from pruning.masks.counting import counted_share
+from pruning.masks.counting import check_steps, counted_share
 
 SIZES = (1, 2, 3, 7, 10, 99, 100, 1000, 266_200, 10**7)
 traced_counts = jax.jit(lambda sparsity: jnp.stack([pruning.pruned_count(sparsity, n) for n in SIZES]))
@@ -55,12 +56,6 @@ def test_a_concrete_float32_sparsity_counts_as_a_traced_one(sparsity, array):
     """jit equals eager, also where the sparsity is an array: 0.95 of 100 is 95, not 94."""
     found = [int(pruning.pruned_count(array(sparsity), size)) for size in SIZES]
     assert found == traced_counts(sparsity).tolist()
-
-
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_traced_half_precision(dtype):
-    count = jax.jit(lambda s: pruning.pruned_count(s, 64))
-    assert [int(count(dtype(s))) for s in (0.0, 0.25, 0.5, 0.75)] == [0, 16, 32, 48]
 
 
 @pytest.mark.parametrize("outside", [-0.5, 1.0, 7.0])
@@ -188,3 +183,26 @@ def test_a_share_is_the_same_number_compiled_and_not(count):
 def test_a_share_may_be_an_array_that_a_program_closes_over(fraction):
     known = jnp.float32(fraction)
     assert int(jax.jit(lambda count: counted_share(known, count))(jnp.int32(10))) == 10 * fraction
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_sparsity_that_was_rounded_is_refused_traced_or_not(dtype):
+    with pytest.raises(
+        ValueError, match=rf"expected sparsity in .*, got {jnp.dtype(dtype)}, which rounds"
+    ):
+        pruning.pruned_count(dtype(0.99), 100)
+    with pytest.raises(ValueError, match="which rounds"):
+        jax.jit(lambda sparsity: pruning.pruned_count(sparsity, 100))(dtype(0.99))
+
+
+def test_of_a_known_sparsity_the_count_is_a_number_also_in_a_compiled_function():
+    found = []
+    jax.jit(lambda x: (found.append(pruning.pruned_count(np.float32(0.29), 100)), x)[1])(0)
+    assert found == [29]
+    assert type(found[0]) is int
+
+
+def test_more_steps_than_are_counted_are_refused():
+    check_steps(stop_after=(2**31 - 1, 0))
+    with pytest.raises(ValueError, match="expected stop_after <= 2147483647, as far as steps count"):
+        check_steps(stop_after=(sys.maxsize, 0))

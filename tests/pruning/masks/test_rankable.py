@@ -66,3 +66,8 @@ def test_members_are_checked_side_by_side():
     several = {"u": jnp.array([[[0.0, 1.0]], [[0.0, 0.0]]])}
     error, _ = checkify.checkify(jax.vmap(pruning.check_rankable))(several)
     assert "got 0 for all 2" in error.get()
+
+
+def test_a_tree_without_scores_is_refused():
+    with pytest.raises(ValueError, match="at least one layer of scores, got a tree with none"):
+        pruning.check_rankable({"u": None})

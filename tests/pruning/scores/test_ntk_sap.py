@@ -83,3 +83,11 @@ def test_what_cannot_be_drawn_is_refused(masks, knobs, says):
 def test_no_draws_are_refused():
     with pytest.raises(ValueError, match="one draw or more"):
         pruning.ntk_sap_draws(output, [], FULL, 0.1)
+
+
+@pytest.mark.parametrize("other", [{"w": jnp.ones((1, 2))}, {"v": jnp.ones((2, 1))}, {"w": None}])
+def test_a_perturbation_that_does_not_fit_the_masks_is_refused(other):
+    params, full = {"w": jnp.ones((2, 1))}, {"w": jnp.ones((2, 1), bool)}
+    draw = (params, jnp.ones((1, 2)), other)
+    with pytest.raises(ValueError, match="expected"):
+        pruning.ntk_sap_draws(lambda params, x: x @ params["w"], [draw], full, 1.0)

@@ -137,3 +137,12 @@ def test_a_fraction_out_of_range_is_an_error(fraction):
 def test_parents_that_do_not_match_are_an_error(other):
     with pytest.raises(ValueError, match=r"expected"):
         pruning.crossover_masks(KEY, {"w": jnp.ones((2, 2), bool), "v": jnp.ones((2, 2), bool)}, other)
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [{}, {"w": None}, {"w": jnp.bool(True)}, {"w": jnp.ones((2, 3), bool), "v": jnp.ones((3, 3), bool)}],
+)
+def test_masks_without_one_leading_axis_have_no_children(masks):
+    with pytest.raises(ValueError, match="expected masks with one leading axis"):
+        pruning.breed_masks(jax.random.key(0), masks, jnp.ones(2))

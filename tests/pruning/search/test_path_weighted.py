@@ -249,6 +249,8 @@ def test_a_network_without_a_path():
 def test_walks_that_are_none():
     with pytest.raises(ValueError, match="expected most_walks >= 1"):
         pruning.path_weighted_masks(KEY, [jnp.ones((2, 2))], 0.5, most_walks=0)
+    with pytest.raises(ValueError, match="expected most_walks >= 1, a whole number"):
+        jax.jit(lambda n: pruning.path_weighted_masks(KEY, [jnp.ones((2, 2))], 0.5, most_walks=n))(3)
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])

@@ -101,6 +101,24 @@ def test_with_an_allocation_the_network_loses_exactly_the_sparsity(allocation, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", [jnp.asarray, np.float32, lambda s: [jnp.float32(v) for v in s]])
+def test_an_allocation_takes_arrays_of_sparsities_outside_jit(kind):
+    """They are concrete, also where the check's branch is compiled."""
+    tx = pruning.gradual_magnitude(kind([0.29]), check_every=1, allocation=pruning.erdos_renyi)
+    params = {"a": jnp.arange(1.0, 61.0).reshape(6, 10), "b": jnp.arange(1.0, 41.0).reshape(4, 10)}
+    _, state = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    assert sum(int((~mask).sum()) for mask in jax.tree.leaves(state.masks)) == 29
+
+
+def test_an_allocation_is_over_the_layers_that_have_masks():
+    masks = {"a": jnp.ones((2, 4), bool), "b": None}
+    tx = pruning.gradual_magnitude([0.5], check_every=1, allocation=pruning.uniform, masks=masks)
+    params = {"a": jnp.arange(1.0, 9.0).reshape(2, 4), "b": jnp.ones((2, 4))}
+    _, state = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    assert state.masks["b"] is None
+    np.testing.assert_array_equal(state.masks["a"], params["a"] > 4)
+
+
 def test_an_allocation_that_spares_layers_on_purpose_is_followed():
     def first_alone(params, sparsity, *, prunable):
         return {name: sparsity if name == "a" else 0.0 for name in params}
