@@ -13,7 +13,7 @@ from pruning.allocations.uniform import uniform
 from pruning.masks.tree import apply_masks
 from pruning.search.candidates import map_candidates, take_candidates
 from pruning.search.fitness import Fitness
-from pruning.search.kstarts import KStarts, candidate_masks, check_fitness, fittest
+from pruning.search.kstarts import KStarts, candidate_masks, check_fitness, check_trained, fittest
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
 
 
@@ -49,8 +49,8 @@ def successive_elimination(
         trained in, and is comparable within an epoch only.
 
     Raises:
-        ValueError: If k < 1, the sparsity is outside [0, 1), no leaf is prunable, or the fitness is not
-            one number for each candidate of its epoch.
+        ValueError: If k < 1, the sparsity is outside [0, 1), no leaf is prunable, ``train_fn`` returns no
+            pair, or the fitness is not one number for each candidate of its epoch.
 
     Source: the halving of Karnin et al. 2013 and Jamieson & Talwalkar 2016 (arXiv 1502.07943),
     applied to the candidates of Haroon 2022 (arXiv 2209.02201).
@@ -61,7 +61,7 @@ def successive_elimination(
     epoch, alive = 0, k
     while True:
         trained, sums = map_candidates(
-            lambda both, epoch=epoch: train_fn(both[0], both[1], epoch), (trained, masks)
+            lambda both, epoch=epoch: check_trained(train_fn(both[0], both[1], epoch)), (trained, masks)
         )
         current = check_fitness(fitness(trained, sums, masks), alive)
         last = current if last is None else last.at[survivors].set(current)

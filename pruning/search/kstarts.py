@@ -166,17 +166,31 @@ def train_candidates(
     """
 
     def train(candidate: PyTree) -> tuple[PyTree, PyTree]:
-        found = train_fn(apply_masks(params, candidate), candidate)
-        if not isinstance(found, tuple) or len(found) != 2:
-            got = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
-            raise ValueError(
-                f"expected train_fn to return (params, gradient_sums), got {got}; batch statistics "
-                "belong into the params, as leaves without a mask: "
-                '{"params": params, "batch_stats": statistics}'
-            )
-        return found
+        return check_trained(train_fn(apply_masks(params, candidate), candidate))
 
     return map_candidates(train, masks, chunk_size)
+
+
+def check_trained(found: Any) -> tuple[PyTree, PyTree]:
+    """Checks what a ``train_fn`` has returned.
+
+    Args:
+        found: The trained params and the sums of gradients, if it is right.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: If it is no pair.
+    """
+    if not isinstance(found, tuple) or len(found) != 2:
+        got = f"{len(found)} values" if isinstance(found, tuple) else type(found).__name__
+        raise ValueError(
+            f"expected train_fn to return (params, gradient_sums), got {got}; batch statistics "
+            "belong into the params, as leaves without a mask: "
+            '{"params": params, "batch_stats": statistics}'
+        )
+    return found
 
 
 def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:

@@ -104,3 +104,18 @@ def test_a_fitness_that_is_not_one_number_a_candidate_is_an_error(shape):
         pruning.successive_elimination(
             KEY, PARAMS, keep, k=5, sparsity=0.5, fitness=lambda *found: jnp.zeros(shape)
         )
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"), [(lambda p: p, "got dict"), (lambda p: (p, p, p), "got 3 values")]
+)
+def test_a_training_that_returns_no_pair_is_an_error(returned, got):
+    with pytest.raises(ValueError, match=rf"train_fn to return \(params, gradient_sums\), {got}"):
+        pruning.successive_elimination(
+            KEY,
+            PARAMS,
+            lambda params, masks, epoch: returned(params),
+            k=2,
+            sparsity=0.5,
+            fitness=pruning.weight_fitness,
+        )
