@@ -117,7 +117,7 @@ def evaluation_batches(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def evaluate(logits: Callable[[Any], jax.Array], split: Split) -> tuple[jax.Array, jax.Array]:
-    """Mean loss and accuracy over a split, in batches.
+    """Mean loss and accuracy over a split that fits on the device, in batches.
 
     Args:
         logits: From uint8 images, shape (B, H, W, C), to logits.
@@ -125,10 +125,11 @@ def evaluate(logits: Callable[[Any], jax.Array], split: Split) -> tuple[jax.Arra
     Returns:
         The mean cross-entropy and the fraction of images that are classified right.
     """
+    images, true = jnp.asarray(split.images), jnp.asarray(split.labels)
 
     def add(totals: Totals, batch: Any) -> tuple[Totals, None]:
         places, counted = batch
-        return add_batch(logits, totals, split.images[places], split.labels[places], counted), None
+        return add_batch(logits, totals, images[places], true[places], counted), None
 
     size = len(split.labels)
     totals, _ = jax.lax.scan(add, no_totals(), evaluation_batches(size))

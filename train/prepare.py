@@ -26,7 +26,8 @@ def prepare(name: str, *, data_dir: Path | None = None) -> Path:
         The folder of the prepared set, checked as `load_dataset` checks it.
 
     Raises:
-        ValueError: If the set is unknown, is 'digits', or is not one for image classification.
+        ValueError: If the set, its configuration or its version is unknown, is 'digits', or is not one
+            for image classification.
         ModuleNotFoundError: If TensorFlow is not installed.
     """
     tfds_source.parse_name(name)
@@ -41,7 +42,10 @@ def prepare(name: str, *, data_dir: Path | None = None) -> Path:
     import tensorflow_datasets as tfds
 
     data_dir = tfds_source.resolve_data_dir(data_dir)
-    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    except (AssertionError, ValueError) as error:  # So TFDS says that it has not the version asked for.
+        raise ValueError(f"TFDS has no {name!r}: {' '.join(str(error).split())}") from error
     tfds_source.check_features(builder.info.features, name)
     builder.download_and_prepare()
     return Path(tfds_source.open_set(name, data_dir).builder.data_dir)

@@ -106,6 +106,9 @@ class Recipe:
         lookup(SCALE_INITIALIZERS, self.scale_initializer, "scale initializer")
         lookup(COMPUTE_DTYPES, self.compute_dtype, "compute dtype")
         lookup(dict.fromkeys(MATMUL_PRECISIONS), self.matmul_precision, "matmul precision")
+        for name in ("epochs", "batch_size", "warmup_epochs", "crop_padding", "validation_examples"):
+            if not _is_whole(getattr(self, name)):
+                raise ValueError(f"expected a whole number of {name}, got {getattr(self, name)!r}")
         positive = {"epochs": self.epochs, "batch_size": self.batch_size}
         positive |= {"learning_rate": self.learning_rate, "drop_factor": self.drop_factor}
         for name, value in positive.items():
@@ -121,10 +124,14 @@ class Recipe:
             raise ValueError(f"expected a finite mean of every channel, got {self.mean}")
         if not all(0 < value < math.inf for value in self.std or ()):
             raise ValueError(f"expected a finite std > 0 of every channel, got {self.std}")
+        if None not in (self.mean, self.std) and len(self.mean or ()) != len(self.std or ()):
+            raise ValueError(f"expected a mean and a std of every channel, got {self.mean}, {self.std}")
         for name in ("image_size", "score_batch_size"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"expected {name} > 0, got {value}")
+            if value is not None and not (_is_whole(value) and value > 0):
+                raise ValueError(f"expected {name} > 0, a whole number, got {value}")
+        if not all(_is_whole(epoch) and epoch > 0 for epoch in self.drop_epochs):
+            raise ValueError(f"expected drop_epochs > 0, whole numbers, got {self.drop_epochs}")
         if list(self.drop_epochs) != sorted(set(self.drop_epochs)):
             raise ValueError(f"expected drop_epochs in rising order, got {self.drop_epochs}")
         if not 0 <= self.label_smoothing < 1:
@@ -152,7 +159,11 @@ class Recipe:
         return self.schedule in ("one-cycle", "one-cycle-cosine")
 
     def of_length(self, epochs: int) -> "Recipe":
-        """The same recipe, longer or shorter: drops, warm-up and peak keep their place in proportion."""
+        """The same recipe, longer or shorter: drops, warm-up and peak keep their place in proportion.
+
+        Places are rounded to whole epochs. Drops that fall on one epoch then are one drop, and what falls
+        on the beginning is none.
+        """
         scaled = tuple(round(epoch * epochs / self.epochs) for epoch in self.drop_epochs)
         warmup = round(self.warmup_epochs * epochs / self.epochs)
         if self.schedule == "cosine":
@@ -163,6 +174,10 @@ class Recipe:
     def steps_per_epoch(self, examples: int) -> int:
         """Steps in which an epoch sees every one of ``examples`` at least once."""
         return math.ceil(examples / self.batch_size)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def build_model(name: str, recipe: Recipe, *, num_classes: int) -> nn.Module:
@@ -287,8 +302,7 @@ def _adam(recipe: Recipe, schedule: optax.Schedule, weight_decay: Any) -> Any:
 
 
 def _adamw(recipe: Recipe, schedule: optax.Schedule, weight_decay: Any) -> Any:
-    del recipe
-    return optax.adamw(schedule, weight_decay=weight_decay)
+    return optax.adamw(schedule, weight_decay=weight_decay if recipe.weight_decay else 0.0)
 
 
 def _decayed(recipe: Recipe, weight_decay: Any, optimizer: Any) -> Any:

@@ -76,6 +76,12 @@ def test_other_features_are_refused_before_the_download(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("any_tensorflow")
+@pytest.mark.parametrize("name", ["mnist:9.9.9", "emnist/foo"])
+def test_versions_and_configurations_that_tfds_has_not_are_named(name, tmp_path):
+    assert f"TFDS has no '{name}': " in exit_message(name, tmp_path)
+
+
+@pytest.mark.usefixtures("any_tensorflow")
 def test_what_was_prepared_is_checked(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 

@@ -65,6 +65,19 @@ def test_a_peak_within_the_first_step_leaves_no_rise():
     np.testing.assert_allclose(rates[[0, 10, 20]], [0.5, 0.25, 0], atol=1e-7)
 
 
+def test_drops_that_fall_on_one_epoch_are_one():
+    recipe = dataclasses.replace(SMALL, epochs=160, drop_epochs=(80, 120))
+    assert [recipe.of_length(epochs).drop_epochs for epochs in (1, 3, 8)] == [(1,), (2,), (4, 6)]
+
+
+def test_weight_decay_plays_no_part_where_the_recipe_has_none():
+    for optimizer in ("sgd", "adam", "adamw"):
+        tx = make_optimizer(dataclasses.replace(SMALL, optimizer=optimizer), 0.5, 0.5, 1)
+        params = {"w": jnp.ones(2)}
+        updates, _ = tx.update({"w": jnp.zeros(2)}, tx.init(params), params)
+        np.testing.assert_array_equal(updates["w"], 0)
+
+
 def test_every_example_is_seen_in_an_epoch():
     assert SMALL.steps_per_epoch(20) == 2
     assert SMALL.steps_per_epoch(21) == 3
@@ -108,6 +121,13 @@ def test_optimizers(change, expected):
         ({"matmul_precision": "float16"}, "unknown matmul precision 'float16'.*tensorfloat32"),
         ({"score_batch_size": 0}, "score_batch_size > 0"),
         ({"epochs": 0}, "epochs > 0"),
+        ({"epochs": 2.5}, "whole number of epochs, got 2.5"),
+        ({"epochs": True}, "whole number of epochs, got True"),
+        ({"warmup_epochs": 1.5}, "whole number of warmup_epochs"),
+        ({"score_batch_size": 1.5}, "score_batch_size > 0, a whole number"),
+        ({"drop_epochs": (0,)}, r"drop_epochs > 0, whole numbers, got \(0,\)"),
+        ({"drop_epochs": (1.5,)}, "drop_epochs > 0, whole numbers"),
+        ({"mean": (0.5,), "std": (0.5, 0.5)}, "a mean and a std of every channel"),
         ({"learning_rate": float("nan")}, "learning_rate > 0"),
         ({"learning_rate": float("inf")}, "finite learning_rate > 0, got inf"),
         ({"weight_decay": -1.0}, "weight_decay >= 0"),
@@ -135,9 +155,26 @@ def test_errors(change, message):
         dataclasses.replace(SMALL, **change)
 
 
+PUBLISHED = {  # epochs, batch, rate, decay, drops, warm-up
+    "assessed-lenet": (16, 128, 0.1, 0, (), 0),
+    "assessed-cifar": (160, 128, 0.1, 1e-4, (80, 120), 0),
+    "assessed-tinyimagenet": (200, 256, 0.2, 1e-4, (100, 150), 5),
+    "assessed-imagenet": (90, 1024, 0.4, 1e-4, (30, 60, 80), 5),
+    "lottery-lenet": (50, 60, 1.2e-3, 0, (), 0),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_numbers(name):
+    """The papers' own, so that a slip of the hand shows."""
+    recipe = RECIPES[name]
+    found = recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.weight_decay
+    assert (*found, recipe.drop_epochs, recipe.warmup_epochs) == PUBLISHED[name]
+
+
 def test_published_lengths():
-    """The papers' own numbers, so that a slip of the hand shows."""
-    assert RECIPES["lottery-lenet"].steps_per_epoch(60_000) * 50 == 50_000
+    lottery = RECIPES["lottery-lenet"]
+    assert lottery.steps_per_epoch(60_000) * lottery.epochs == 50_000
     assert RECIPES["assessed-cifar"].steps_per_epoch(50_000) == 391
     deit = RECIPES["deit-imagenet"]
     assert (deit.epochs, deit.learning_rate) == (300, 5e-4 * deit.batch_size / 512)

@@ -32,15 +32,15 @@ def read(folder: Path, what: str, names: Collection[str]) -> dict[str, np.ndarra
         Name -> array, or None; that a copy cannot be used is said.
     """
     copy = _copy_of(folder, what)
-    if not copy.exists():
-        return None
     try:
+        if not copy.exists():
+            return None
         arrays, _, checked = unseal(copy, ())
         if not checked:
             raise ValueError("has no checksum: it is of an earlier version, or damaged")
         if set(arrays) != set(names):
             raise ValueError(f"lacks or adds {sorted(set(names) ^ set(arrays))[:4]}")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"the data set in {folder} is read again: its decoded copy {copy} {error}")
         return None
     return arrays

@@ -11,6 +11,7 @@ TFDS and array_record are imported inside the functions: they are slow to import
 that runs on digits needs neither.
 """
 
+import contextlib
 import difflib
 import math
 import os
@@ -26,6 +27,8 @@ from train.data.stored_images import StoredImages, example_of
 _RECORDS_PER_READ = 1000
 
 _NO_LABEL = -1  # TFDS's mark.
+
+_MANY_FILES = 10_240  # What macOS lets a process keep open.
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _NAME = re.compile(rf"(?P<set>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>{_VERSION.pattern}))?")
@@ -44,7 +47,7 @@ def parse_name(name: str) -> SetName:
 
     Raises:
         ValueError: If the name has another form; for 'mnist/3.0.1', which TFDS would read as a
-            configuration called '3.0.1', the error says to write 'mnist:3.0.1'.
+            configuration called '3.0.1', the error says to write 'mnist:3.0.1'; or is one of digits.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -53,6 +56,8 @@ def parse_name(name: str) -> SetName:
             "'mnist:3.0.1', 'emnist/letters' or 'emnist/letters:3.1.0'."
         )
     parts = SetName(match["set"], match["config"], match["version"])
+    if parts.set == "digits" and name != "digits":
+        raise ValueError(f"{name!r}: digits have no versions or configurations: write 'digits'.")
     if parts.config is not None and _VERSION.fullmatch(parts.config):
         raise ValueError(
             f"{name!r} puts the version where TFDS expects a configuration: "
@@ -283,8 +288,13 @@ def _allow_many_open_files() -> None:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        without = (
+            resource.RLIM_INFINITY
+        )  # The usual hard limit of macOS, where no process may ask for it.
+        wanted = _MANY_FILES if hard == without else hard
+        if soft not in (without, hard) and soft < wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _prepared_sets(data_dir: Path) -> list[str]:

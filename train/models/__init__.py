@@ -1,12 +1,13 @@
 """Models of the pruning literature, as Flax Linen modules.
 
 Every model maps images (batch, H, W, C) of any size to logits (batch, num_classes), by
-`model(images, *, train=False)`; the sides of a Vision Transformer's images are multiples of its patch.
+`model(images, *, train=False)`; a Vision Transformer's sides are multiples of its patch, and a Mixer has
+the size of the images that it was begun with.
 `train` makes BatchNorm normalise with the batch's statistics and move the running ones; without
 BatchNorm it changes nothing.
 
-A file a family: `plain` (LeNets, Conv-2/4/6), `resnet`, `wide_resnet`, `vgg`, `vit`; `layers` and
-`initializers` are shared, `sized` gives layers other numbers of units, `registry` knows the names,
+A file a family: `plain` (LeNets, Conv-2/4/6), `resnet`, `wide_resnet`, `vgg`, `vit`, `mixer`; `layers`
+and `initializers` are shared, `sized` gives layers other numbers of units, `registry` knows the names,
 `order` the order of layers.
 """
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pruning.connectivity.compaction.programs import Program, program_of
@@ -37,7 +38,8 @@ def to_pytorch(
         Arrays by name; `torch.from_numpy` takes them.
 
     Raises:
-        ValueError: If a kernel has a rank that is not known here, or two arrays get one name.
+        ValueError: If a kernel has a rank that is not known here, two arrays get one name, or what a
+            flattened image is multiplied with is no kernel, cast or masked at most.
     """
     flattened = dict(_flattened(apply_fn, variables, images))
     found: dict[str, np.ndarray] = {}
@@ -72,10 +74,31 @@ def _flattened(
     of_leaf = dict(zip(program.arguments, paths, strict=False))
     made = {value: step for step in program.plain_steps() for value in step.results}
     for step in program.plain_steps():
-        if step.name == "dot_general" and step.operands[1] in of_leaf:
-            image = _image_of(program, made, step.operands[0])
-            if image is not None:
-                yield of_leaf[step.operands[1]], image
+        image = _image_of(program, made, step.operands[0]) if step.name == "dot_general" else None
+        if image is not None:
+            kernels = {
+                of_leaf[value] for value in _sources(program, made, step.operands[1]) & set(of_leaf)
+            }
+            if len(kernels) != 1:
+                raise ValueError(
+                    f"expected one kernel that the flattened image of {image} is multiplied with, found "
+                    f"{sorted(kernels) or 'none'}: pass the network without what computes its kernels, "
+                    "and the masks as values"
+                )
+            yield kernels.pop(), image
+
+
+def _sources(program: Program, made: Mapping[int, Any], value: int) -> set[int]:
+    """The floats that a value is made of, past functions of entries and casts."""
+    step, shape = made.get(value), program.shape(value)
+    if step is None or step.name not in _PASSED:
+        return {value} if jnp.issubdtype(program.avals[value].dtype, jnp.floating) else set()
+    return {
+        source
+        for operand in step.operands
+        if program.shape(operand) == shape
+        for source in _sources(program, made, operand)
+    }
 
 
 def _image_of(program: Program, made: Mapping[int, Any], value: int) -> tuple[int, ...] | None:

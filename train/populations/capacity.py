@@ -79,13 +79,13 @@ def free_bytes(device: Any) -> int:
     """Bytes that arrays may still take on a device.
 
     Returns:
-        What its allocator has left; for a CPU, what the machine can still give, files that it caches
-        included.
+        What its allocator has left; for a CPU, its share of what the machine can still give, files that
+        it caches included.
     """
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    return psutil.virtual_memory().available
+    return psutil.virtual_memory().available // jax.local_device_count(device.platform)
 
 
 def bytes_as_compiled(population: Population, member: Member, each: int) -> int:

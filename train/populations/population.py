@@ -16,6 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from train.data.datasets import Dataset, Split, hold_out
@@ -104,6 +105,14 @@ class Population:
         if self.recipe.validation_examples:
             train, evaluated["validation"] = hold_out(train, self.recipe.validation_examples)
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(train.labels))
+        channels = train.images.shape[-1]
+        for what in ("mean", "std"):
+            own = getattr(self.recipe, what)
+            if own is not None and len(own) != channels:
+                raise ValueError(
+                    f"expected a {what} in the recipe for each of the {channels} channels of "
+                    f"{self.dataset.name}, got {len(own)}: give so many, or None for the data set's own"
+                )
         self.training = MemberTraining(
             model=self.model,
             dataset=self.dataset,
@@ -203,15 +212,25 @@ class Population:
             on.
 
         Raises:
-            ValueError: If ``first_step`` or a stop lies outside the training.
+            ValueError: If ``first_step`` or a stop lies outside the training, the states are at another
+                step, or ``size`` is below 1 or above N.
         """
-        count = jnp.int32(len(members.init_key) if size is None else size)
+        size = len(members.init_key) if size is None else size
+        if not 1 <= size <= len(members.init_key):
+            raise ValueError(f"expected size from 1 to the {len(members.init_key)} members, got {size}")
+        count = jnp.int32(size)
         per_epoch, epochs = self.steps_per_epoch, self.recipe.epochs if epochs is None else epochs
         for step in (first_step, *stops):
             if not 0 <= step <= epochs * per_epoch:
                 raise ValueError(
                     f"expected a step of the training, 0 to {epochs * per_epoch} ({epochs} epochs of "
                     f"{per_epoch} steps), got {step}"
+                )
+        if states is not None and getattr(states.step, "is_fully_addressable", True):
+            found = set(np.asarray(states.step)[:size].tolist())
+            if found != {first_step}:
+                raise ValueError(
+                    f"expected states at first_step, {first_step}, got steps {sorted(found)}"
                 )
         ends = sorted({*stops, *range(0, epochs * per_epoch + 1, per_epoch)})
         members = on_their_devices(members, self.mesh)
@@ -295,5 +314,10 @@ def stack_members(members: Sequence[Any]) -> Any:
 
     Returns:
         The stacked members.
+
+    Raises:
+        ValueError: If there is none.
     """
+    if not members:
+        raise ValueError("expected at least one member to stack, got none")
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)

@@ -106,7 +106,8 @@ class StreamedData:
         epoch = np.full(len(keys), step // self.training.steps_per_epoch, np.uint32)
         crops = np.concatenate([jax.random.key_data(keys), epoch[:, None]], axis=1)
         totals = self._placed(jnp.zeros(size, jnp.float32))
-        for first, block in self._blocks(self.train, np.moveaxis(orders, 0, 1)[begin:end], crops=crops):
+        rows, longest = np.moveaxis(orders, 0, 1)[begin:end], self.training.steps_per_epoch
+        for first, block in self._blocks(self.train, rows, longest, crops=crops):
             # Waits for the block before: what runs, and what waits to run, are two.
             jax.block_until_ready(totals)
             bounds = jnp.int32(begin + first), jnp.int32(min(begin + first + len(block.labels), end))
@@ -115,7 +116,7 @@ class StreamedData:
         for name, split in self.evaluated.items():
             places, counted = evaluation_batches(len(split.labels))
             found = self._placed(jax.tree.map(lambda leaf: jnp.full(size, leaf), no_totals()))
-            for _, block in self._blocks(split, places[:, None], counted=counted):
+            for _, block in self._blocks(split, places[:, None], len(places), counted=counted):
                 jax.block_until_ready(found)
                 found = self._test(states, members, found, count, block)
             metrics[f"{name}_loss"] = found.loss / len(split.labels)
@@ -163,13 +164,17 @@ class StreamedData:
         self,
         split: Split,
         rows: np.ndarray,
+        longest: int,
         *,
         counted: np.ndarray | None = None,
         crops: np.ndarray | None = None,
     ) -> Iterator[tuple[int, Block]]:
-        """Reads batches, (steps, orders, B), in blocks of one shape, with the step each begins at."""
+        """Reads batches, (steps, orders, B), in blocks of one shape, with the step each begins at.
+
+        That shape is the same for fewer steps than the ``longest`` that there may be.
+        """
         steps, orders, batch = rows.shape
-        size = _steps_of_a_block(steps, orders, batch, split.images.shape[1:])
+        size = _steps_of_a_block(longest, orders, batch, split.images.shape[1:])
         seeds = None if crops is None else np.tile(crops, (steps, 1))
         images = split.images.read(rows.reshape(steps * orders, batch), seeds)
         labels = np.asarray(split.labels)[rows]

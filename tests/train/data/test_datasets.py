@@ -223,6 +223,7 @@ def test_version_missing(tmp_path):
 
 def test_version_written_as_a_configuration(tmp_path):
     assert "write 'mnist:3.0.1'" in error_of("mnist/3.0.1", tmp_path)
+    assert error_of("digits:1.0.0", tmp_path).endswith("no versions or configurations: write 'digits'.")
 
 
 def test_unknown_names(tmp_path):

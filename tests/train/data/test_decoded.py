@@ -77,3 +77,21 @@ def test_no_copy_of_a_large_set_or_without_a_cache_folder(tmp_path, cache, reads
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").write_text("in the way")
     assert load_dataset("toy", data_dir=tmp_path).num_classes == 3
+
+
+def test_a_copy_that_may_not_be_looked_at_is_said_and_does_not_matter(
+    tmp_path, cache, monkeypatch, capsys
+):
+    write_set(tmp_path)
+    first = load_dataset("toy", data_dir=tmp_path)
+    copy = next(cache.rglob("*.safetensors"))
+    exists = type(copy).exists
+
+    def refused(path, **options):
+        if path.suffix == copy.suffix:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path, **options)
+
+    monkeypatch.setattr(type(copy), "exists", refused)
+    assert_same(load_dataset("toy", data_dir=tmp_path), first)
+    assert "Permission denied" in capsys.readouterr().out

@@ -104,3 +104,36 @@ def test_logits_in_pytorch_are_the_same():
     with torch.no_grad():
         logits = network(torch.from_numpy(np.array(images).transpose(0, 3, 1, 2).copy())).numpy()
     np.testing.assert_allclose(logits, model.apply(masked, images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda kernel: kernel.astype(jnp.bfloat16),
+        lambda kernel: jnp.where(jnp.arange(24).reshape(12, 2) % 2 == 0, kernel, 0),
+    ],
+)
+def test_a_kernel_may_be_cast_or_masked_in_the_network(made):
+    variables = {"params": {"dense": {"kernel": jnp.arange(24.0).reshape(12, 2)}}}
+
+    def apply_fn(variables, images):
+        kernel = made(variables["params"]["dense"]["kernel"])
+        return images.reshape(len(images), -1).astype(kernel.dtype) @ kernel
+
+    state = to_pytorch(apply_fn, variables, jnp.ones((2, 2, 3, 2)))
+    expected = np.arange(24.0).reshape(2, 3, 2, 2).transpose(2, 0, 1, 3).reshape(12, 2).T
+    np.testing.assert_array_equal(state["dense.weight"], expected)
+
+
+def test_a_kernel_that_is_computed_otherwise_is_refused():
+    """The order of its rows cannot be told."""
+    variables = {"params": {"u": {"kernel": jnp.ones((12, 1))}, "v": {"kernel": jnp.ones((1, 2))}}}
+
+    def apply_fn(variables, images):
+        first, second = (variables["params"][name]["kernel"] for name in "uv")
+        return images.reshape(len(images), -1) @ (first @ second)
+
+    with pytest.raises(
+        ValueError, match=r"one kernel that the flattened image of \(2, 3, 2\) .* found none"
+    ):
+        to_pytorch(apply_fn, variables, jnp.ones((2, 2, 3, 2)))

@@ -11,7 +11,7 @@ import pytest
 
 import pruning
 from tests.compilations import compiled_programs
-from train.data.datasets import Dataset, Split
+from train.data.datasets import Dataset, Split, hold_out
 from train.models import make_model
 from train.populations.members import in_turn, side_by_side
 from train.populations.population import Member, Population, stack_members
@@ -131,12 +131,62 @@ def test_what_fills_up_the_last_evaluation_batch_does_not_count(monkeypatch):
     assert_close(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"first_step": 3}, "expected states at first_step, 3, got steps \\[0\\]"),
+        ({"size": 0}, "expected size from 1 to the 2 members, got 0"),
+        ({"size": 3}, "expected size from 1 to the 2 members, got 3"),
+    ],
+)
+def test_states_and_sizes_that_do_not_fit_are_refused(options, message):
+    pop = ordinary()
+    members = stack_members([member(pop, seed) for seed in range(2)])
+    with pytest.raises(ValueError, match=message):
+        next(pop.train(members, states=pop.start(members), **options))
+
+
+def test_there_is_a_member_to_stack():
+    with pytest.raises(ValueError, match="at least one member to stack"):
+        stack_members([])
+
+
+def test_what_is_held_out_is_what_validates_and_is_not_trained_on():
+    pop = population(dataclasses.replace(RECIPE, validation_examples=12))
+    trained, held = hold_out(dataset().train, 12)
+    for found, expected in ((pop.train_split, trained), (pop.evaluation_splits["validation"], held)):
+        np.testing.assert_array_equal(found.images, expected.images)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+    seen = {image.tobytes() for image in np.asarray(trained.images)}
+    assert not seen & {image.tobytes() for image in np.asarray(held.images)}
+
+
 @pytest.mark.slow
 def test_a_recipe_may_hold_out_validation_examples():
     pop = population(dataclasses.replace(RECIPE, validation_examples=12))
     assert len(pop.train_split.labels) == 28
     metrics = last(pop.train(stack_members([member(pop, 0)]), epochs=1)).metrics
     assert {"validation_loss", "validation_accuracy", "test_accuracy"} <= set(metrics)
+
+
+@pytest.mark.slow
+def test_every_step_of_every_epoch_augments_anew():
+    """Of one image again and again, and with a rate of 0, losses differ by what was drawn alone."""
+    data = dataset(shape=(8, 8, 3))
+    same = Split(np.repeat(data.train.images[:1], 32, 0), np.repeat(data.train.labels[:1], 32, 0))
+    recipe = dataclasses.replace(RECIPE, crop_padding=2)
+    pop = population(recipe, data=dataclasses.replace(data, train=same))
+    members = stack_members([member(pop, 0, learning_rate=0.0)])
+    losses = [float(r.metrics["train_loss"][0]) for r in pop.train(members, epochs=2, stops=(1, 3))]
+    assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize("changes", [{"mean": (0.1,) * 3}, {"std": (0.1,) * 3}])
+def test_moments_for_other_channels_are_refused_before_anything_is_compiled(changes):
+    with pytest.raises(
+        ValueError, match=r"each of the 1 channels of blobs, got 3: give so many, or None"
+    ):
+        population(dataclasses.replace(RECIPE, **changes))
 
 
 @pytest.mark.slow
