@@ -166,7 +166,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             "",
             *candidates.candidates_lines(several, results),
         ]
-    return lines + markdown.diverged(results)
+    return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
 
 
 def _rows(results: "Results") -> "dict[str, Pairs]":

@@ -66,8 +66,9 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """Accuracies, what moving adds, and how much of the weights was ever kept."""
-    from experiments.report import coverage, findings, markdown
+    from experiments.report import costs, coverage, findings, markdown
     from experiments.report.paired import percent_cell
+    from experiments.report.table import counted
 
     pairs = [(moving, still) for moving, still in BEGINNINGS.items() if results.has(moving, still)]
     better = [findings.better(results, moving, still) for moving, still in pairs]
@@ -75,7 +76,8 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         f"# dynamic_sparse_training: {results.title}",
         "",
         "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
-        f"{percent_cell(results.dense())}. Every network is trained for {results.epochs} epochs.",
+        f"{percent_cell(results.dense())}. Every network is trained for "
+        f"{counted(results.epochs, 'epoch')}.{costs.on_top(results)}",
         "",
         *markdown.accuracies(results, results.methods),
     ]
@@ -98,7 +100,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             "",
             *coverage.coverage_table(results),
         ]
-    return lines + markdown.diverged(results)
+    return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
 
 
 EXPERIMENT = Experiment(

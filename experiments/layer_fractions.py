@@ -78,15 +78,17 @@ def figures(results: "Results") -> dict[str, Any]:
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """Accuracies, what layers add to a random mask, and what a search adds to that."""
     from experiments.report import findings, markdown
+    from experiments.report.costs import K_STARTS
     from experiments.report.paired import percent_cell
 
     search = results.study.knobs.search
+    searching = any(method.startswith(K_STARTS) for method in results.methods)
+    searches = f" K-starts chooses among {search.k} masks after {search.search_epochs} epochs."
     lines = [
         f"# layer_fractions: {results.title}",
         "",
         "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
-        f"{percent_cell(results.dense())}. K-starts chooses among {search.k} masks after "
-        f"{search.search_epochs} epochs.",
+        f"{percent_cell(results.dense())}.{searches if searching else ''}",
         "",
         *markdown.accuracies_by_method(results, _networks(results)),
     ]

@@ -24,7 +24,7 @@ Source: Frankle et al. 2021 (arXiv 2009.08576); sparse-reinit: Evci et al. 2022 
 K-starts and dissipating gradients: Haroon 2022 (arXiv 2209.02201).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +34,7 @@ import tyro
 from experiments.engine.experiment import Experiment, main, training
 from experiments.methods.asked import Methods, MethodsOptions
 from experiments.methods.registry import METHODS, find_method
-from experiments.methods.scored import ABLATIONS, PUBLISHED_ABLATIONS
+from experiments.methods.scored import ABLATIONS, PUBLISHED_ABLATIONS, Scored
 from experiments.options.checks import check_file, check_names, check_sparsities
 from experiments.options.options import own_first
 from experiments.options.training import Grid
@@ -46,6 +46,13 @@ if TYPE_CHECKING:
 EARLY = ("magnitude", "snip", "grasp", "synflow")  # what the paper calls early pruning
 AFTER = ("magnitude-after-training", "lottery-ticket-rewinding")
 FIRST_SYSTEM = ("k-starts", "dissipating-gradients")
+CLAIMED = dict.fromkeys(AFTER, ("shuffle", "reinit")) | {
+    "magnitude": PUBLISHED_ABLATIONS,
+    "snip": PUBLISHED_ABLATIONS,
+    "grasp": PUBLISHED_ABLATIONS,
+    "synflow": ("shuffle", "reinit"),
+}
+"""Of which ablations the paper says something, by method."""
 DEFAULT_METHODS = (
     "random",
     "magnitude",
@@ -99,6 +106,12 @@ class MissingTheMark(MethodsOptions):
             raise ValueError(
                 f"--ablations {' '.join(idle)} would do nothing: of --methods {' '.join(self.methods)} "
                 "none has it"
+            )
+        scored = [method for method in map(find_method, self.methods) if isinstance(method, Scored)]
+        if any(self.steps or ()) and all(method.at_init_only for method in scored):
+            methods = " ".join(self.methods)
+            raise ValueError(
+                f"--steps would do nothing: of --methods {methods} none prunes at a later step"
             )
         if self.step_sparsities is not None:
             check_sparsities(self, "step_sparsities")
@@ -168,12 +181,14 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     others = [*findings.other_methods(results, set(results.methods) - set(known))]
     if others:
         lines += ["", "## Other methods", "", *findings.findings_table(others, results)]
+    if untold := list(of_other_ablations(results, known)):
+        lines += ["", "## Other ablations", "", *findings.findings_table(untold, results)]
     for method in (m for m in results.methods if not find_method(m).at_sparsities):
         lines += at_same_sparsity.beside_others(results, method, given)
     if reference is not None:
         lines += published.beside(reference, results)
     lines += ["", "## Emptied layers", "", *(markdown.emptied_layers(results) or ["None."])]
-    return lines + markdown.diverged(results)
+    return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
 
 
 def of_the_paper(results: "Results") -> "Iterator[Finding]":
@@ -212,6 +227,22 @@ def of_the_paper(results: "Results") -> "Iterator[Finding]":
             gaps = differences(results.accuracy(method, step=step), results.accuracy(method))
             name = label(method)
             yield Finding(f"{name} at step {step} beats {name} at initialization", gaps, above)
+
+
+def of_other_ablations(results: "Results", among: Collection[str]) -> "Iterator[Finding]":
+    """Ablations that were trained and of which the paper claims nothing.
+
+    Args:
+        results: The table of a run.
+        among: The methods in question.
+    """
+    from experiments.report.findings import below, changed
+
+    for method in (m for m in results.methods if m in among):
+        claimed = CLAIMED.get(method, ())
+        for ablation in (one for one in results.settings["ablations"] if one not in claimed):
+            if results.accuracy(method, ablation):
+                yield changed(results, method, ablation, "hurts", below)
 
 
 def of_the_first_system(results: "Results") -> "Iterator[Finding]":

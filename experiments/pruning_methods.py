@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.engine.experiment import Experiment, main, training
 from experiments.methods.asked import Methods, MethodsOptions
+from experiments.methods.method import When
 from experiments.methods.registry import find_method
 from experiments.options.options import own_first
 
@@ -76,24 +77,17 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """The accuracies, and methods that find their own sparsity beside the others there."""
-    from experiments.report import at_same_sparsity, findings, markdown
+    from experiments.report import at_same_sparsity, costs, findings, markdown
     from experiments.report.paired import percent_cell
-    from experiments.report.table import counted, label
+    from experiments.report.table import counted
 
-    settings = results.settings
-    pruned = counted(settings["prune_epochs"], "epoch")
     given = [m for m in results.methods if find_method(m).at_sparsities]
-    searching = " and ".join(label(m) for m in given if m.startswith("k-starts"))
-    searches = (
-        f" A search comes on top ({searching}): {settings['k']} candidates for "
-        f"{counted(settings['search_epochs'], 'epoch')}."
-    )
     lines = [
         f"# pruning_methods: {results.title}",
         "",
         "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
-        f"{percent_cell(results.dense())}. Every network is trained for {results.epochs} epochs; what "
-        f"prunes while training does so in the first {pruned}.{searches if searching else ''}",
+        f"{percent_cell(results.dense())}. Every network is trained for "
+        f"{counted(results.epochs, 'epoch')}{_of_first_epochs(results)}.{costs.on_top(results)}",
     ]
     if given:
         lines += ["", *markdown.accuracies(results, given)]
@@ -110,7 +104,20 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         ]
     for method in (m for m in results.methods if not find_method(m).at_sparsities):
         lines += at_same_sparsity.beside_others(results, method, given)
-    return lines + markdown.diverged(results)
+    return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
+
+
+def _of_first_epochs(results: "Results") -> str:
+    """Which methods prune in the first epochs alone: all that prune while training, or these by name."""
+    from experiments.report.table import counted, label
+
+    pruned = counted(results.settings["prune_epochs"], "epoch")
+    during = [m for m in results.methods if find_method(m).when is When.DURING]
+    early = [m for m in during if find_method(m).in_first_epochs]
+    if early == during:
+        return f"; what prunes while training does so in the first {pruned}"
+    names = "; ".join(label(method) for method in early)
+    return f"; these prune in the first {pruned}: {names}" if early else ""
 
 
 def _baseline(results: "Results") -> str:

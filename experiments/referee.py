@@ -86,6 +86,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "",
         *referee.verdicts(found),
     ]
+    of_most = "" if found.best_have_highest_mean() else ", of the methods that the most seeds have,"
     controls = referee.control_table(results)
     if controls:
         lines += [
@@ -102,20 +103,20 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     lines += [
         "",
         "Final test accuracy in percent, mean ± standard deviation over seeds. Differences in points, "
-        f"paired by seed, {referee.intervals(found)}. The best is the one of the highest mean in the "
-        "same runs, so that it looks a little better than it is.",
+        f"paired by seed, {referee.intervals(found)}. The best is the one of the highest mean{of_most} "
+        "in the same runs, so that it looks a little better than it is.",
         "",
         "A method's own cost is what comes on top of training one network: forward-backward passes, as "
         "epochs of the training, and seconds of the run's machine. Compilation is left out of these, and "
         "what a method adds to each step (docs/benchmarks.md).",
     ]
-    return lines + markdown.diverged(results)
+    return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
 
 
 def _of_gates(results: "Results", rate: float) -> str:
     """The rate of gates and learned scores, where it is another."""
     gates = results.settings["gate_learning_rate"]
-    return "" if gates == rate else f" (of gates {gates:g})"
+    return "" if gates in (None, rate) else f" (of gates {gates:g})"
 
 
 EXPERIMENT = Experiment(

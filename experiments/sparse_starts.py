@@ -106,18 +106,22 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report import findings, markdown
     from experiments.report.paired import percent_cell
 
+    study, dissipation = results.study, ""
+    if any(DENSE_START in method for method in results.methods):
+        dissipation = f" Weights dissipate at the end of the first {study.prune_epochs} epochs"
+        masked = any(method.endswith(f"+{DENSE_START}") for method in results.methods)
+        first = study.knobs.search.search_epochs + 1
+        dissipation += f"; under a mask from epoch {first} on." if masked else "."
     lines = [
         f"# sparse_starts: {results.title}",
         "",
         "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
-        f"{percent_cell(results.dense())}. Weights dissipate at the end of the first "
-        f"{results.study.prune_epochs} epochs; under a mask from epoch "
-        f"{results.study.knobs.search.search_epochs + 1} on.",
+        f"{percent_cell(results.dense())}.{dissipation}",
         "",
         *markdown.accuracies_by_method(results, _networks(results)),
     ]
     lines += findings.sections_by_sparsity(_parts(results), results)
-    return lines + markdown.diverged(results)
+    return lines + markdown.untrained(results) + markdown.diverged(results)
 
 
 def _parts(results: "Results") -> "dict[str, list[Finding]]":

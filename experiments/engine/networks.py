@@ -89,11 +89,9 @@ class Networks:
 
     def member(self, point: Point) -> Member:
         """What is trained, of a point."""
-        keys, recipe, method = seed_keys(point.seed), self.study.recipe, self.method(point)
-        rate = recipe.learning_rate if point.learning_rate is None else point.learning_rate
-        decay = recipe.weight_decay if point.weight_decay is None else point.weight_decay
+        keys, method = seed_keys(point.seed), self.method(point)
         order = getattr(keys, method.order(point))
-        rates = jnp.float32(rate), jnp.float32(decay)
+        rates = jnp.float32(self.study.rate(point)), jnp.float32(self.study.decay(point))
         return Member(keys.init, order, *rates, method.data(point, self))
 
     def start(self, point: Point) -> MemberState:

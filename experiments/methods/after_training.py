@@ -85,6 +85,8 @@ class Rewound(PrunedTrained):
 class FineTuned(PrunedTrained):
     """Pruned by the weights in the middle of training, which goes on."""
 
+    in_first_epochs: bool = True
+
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if nothing is trained afterwards."""
         check_before_the_end(options)

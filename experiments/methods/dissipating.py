@@ -55,6 +55,7 @@ class Dissipating(Method):
     """
 
     program: Program = DISSIPATING
+    in_first_epochs: bool = True
     other: str = "random+dissipating-gradients"
 
     def check(self, options: TrainingOptions) -> None:
@@ -153,6 +154,7 @@ class SearchedAndDissipating(Searching):
     """From the winner of a search: K-starts and dissipation remove equal fractions of what they find."""
 
     program: Program = DISSIPATING
+    in_first_epochs: bool = True
 
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if a search leaves no check."""
@@ -174,6 +176,7 @@ class InBand(Method):
     """Within a fraction of the initial value, at the end of each of the first epochs."""
 
     program: Program = BAND
+    in_first_epochs: bool = True
     at_sparsities: bool = False
 
     def check(self, options: TrainingOptions) -> None:

@@ -23,9 +23,9 @@ PyTree = Any
 
 def _knobs(study: Study) -> dict[str, Any]:
     """The end of the cosine is that of the checks."""
-    last, asked = study.last_check, study.knobs.dynamic.check_steps
-    every = min(100, study.steps_per_epoch) if asked is None else asked
-    fraction = pruning.cosine_drop_fraction(study.knobs.dynamic.drop_fraction, max(1, last))
+    last, asked = max(1, study.last_check), study.knobs.dynamic.check_steps
+    every = min(100, study.steps_per_epoch, last) if asked is None else asked
+    fraction = pruning.cosine_drop_fraction(study.knobs.dynamic.drop_fraction, last)
     return {"check_every": every, "stop_after": last, "drop_fraction": fraction}
 
 

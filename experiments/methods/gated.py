@@ -152,13 +152,13 @@ class WithGates(Method):
         for start in self.starts(study.knobs.gates):
             yield Point(self.name, setting=start, seed=seed)
 
-    def learning_rate(self, study: Study) -> float:
+    def learning_rate(self, point: Point, study: Study) -> float:
         """Of the gates."""
-        return study.gate_learning_rate
+        return study.gate_rate(point)
 
     def data(self, point: Point, given: Given) -> PyTree:
         """Where gates begin and how they learn."""
-        rate, penalty = self.learning_rate(given.study), given.study.knobs.gates.penalty
+        rate, penalty = self.learning_rate(point, given.study), given.study.knobs.gates.penalty
         return Gated(*map(jnp.float32, (point.setting, penalty, rate, self.weights_learn)))
 
 
@@ -175,7 +175,7 @@ class WithDrawnGates(WithGates):
         """The values with which gates begin."""
         return gates.stochastic_starts
 
-    def learning_rate(self, study: Study) -> float:
+    def learning_rate(self, point: Point, study: Study) -> float:
         """Of the gates."""
         return study.knobs.gates.stochastic_learning_rate
 

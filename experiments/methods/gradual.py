@@ -32,6 +32,7 @@ class Gradual(Method):
     """On the cubic schedule, from the dense network."""
 
     program: Program = GRADUAL
+    in_first_epochs: bool = True
 
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if nothing is trained after the last check."""

@@ -78,8 +78,9 @@ METHODS = (
         choices=(
             "Gradients are summed over batches before the absolute value, as in the newest commit "
             "of the released code; an older one squares those of each batch. Batch normalisation "
-            "is made the identity, where that code runs it in training mode; its rule to leave a "
-            "classifier called `fc` alone is not followed."
+            "has the statistics of an untrained network, 0 and 1, where that code runs it in training "
+            "mode, and its scales and offsets are params like others; the rule to leave a classifier "
+            "called `fc` alone is not followed."
         ),
         ablations=ABLATIONS,
         ranking=Ranking(

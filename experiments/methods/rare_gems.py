@@ -90,6 +90,7 @@ class RareGems(Method):
     """A search that ends each of its epochs with a drop of the smallest gates, then a training."""
 
     program: Program = DIGGING
+    in_first_epochs: bool = True
 
     def check(self, options: TrainingOptions) -> None:
         """Raises a ValueError if no epoch is left in which the weights are trained."""
@@ -102,7 +103,7 @@ class RareGems(Method):
         return Digging(
             seed_keys(point.seed).scores,
             jnp.asarray(sparsities, jnp.float32),
-            jnp.float32(given.study.gate_learning_rate),
+            jnp.float32(given.study.gate_rate(point)),
         )
 
 

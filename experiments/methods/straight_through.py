@@ -102,19 +102,21 @@ class Popping(NamedTuple):
         key: A PRNG key from which the initial scores are drawn.
         sparsity: The fraction of each layer that is removed; a scalar.
         learning_rate: With which the scores learn; a scalar.
+        weight_decay: Of the scores; a scalar.
     """
 
     key: jax.Array
     sparsity: jax.Array
     learning_rate: jax.Array
+    weight_decay: jax.Array
 
 
 def _popping(study: Study, shapes: PyTree) -> population.Method:
     """Scores are trained as the recipe trains weights; nothing else learns."""
 
     def method(optimizer: optax.GradientTransformation, data: Popping):
-        decay = jnp.float32(study.recipe.weight_decay)
-        scores = make_optimizer(study.recipe, data.learning_rate, decay, study.steps_per_epoch)
+        rates = data.learning_rate, data.weight_decay
+        scores = make_optimizer(study.recipe, *rates, study.steps_per_epoch)
 
         def masks_of(scores: PyTree, count: jax.Array) -> PyTree:
             sizes = jax.tree.map(jnp.abs, scores)
@@ -158,6 +160,7 @@ class StraightThrough(Gradual):
     """The largest weights on the cubic schedule; those that are pruned learn on, and may return."""
 
     program: Program = BEHIND
+    in_first_epochs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +171,8 @@ class EdgePopup(Method):
 
     def data(self, point: Point, given: Given) -> PyTree:
         """How its scores begin and learn."""
-        numbers = point.sparsity_target or 0.0, given.study.gate_learning_rate
+        study = given.study
+        numbers = point.sparsity_target or 0.0, study.gate_rate(point), study.decay(point)
         return Popping(seed_keys(point.seed).scores, *map(jnp.float32, numbers))
 
 

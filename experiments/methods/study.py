@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments.methods.point import Point
 from experiments.options.checks import check_steps_within
 from experiments.options.knobs import Knobs
 from experiments.options.training import Grid, TrainingOptions
@@ -18,7 +19,8 @@ class Study:
         steps_per_epoch: Of the recipe on the data set.
         knobs: The settings of methods.
         prune_epochs: The first epochs, in which methods prune while networks train.
-        gate_learning_rate: The learning rate of gates beside the weights.
+        gate_learning_rate: The learning rate of gates beside the weights; None for that of the weights,
+            where networks of several rates are trained.
         grid: Where methods are asked for networks.
         layers: The paths of the network's layers, in the order in which it calls them.
         whole_searches: Methods of whose searches all candidates are trained to the end.
@@ -28,7 +30,7 @@ class Study:
     steps_per_epoch: int
     knobs: Knobs
     prune_epochs: int
-    gate_learning_rate: float
+    gate_learning_rate: float | None
     grid: Grid
     layers: tuple[str, ...] = ()
     whole_searches: tuple[str, ...] = ()
@@ -62,6 +64,18 @@ class Study:
     def last_check(self) -> int:
         """The step up to which masks move: three quarters of the training, as published."""
         return 3 * self.last_step // 4
+
+    def rate(self, point: Point) -> float:
+        """The learning rate of a network."""
+        return self.recipe.learning_rate if point.learning_rate is None else point.learning_rate
+
+    def decay(self, point: Point) -> float:
+        """The weight decay of a network."""
+        return self.recipe.weight_decay if point.weight_decay is None else point.weight_decay
+
+    def gate_rate(self, point: Point) -> float:
+        """The learning rate of a network's gates, or of its scores that are learned."""
+        return self.rate(point) if self.gate_learning_rate is None else self.gate_learning_rate
 
     @property
     def rewind_step(self) -> int:

@@ -81,8 +81,8 @@ class DynamicKnobs:
     """Settings of dynamic sparse training, in the first three quarters of the steps."""
 
     check_steps: int | None = None
-    """steps between checks, at which weights are dropped and grown; by default 100, or an epoch where
-    that is shorter"""
+    """steps between checks, at which weights are dropped and grown; by default 100, or an epoch or three
+    quarters of the training where that is shorter"""
     drop_fraction: float = 0.3
     """of a layer's kept weights, dropped at the first checks; it falls to 0 as a cosine does"""
 
@@ -104,7 +104,7 @@ class GateKnobs:
     final_temperature: float = 200.0
     """of the soft masks, rising from 1"""
     gate_learning_rate: float | None = None
-    """of the gates; by default the recipe's"""
+    """of the gates; by default that of the weights"""
     stochastic_starts: tuple[float, ...] = (-2.0, -1.5, -1.0, -0.5, 0.0, 1.0)
     """where gates begin in the search for stochastic supermasks: a weight's first odds are exp(start)"""
     stochastic_learning_rate: float = 100.0

@@ -160,7 +160,10 @@ class Options:
         given, recipe = self._replaced(), self.resolved_recipe()
         idle = {
             "momentum": (recipe.optimizer != "sgd", f"the optimizer is {recipe.optimizer}"),
-            "nesterov": (recipe.optimizer != "sgd", f"the optimizer is {recipe.optimizer}"),
+            "nesterov": (
+                recipe.optimizer != "sgd" or not recipe.momentum,
+                "only SGD with --recipe.momentum has it",
+            ),
             "drop_factor": (not recipe.drop_epochs, "the recipe has no --recipe.drop-epochs"),
         }
         for name, (is_idle, because) in idle.items():

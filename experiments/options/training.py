@@ -84,10 +84,12 @@ class TrainingOptions(RepeatedOptions):
         asked, epochs = self.knobs.schedule.prune_epochs, self.resolved_recipe().epochs
         return max(1, epochs // 2) if asked is None else asked
 
-    def gate_learning_rate(self) -> float:
-        """The learning rate of gates."""
+    def gate_learning_rate(self) -> float | None:
+        """The learning rate of gates; None where it is that of the weights, and these have several."""
         asked = self.knobs.gates.gate_learning_rate
-        return self.resolved_recipe().learning_rate if asked is None else asked
+        if asked is not None or self.learning_rates:
+            return asked
+        return self.resolved_recipe().learning_rate
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results."""

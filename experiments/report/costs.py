@@ -4,10 +4,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.methods.method import Method
+from experiments.methods.method import Method, When
 from experiments.methods.point import Need, Point, point_of
 from experiments.methods.registry import find_method
-from experiments.report.table import Results, as_rows
+from experiments.methods.searched import Searching
+from experiments.report.table import Results, as_rows, counted, label
+
+K_STARTS = "k-starts"
+"""How the names of methods begin that search as K-starts does."""
 
 
 class Cost(NamedTuple):
@@ -82,3 +86,32 @@ class Costs:
     def _seconds(self, point: Point) -> float:
         """Of one epoch; the first of a chunk may have compiled."""
         return float(np.median([row["seconds"] for row in self._rows[point]]))
+
+
+def on_top(results: Results) -> str:
+    """What is trained besides the networks that methods are judged by: sentences, each after a space."""
+    methods = {name: find_method(name) for name in results.methods}
+    searching = [name for name, method in methods.items() if isinstance(method, Searching)]
+    k_starts = [name for name in searching if name.startswith(K_STARTS)]
+    after = [name for name, method in methods.items() if method.when is When.AFTER]
+    said = ""
+    if k_starts:
+        knobs = results.study.knobs.search
+        said += (
+            f" A search comes on top ({_names(k_starts)}): {counted(knobs.k, 'candidate')} for "
+            f"{counted(knobs.search_epochs, 'epoch')}."
+        )
+    costs = Costs(results)
+    for name in (name for name in searching if name not in k_starts):
+        epochs = costs.of(name).epochs
+        said += (
+            f" A search comes on top ({label(name)}): its candidates are trained for {epochs:.4g} epochs "
+            "in all."
+        )
+    if after:
+        said += f" The training of the dense network comes on top ({_names(after)})."
+    return said
+
+
+def _names(methods: list[str]) -> str:
+    return " and ".join(label(method) for method in methods)

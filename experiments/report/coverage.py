@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from experiments.methods.method import When
 from experiments.methods.registry import find_method
 from experiments.report.accuracy import error_axis, titled
 from experiments.report.markdown import table
@@ -37,14 +38,16 @@ def coverage_table(results: Results) -> list[str]:
 def coverage_figure(results: Results) -> Figure:
     """Final test error against coverage, a marker a network and a panel a sparsity.
 
-    A mask held still has explored what it keeps.
+    A mask held still has explored what it keeps. Methods that prune while the network trains, or
+    afterwards, have kept other weights before, of which nothing is known: they are not drawn.
     """
-    count = len(results.sparsities)
+    count, moving = len(results.sparsities), explored(results)
+    methods = [m for m in results.methods if m in moving or find_method(m).when is When.BEFORE]
     figure, panels = plt.subplots(
         1, count, figsize=(3.4 * count + 1, 4.2), layout="constrained", squeeze=False
     )
     for axes, sparsity in zip(panels.flat, results.sparsities, strict=True):
-        for method in results.methods:
+        for method in methods:
             rows, look = _at(results, method, sparsity), find_method(method).look
             share = 1 - rows["sparsity"]
             if EXPLORED in rows:

@@ -178,8 +178,10 @@ def hardly_below(result: Estimate) -> int:
 
 def _cell(finding: Finding) -> str:
     result = estimate(finding.gaps)
-    if result.seeds == 0:
+    if not finding.gaps:
         return NOT_RUN
+    if result.seeds == 0:
+        return "diverged" if finding.measure == DIFFERENCE else "unknown"
     return f"{result.points}, {'one seed' if result.seeds == 1 else _verdict(result, finding.holds)}"
 
 

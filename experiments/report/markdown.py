@@ -49,20 +49,50 @@ def diverged(results: Results) -> list[str]:
     return ["", f"**Diverged** (left out of the means): {', '.join(names)}."] if names else []
 
 
+def untrained(results: Results) -> list[str]:
+    """The networks that were not trained, and why; candidates of searches aside."""
+    if "untrained_because" not in results.table:
+        return []
+    rows = results.table[results.table["candidate"].isna() & results.table["untrained_because"].notna()]
+    pairs = zip(rows["member"], rows["untrained_because"], strict=True)
+    lines = [f"- {member}: {reason}" for member, reason in pairs]
+    return ["", "## Not trained", "", *lines] if lines else []
+
+
+def kept_otherwise(results: Results) -> list[str]:
+    """Methods whose networks keep over 2 % more or fewer weights than asked, if any.
+
+    What they keep is the mean over the networks that did not diverge.
+    """
+    found = []
+    for method in (m for m in results.methods if find_method(m).at_sparsities):
+        rows = results.of(method)
+        rows = rows[~rows["failed"].astype(bool)]
+        for sparsity, of_sparsity in rows.groupby("sparsity_target"):
+            kept, asked = 1 - of_sparsity["sparsity"].mean(), 1 - sparsity
+            if abs(kept - asked) > 0.02 * asked:
+                found.append(f"{label(method)} {100 * kept:.3g} % in place of {100 * asked:.4g} %")
+    return ["", f"Keeps more or fewer weights than asked: {'; '.join(found)}."] if found else []
+
+
 def emptied_layers(results: Results) -> list[str]:
-    """Where whole layers have been removed: the sparsities at which a layer is empty in some seed."""
+    """Where whole layers have been removed: the sparsities at which a layer is empty in some seed.
+
+    Of methods that find their own sparsity, the settings.
+    """
     final, lines = results.final, []
     layers = [name for name in final if name.startswith(KEPT)]
     by = ["method", "variant", "pruned_at_step"]
     for (method, variant, step), rows in final.groupby(by, sort=True):
         for layer in layers:
-            empty = sorted(rows.loc[rows[layer] == 0, "sparsity_target"].dropna().unique())
-            if empty:
-                at = ", ".join(f"{sparsity:g}" for sparsity in empty)
-                who = label(method, variant)
-                when = f", pruned at step {step}" if step else ""
-                name = layer_name(layer.removeprefix(KEPT))
-                lines.append(f"- {who}{when}: {name} is empty at sparsity {at}")
+            for column, asked in (("sparsity_target", "sparsity"), ("setting", "setting")):
+                empty = sorted(rows.loc[rows[layer] == 0, column].dropna().unique())
+                if empty:
+                    at = ", ".join(f"{value:g}" for value in empty)
+                    who = label(method, variant)
+                    when = f", pruned at step {step}" if step else ""
+                    name = layer_name(layer.removeprefix(KEPT))
+                    lines.append(f"- {who}{when}: {name} is empty at {asked} {at}")
     return lines
 
 

@@ -77,12 +77,25 @@ class Refereed:
         return [m for m in self.methods if m in accuracies and np.isfinite(accuracies[m]).any()]
 
     def level_with_best(self, sparsity: float) -> list[str]:
-        """The best, and those that are not surely below it, in the order of tables.
+        """The best, and those that are surely neither below nor above it, in the order of tables.
 
         What has no seed in common with the best cannot be told apart from it.
         """
         gaps = {method: self.under_best.get((method, sparsity)) for method in self.trained(sparsity)}
-        return [method for method, gap in gaps.items() if gap is None or gap.sign >= 0]
+        return [method for method, gap in gaps.items() if gap is None or gap.sign == 0]
+
+    def above_best(self, sparsity: float) -> dict[int, list[str]]:
+        """Methods that are surely above the best, which more seeds have, by the seeds that both have."""
+        found: dict[int, list[str]] = {}
+        for method in self.trained(sparsity):
+            gap = self.under_best.get((method, sparsity))
+            if gap is not None and gap.sign > 0:
+                found.setdefault(gap.seeds, []).append(method)
+        return found
+
+    def best_have_highest_mean(self) -> bool:
+        """Whether no method that fewer seeds have has a higher mean than the best, at any sparsity."""
+        return all(self.ranked(sparsity)[0] == best for sparsity, best in self.best.items())
 
     def cheapest(self, among: Sequence[str]) -> list[str]:
         """Those of the lowest cost in epochs; many methods have none of their own."""
@@ -150,10 +163,18 @@ def verdicts(found: Refereed) -> list[str]:
             only = f"{label(best)} alone was trained there" if trained else "every network diverged"
             lines.append(f"- At sparsity {sparsity:g}: {only}.")
             continue
-        others = _names(method for method in level if method != best)
-        tied = f", not told apart from: {others}" if len(level) > 1 else ", surely above all others"
-        cheapest = f" The cheapest of these: {_names(found.cheapest(level))}." if len(level) > 1 else ""
-        lines.append(f"- At sparsity {sparsity:g}: **{label(best)}**{tied}.{cheapest}")
+        by_seeds = found.above_best(sparsity)
+        over = "; ".join(f"of {seeds} seeds: {_names(those)}" for seeds, those in by_seeds.items())
+        above = [method for those in by_seeds.values() for method in those]
+        tied = ""
+        if len(level) > 1:
+            tied = f", not told apart from: {_names(method for method in level if method != best)}"
+        elif len(trained) > 1 + len(above):
+            tied = ", surely above all others"
+        these = [method for method in trained if method in level or method in above]
+        cheapest = f" The cheapest of these: {_names(found.cheapest(these))}." if len(these) > 1 else ""
+        beaten = f" (surely above it, {over})" if above else ""
+        lines.append(f"- At sparsity {sparsity:g}: **{label(best)}**{beaten}{tied}.{cheapest}")
     return [*lines, "", _over_random(found)] if found.over_random else lines
 
 

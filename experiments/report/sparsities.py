@@ -44,17 +44,23 @@ def sparsity_figure(results: Results) -> Figure:
 
 def _curves(axes: Axes, results: Results, methods: list[str], by: str) -> None:
     table = _of_whole_trainings(results)
+    values = {m: sorted(table.loc[table["method"] == m, by].dropna().unique()) for m in methods}
+    # The settings of one method are not those of another, as sparsities are.
+    own = by == "setting" and len(methods) > 1
+    texts = {(m, v): f"{label(m)} {v:g}" if own else f"{v:g}" for m in methods for v in values[m]}
+    different = list(dict.fromkeys(texts.values()))
+    colours = {t: plt.get_cmap("viridis")(place / len(different)) for place, t in enumerate(different)}
+    labelled = set()
     for place_of_method, method in enumerate(methods):
         line, marker = STYLES[place_of_method % len(STYLES)]
         rows = table[table["method"] == method]
-        values = sorted(rows[by].dropna().unique())
-        for place, value in enumerate(values):
+        for value in values[method]:
             epochs = rows[rows[by] == value].groupby("epoch")["sparsity"].agg(["mean", "std"])
-            colour = plt.get_cmap("viridis")(place / max(1, len(values)))
             mean, spread = epochs["mean"], epochs["std"].fillna(0)
-            x = epochs.index.astype(int)
-            text = f"{value:g}" if place_of_method == 0 else None
-            axes.plot(x, mean, label=text, color=colour, linestyle=line, marker=marker, markersize=4)
+            x, text = epochs.index.astype(int), texts[method, value]
+            colour, name = colours[text], None if text in labelled else text
+            labelled.add(text)
+            axes.plot(x, mean, label=name, color=colour, linestyle=line, marker=marker, markersize=4)
             axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2)
         axes.plot(
             [], [], color="#000000", linestyle=line, marker=marker, markersize=4, label=label(method)

@@ -32,6 +32,18 @@ def suffix(name: str) -> str:
     return f"-{name.replace(', ', '-').replace(' ', '-')}" if name else ""
 
 
+def sweep_lines(parts: list[tuple[str, Results]]) -> list[str]:
+    """What a summary says of all parts together; no table where no sparsities were asked for."""
+    lines = [*sweep_table(parts), ""] if parts[0][1].sparsities else []
+    own = [label(method) for method in _methods(parts) if not find_method(method).at_sparsities]
+    if own:
+        names = "; ".join(own)
+        lines += [f"Methods that find their own sparsity stand in the parts below: {names}.", ""]
+    if chosen := chosen_table(parts):
+        lines += ["## What validation would choose", "", *chosen, ""]
+    return lines
+
+
 def sweep_table(parts: list[tuple[str, Results]]) -> list[str]:
     """Final test accuracies in percent: a line a method and sparsity, a column a part of the sweep."""
     rows = []
@@ -70,6 +82,8 @@ def chosen_table(parts: list[tuple[str, Results]]) -> list[str]:
                 at_this = {key: gap for key, gap in gaps.items() if key[1] == sparsity}
                 cells.append("the same" if chosen is own else estimate(at_this).points)
             rows.append([label(method), f"{sparsity:g}", name, *cells])
+    if not rows:
+        return []
     head = ["method", "sparsity", "chosen by validation", "test accuracy"]
     return table([*head, "over the recipe's"] if own is not None else head, rows)
 

@@ -99,8 +99,10 @@ def merged(tables: Iterable[Table]) -> Table:
     """
     tables = list(tables)
     for option, column in SWEEPS.items():
-        if any(table.attrs["settings"].get(option) for table in tables):
-            tables = [_as_part_of_a_sweep(table, option, column) for table in tables]
+        swept = [table.attrs["settings"] for table in tables if table.attrs["settings"].get(option)]
+        if swept:
+            gates = swept[0].get("gate_learning_rate")
+            tables = [_as_part_of_a_sweep(table, option, column, gates) for table in tables]
     settings = dict(tables[0].attrs["settings"])
     for other in tables[1:]:
         theirs = other.attrs["settings"]
@@ -127,15 +129,21 @@ def merged(tables: Iterable[Table]) -> Table:
     return table
 
 
-def _as_part_of_a_sweep(table: Table, option: str, column: str) -> Table:
-    """A run, where it is of the recipe's own rate, as a sweep of this rate alone."""
+def _as_part_of_a_sweep(table: Table, option: str, column: str, gates: float | None) -> Table:
+    """A run, where it is of the recipe's own rate, as a sweep of this rate alone.
+
+    Where gates follow the weights in the sweep (``gates`` is None), they do so here.
+    """
     settings = table.attrs["settings"]
     if settings.get(option):
         return table
     own = settings["recipe"][column]
     rows = [row | {column: own} for row in as_rows(table)]
     found = as_table(row | {"member": point_of(row).name} for row in rows)
-    found.attrs = table.attrs | {"settings": settings | {option: [own]}}
+    changed: dict[str, Any] = {option: [own]}
+    if column == "learning_rate" and gates is None and settings.get("gate_learning_rate") == own:
+        changed["gate_learning_rate"] = None
+    found.attrs = table.attrs | {"settings": settings | changed}
     return found
 
 
@@ -222,8 +230,8 @@ class Results:
 
     @cached_property
     def sparsities(self) -> list[float]:
-        """The sparsities that were asked for, rising."""
-        return sorted(self.settings["sparsities"])
+        """The sparsities that were asked for, rising; none where all methods find their own."""
+        return sorted(self.settings.get("sparsities", ()))
 
     @cached_property
     def final(self) -> Table:

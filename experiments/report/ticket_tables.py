@@ -87,12 +87,13 @@ def continuous_table(found: Tickets) -> Iterator[str]:
 
 def matching_table(found: Tickets) -> Iterator[str]:
     """Each method's sparsest and cheapest tickets that are as good as the dense network."""
-    rows = []
+    rows, of_some = [], []
     for method in found.results.methods:
+        of_some += [ticket.label for ticket in found.of_some(method)]
         sparsest, cheapest = found.sparsest_matching(method), found.cheapest_matching(method)
         level = found.sparsest_not_below(method)
         last = "none" if level is None else f"{level.label}, {1 - level.sparsity:.2%} kept"
-        if found.results.seeds < 2:
+        if found.seeds(method) < 2:
             last = "one seed cannot tell"
         if sparsest is None or cheapest is None:
             rows.append([label(method), "none", "", "", "", "", last])
@@ -110,6 +111,8 @@ def matching_table(found: Tickets) -> Iterator[str]:
         "cheapest matching",
         "sparsest not surely below",
     )
+    lacking = f" Not every seed has these, which count in no column: {'; '.join(of_some)}."
+    lacking = lacking if of_some else ""
     yield from (
         "",
         "## As good as the dense network",
@@ -117,7 +120,7 @@ def matching_table(found: Tickets) -> Iterator[str]:
         "A ticket matches if its accuracy, in the mean over seeds, is at least the dense network's. The "
         "sparsest of many tickets that do is partly lucky: one that is as good as the dense network "
         "passes half the time, and it is chosen on the test set. Beside it, the sparsest ticket that is "
-        "not surely below (95 % intervals, uncorrected).",
+        f"not surely below (95 % intervals, uncorrected).{lacking}",
         "",
         *table(head, rows),
     )
@@ -136,10 +139,18 @@ def turning_points(found: Tickets) -> Iterator[str]:
         return
     for method in (method for method in (IMP, REINIT) if found.results.has(method)):
         turning, name = found.below_from(method), label(method)
-        if turning is None:
-            yield f"- {name}: the sparsest ticket is not surely below the dense network."
+        some = ", ".join(str(ticket.round) for ticket in found.of_some(method))
+        lacking = f"; not every seed has that of round {some}" if some else ""
+        if found.seeds(method) < 2:
+            says = "one seed cannot tell"
+        elif not found.whole(method):
+            says = "there is no ticket that every seed has"
+        elif turning is None:
+            every = " that every seed has" if some else ""
+            says = f"the sparsest ticket{every} is not surely below the dense network{lacking}"
         else:
-            yield f"- {name}: surely below the dense network from here on: {_with(turning, found)}."
+            says = f"surely below the dense network from here on: {_with(turning, found)}{lacking}"
+        yield f"- {name}: {says}."
     yield (
         "- Published (Frankle and Carbin 2019, LeNet-300-100 on MNIST, another recipe): best at about 17 "
         "to 21 % kept, back at dense accuracy at 3.5 %, re-initialised tickets behind from 26 %."

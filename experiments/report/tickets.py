@@ -77,6 +77,13 @@ class Tickets:
         # A median epoch for each: the first one of a program is mostly its compilation.
         self._seconds = {point: len(s) * float(np.median(s)) for point, s in epochs_of.items()}
         self.dense = {row["seed"]: row["test_accuracy"] for row in self.final if row["method"] == DENSE}
+        self._seeds: dict[str, set[int]] = {}
+        for row in rows:
+            self._seeds.setdefault(row["method"], set()).add(row["seed"])
+
+    def seeds(self, method: str) -> int:
+        """How many seeds a method was run with; runs that are merged may differ in theirs."""
+        return len(self._seeds[method])
 
     def tickets(self, method: str) -> list[Found]:
         """A method's tickets, the densest first; some seeds may lack one."""
@@ -97,23 +104,35 @@ class Tickets:
             }
         )
 
+    def whole(self, method: str) -> list[Found]:
+        """The tickets that every seed has with which the method was run, the densest first."""
+        return [t for t in self.tickets(method) if len(t.accuracies) == self.seeds(method)]
+
+    def of_some(self, method: str) -> list[Found]:
+        """The tickets that some seed lacks with which the method was run, the densest first."""
+        return [t for t in self.tickets(method) if len(t.accuracies) < self.seeds(method)]
+
     def matches(self, ticket: Found) -> bool:
         """Whether every seed has the ticket, as good as the dense network in the mean over seeds."""
-        return len(ticket.accuracies) == self.results.seeds and self.against_dense(ticket).mean >= 0
+        is_whole = len(ticket.accuracies) == self.seeds(ticket.method)
+        return is_whole and self.against_dense(ticket).mean >= 0
 
     def is_below(self, ticket: Found) -> bool:
-        """Whether a ticket is surely worse than the dense network, or some seed has none."""
-        return len(ticket.accuracies) < self.results.seeds or self.against_dense(ticket).sign < 0
+        """Whether a ticket is surely worse than the dense network."""
+        return self.against_dense(ticket).sign < 0
 
     def sparsest_not_below(self, method: str) -> Found | None:
-        """A method's sparsest ticket that is not surely worse than the dense network."""
-        level = [ticket for ticket in self.tickets(method) if not self.is_below(ticket)]
+        """The sparsest ticket that every seed has and that is not surely worse than the dense network."""
+        level = [ticket for ticket in self.whole(method) if not self.is_below(ticket)]
         return max(level, key=lambda ticket: ticket.sparsity, default=None)
 
     def below_from(self, method: str) -> Found | None:
-        """The densest ticket from which on all of a method's are surely worse than the dense network."""
+        """The densest ticket from which on all are surely worse than the dense network.
+
+        Tickets that some seed lacks are passed over.
+        """
         turning = None
-        for ticket in reversed(self.tickets(method)):
+        for ticket in reversed(self.whole(method)):
             if not self.is_below(ticket):
                 break
             turning = ticket

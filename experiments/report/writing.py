@@ -78,7 +78,7 @@ def write_report(
     Raises:
         ValueError: If the published numbers are no good; nothing is written then.
     """
-    from experiments.report.sweeps import by_sweep, chosen_table, suffix, sweep_figure, sweep_table
+    from experiments.report.sweeps import by_sweep, suffix, sweep_figure, sweep_lines
 
     parts, lines = list(by_sweep(results)), []
     for name, part in parts:
@@ -86,10 +86,9 @@ def write_report(
         # Of a sweep, all of a part's headings stand below the part's.
         lines += [f"## With {name}", "", *_lower(own[2:]), ""] if name else [*own, ""]
     if len(parts) > 1:
-        chosen = chosen_table(parts)
-        chosen = ["## What validation would choose", "", *chosen, ""] if chosen else []
-        lines = [f"# A sweep: {results.title}", "", *sweep_table(parts), "", *chosen, *lines]
-        save_figures(write, {"sweep": sweep_figure(parts)})
+        lines = [f"# A sweep: {results.title}", "", *sweep_lines(parts), *lines]
+        if results.sparsities:
+            save_figures(write, {"sweep": sweep_figure(parts)})
     for name, part in parts:
         drawn = experiment.figures(part)
         save_figures(write, {f"{figure}{suffix(name)}": f for figure, f in drawn.items()})

@@ -6,7 +6,7 @@
 import math
 from collections.abc import Callable
 
-from pruning.allocations.layers import capped, check_concrete, layers_of
+from pruning.allocations.layers import capped, check_concrete, check_known, layers_of
 from pruning.masks.counting import pruned_count
 from pruning.trees.counts import may_be
 from pruning.trees.layout import LayerAxes, Layout, flax_layout
@@ -30,7 +30,8 @@ def erdos_renyi(
     Args:
         params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
-        power_scale: p >= 0: below 1 layers differ less, and at 0 all have one sparsity.
+        power_scale: p >= 0: below 1 layers differ less, and at 0 all have one sparsity. A high power
+            leaves nothing to layers of small ratios: a sparsity of 1, which selection refuses.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
         layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.trees.layout``).
 
@@ -38,8 +39,8 @@ def erdos_renyi(
         A tree of sparsities.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1) or traced, power_scale is negative or infinite, or
-            no leaf is prunable.
+        ValueError: If the sparsity is outside [0, 1) or traced, power_scale is negative, infinite, traced
+            or shorter than float32, a layer has no axes that count, or no leaf is prunable.
 
     Source: Mocanu et al. 2018 (arXiv 1707.04780); the capping as in Evci et al. 2020
     (arXiv 1911.11134); p as in their code.
@@ -64,7 +65,8 @@ def erdos_renyi_kernel(
     Args:
         params: Any pytree of arrays.
         sparsity: Fraction of prunable weights to remove, in [0, 1); concrete.
-        power_scale: p >= 0: below 1 layers differ less, and at 0 all have one sparsity.
+        power_scale: p >= 0: below 1 layers differ less, and at 0 all have one sparsity. A high power
+            leaves nothing to layers of small ratios: a sparsity of 1, which selection refuses.
         prunable: ``prunable(path, leaf)`` says which leaves may be pruned.
         layout: ``layout(path, leaf)`` says which axes are layers, in and out (``pruning.trees.layout``).
 
@@ -72,8 +74,8 @@ def erdos_renyi_kernel(
         A tree of sparsities.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1) or traced, power_scale is negative or infinite, or
-            no leaf is prunable.
+        ValueError: If the sparsity is outside [0, 1) or traced, power_scale is negative, infinite, traced
+            or shorter than float32, a layer has no axes that count, or no leaf is prunable.
 
     Source: Evci et al. 2020 (arXiv 1911.11134), section 3; p is ``erk_power_scale`` in their code.
 
@@ -99,6 +101,7 @@ def _proportional(
     ``kernel(axes)`` are the spatial sizes that count beside those of in and out.
     """
     check_concrete(sparsity)
+    check_known(power_scale=power_scale)
     if not may_be(power_scale, lambda number: 0 <= number < math.inf):
         raise ValueError(f"expected a finite power_scale >= 0, got {power_scale!r}")
     leaves = layers_of(params, prunable, layout)
@@ -106,8 +109,16 @@ def _proportional(
     def ratio(axes: LayerAxes) -> float:
         units = ([axes.fan_in] if axes.inputs else []) + ([axes.fan_out] if axes.outputs else [])
         dimensions = [*kernel(axes), *units]
-        return (sum(dimensions) / math.prod(dimensions)) ** power_scale
+        return sum(dimensions) / math.prod(dimensions)
 
     ratios = [ratio(axes) for axes in leaves.axes for _ in range(axes.layers)]
+    if not all(ratios):
+        where = leaves.paths[ratios.index(0)]
+        raise ValueError(
+            f"expected a layout that names input or output axes of {where}, got none: name some, or "
+            "leave the leaf out by prunable="
+        )
     kept = sum(leaves.sizes) - pruned_count(sparsity, sum(leaves.sizes))
-    return leaves.tree([1 - density for density in capped(kept, leaves.sizes, ratios)])
+    return leaves.tree(
+        [1 - density for density in capped(kept, leaves.sizes, ratios, float(power_scale))]
+    )

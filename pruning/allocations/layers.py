@@ -17,6 +17,7 @@ import numpy as np
 from pruning.masks.counting import check_sparsity
 from pruning.trees.layout import LayerAxes, Layout, axes_of, layers_with_path
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_traced, prunable_params
+from pruning.trees.precision import check_precise
 
 
 class Layers(NamedTuple):
@@ -93,8 +94,8 @@ def stacked(values: Sequence[Any], shape: tuple[int, ...]) -> Any:
     return together(values).reshape(shape)
 
 
-def capped(kept: float, sizes: Sequence[int], ratios: Sequence[float]) -> list[float]:
-    """Densities proportional to ratios, but not above 1: ``min(1, eps * ratio_l)``.
+def capped(kept: float, sizes: Sequence[int], ratios: Sequence[float], power: float = 1.0) -> list[float]:
+    """Densities proportional to powers of ratios, but not above 1: ``min(1, eps * ratio_l ** power)``.
 
     Layers that would exceed 1 are made dense, those of the largest ratio first, and the rest is solved
     again, so that the total is kept.
@@ -102,24 +103,41 @@ def capped(kept: float, sizes: Sequence[int], ratios: Sequence[float]) -> list[f
     Args:
         kept: How many weights the densities keep in all.
         sizes: Weights of each layer.
-        ratios: Of each layer.
+        ratios: Of each layer, > 0.
+        power: Of the ratios, >= 0.
 
     Returns:
         A density for each layer, in [0, 1].
     """
-    dense: set[int] = set()
-    while True:
-        sparse = [i for i in range(len(sizes)) if i not in dense]
-        if not sparse:
-            scale = 0.0
-            break
-        budget = kept - sum(sizes[i] for i in dense)
-        scale = budget / sum(ratios[i] * sizes[i] for i in sparse)
+    densities = [1.0] * len(sizes)
+    sparse = list(range(len(sizes)))
+    while sparse:
         largest = max(ratios[i] for i in sparse)
-        if scale * largest <= 1:
+        # Of ratios to the largest, whose power is 1: those of the ratios alone may all be too small.
+        powers = [(ratios[i] / largest) ** power for i in sparse]
+        dense = sum(sizes) - sum(sizes[i] for i in sparse)
+        scale = (kept - dense) / sum(p * sizes[i] for p, i in zip(powers, sparse, strict=True))
+        if scale <= 1:
+            for i, p in zip(sparse, powers, strict=True):
+                densities[i] = scale * p
             break
-        dense |= {i for i in sparse if ratios[i] == largest}
-    return [1.0 if i in dense else scale * ratio for i, ratio in enumerate(ratios)]
+        sparse = [i for i in sparse if ratios[i] < largest]
+    return densities
+
+
+def check_known(**numbers: Any) -> None:
+    """Checks the numbers that an allocation takes beside the sparsity.
+
+    Args:
+        **numbers: By name.
+
+    Raises:
+        ValueError: If one is traced, or shorter than float32.
+    """
+    check_precise(**numbers)
+    for name, value in numbers.items():
+        if is_traced(value):
+            raise ValueError(f"this allocation needs a concrete {name}: call it outside jit")
 
 
 def check_concrete(sparsity: Scalar) -> None:
@@ -132,5 +150,4 @@ def check_concrete(sparsity: Scalar) -> None:
         ValueError: If it is outside [0, 1) or traced.
     """
     check_sparsity(sparsity)
-    if is_traced(sparsity):
-        raise ValueError("this allocation needs a concrete sparsity: call it outside jit")
+    check_known(sparsity=sparsity)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pruning.allocations.layers import capped, check_concrete, layers_of, without_box
+from pruning.allocations.layers import capped, check_concrete, check_known, layers_of, without_box
 from pruning.trees.counts import may_be
 from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
@@ -36,8 +36,9 @@ def smart_ratios(
         A tree of sparsities. As an ``allocation``: ``functools.partial(smart_ratios, layers=...)``.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1) or traced, ``layers`` are not the prunable
-            leaves, or the last layer alone keeps more than there is to keep.
+        ValueError: If the sparsity is outside [0, 1) or traced, ``last_density`` is outside (0, 1],
+            traced or shorter than float32, ``layers`` are not the prunable leaves, or the last layer
+            alone keeps more than there is to keep.
 
     Source: Su et al. 2020 (arXiv 2009.11094), section 4. Their released code differs in two ways: it
     divides by :math:`l^2` too for networks that are not residual, and what is above a density of 1 goes
@@ -53,12 +54,13 @@ def smart_ratios(
             f"got {', '.join(layers)}"
         )
     *early, last = layers
+    check_known(last_density=last_density)
     if not may_be(last_density, lambda number: 0 < number <= 1):
         raise ValueError(f"expected last_density in (0, 1], got {last_density!r}")
     if not early:
         raise ValueError(f"expected at least two layers, the last being the classifier, got {last} alone")
     total = (1 - float(sparsity)) * sum(sizes.values())
-    last_density = max(last_density, (total - sum(sizes[path] for path in early)) / sizes[last])
+    last_density = max(float(last_density), (total - sum(sizes[path] for path in early)) / sizes[last])
     kept = total - last_density * sizes[last]
     if kept <= 0:
         raise ValueError(

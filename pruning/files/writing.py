@@ -53,6 +53,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Args:
         path: The file; its folder is made if need be. Where it is a link, what it leads to is replaced.
+            The mode of a file that is replaced is kept.
         content: The bytes.
 
     Raises:
@@ -93,14 +94,18 @@ def _write(target: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def _mode(target: Path) -> int:
+    """Who may read and write a file: as before where it is there, else as the process makes files."""
+    try:
+        return stat.S_IMODE(os.stat(target).st_mode)
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask

@@ -5,8 +5,6 @@ order) and one for any other leaf; the header holds shapes, dtypes, paths and a 
 of s a float32 weight takes 4 (1 - s) + 1/8 bytes.
 """
 
-import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pruning.files.sealed import read_metadata, require_file, seal, unseal
+from pruning.files.sealed import require_file, seal
 from pruning.files.writing import write_atomically
 from pruning.masks.reading import fit_masks
+from pruning.masks.saving import PARAMS_FORMAT, read_file, unpacked
 from pruning.masks.tree import check_masks
 from pruning.trees.leaves import PyTree, is_none, is_traced
 from pruning.trees.named import described, key_of, leaves_like, nested
+from pruning.trees.precision import check_zero
 
-FORMAT = "pruning-params-1"
 BITS, VALUES = " mask", " values"
 
 
@@ -39,8 +38,9 @@ def save_masked_params(
         metadata: What made them; values that JSON can hold.
 
     Raises:
-        ValueError: If the masks do not fit the params, something is traced or no array, two paths read
-            the same, or the metadata cannot be written as JSON.
+        ValueError: If the masks do not fit the params, something is traced or no array that JAX can hold,
+            two paths read the same, a pruned weight's dtype has no zero, or the metadata cannot be
+            written as JSON.
         OSError: If the file cannot be written; an old one stays as it was.
     """
     masks = fit_masks(masks, params)
@@ -61,7 +61,7 @@ def save_masked_params(
                 f"expected a concrete array at {name}, got {type(leaf).__name__}: save arrays alone, "
                 "outside jit and vmap"
             )
-        array = np.asarray(leaf)
+        array = _native(leaf, name)
         leaves[name] = {
             "keys": keys,
             "shape": list(array.shape),
@@ -71,9 +71,10 @@ def save_masked_params(
         if mask is None:
             tensors[name] = _storable(array)
         else:
+            check_zero(key_path, array)
             tensors[name + BITS] = np.packbits(np.asarray(mask))
             tensors[name + VALUES] = _storable(array[np.asarray(mask)])
-    header = described(FORMAT, leaves, metadata)
+    header = described(PARAMS_FORMAT, leaves, metadata)
     write_atomically(Path(path), seal(tensors, header))
 
 
@@ -83,26 +84,29 @@ def load_masked_params(path: str | os.PathLike, like: PyTree = None) -> tuple[Py
     Args:
         path: A file that ``save_masked_params`` wrote.
         like: Params of the network; their structure is rebuilt and shapes are checked. Without it, nested
-            dicts, whose keys are those of the saved tree's containers.
+            dicts, whose keys are those of the saved tree's containers. Containers without leaves, such as
+            ``{}``, are not in the file, and come back by ``like`` alone.
 
     Returns:
         The params, 0 where pruned, and masks of that tree.
 
     Raises:
-        ValueError: If the file is missing, damaged, not one of ours, or does not fit ``like``.
+        ValueError: If the file is missing, damaged, not one of ours, does not fit ``like``, or holds a
+            dtype that JAX has under ``jax.enable_x64(True)`` alone, where that is off.
     """
     require_file(path)
     try:
-        form = read_metadata(path).get("format")
-        if form != FORMAT:
-            raise ValueError(f"holds no masked params (format {form!r}, expected {FORMAT!r})")
-        tensors, header, _ = unseal(path, ("format", "leaves", "metadata"))
-        leaves = json.loads(header["leaves"])
+        leaves, tensors, _ = read_file(path, PARAMS_FORMAT)
         pairs = {name: _read_leaf(name, leaf, tensors) for name, leaf in leaves.items()}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} {error}: write it with pruning.save_masked_params") from error
-    params: dict[str, Any] = {name: pair[0] for name, pair in pairs.items()}
-    masks = {name: pair[1] for name, pair in pairs.items()}
+    for name, (array, _) in pairs.items():
+        if array is not None and (short := _of_jax(array.dtype)) != array.dtype:
+            raise ValueError(
+                f"{path} holds {array.dtype} at {name}, of which JAX would make {short}: load it under "
+                "jax.enable_x64(True)"
+            )
+    params, masks = ({name: _device(pair[i]) for name, pair in pairs.items()} for i in (0, 1))
     if like is None:
         return nested(path, leaves, params), nested(path, leaves, masks)
     names, expected, structure = leaves_like(like, params, path)
@@ -118,25 +122,55 @@ def _is_array(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+def _native(leaf: Any, name: str) -> np.ndarray:
+    """An array in the byte order of this machine, if JAX can hold it."""
+    array = np.asarray(leaf)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    try:
+        _of_jax(array.dtype)
+    except TypeError as error:
+        raise ValueError(
+            f"expected an array of numbers that JAX can hold at {name}, got {array.dtype}: convert it, "
+            "or leave it out"
+        ) from error
+    return array
+
+
+def _of_jax(dtype: Any) -> Any:
+    """The dtype that JAX gives an array of this one, float32 for float64 say; a TypeError if none."""
+    return jax.typeof(np.zeros((), dtype)).dtype
+
+
 def _storable(array: np.ndarray) -> np.ndarray:
-    """Dtypes that NumPy has not of its own (bfloat16) as unsigned integers of their width."""
+    """Dtypes that NumPy has not of its own (bfloat16) as unsigned integers; complex128 as two floats."""
     array = np.ascontiguousarray(array)
+    if array.dtype == np.complex128:
+        return array.view(np.float64)
     return array if array.dtype.isbuiltin == 1 else array.view(f"uint{8 * array.dtype.itemsize}")
 
 
-def _read_leaf(name: str, leaf: Any, tensors: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
+def _read_leaf(
+    name: str, leaf: Any, tensors: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     if leaf["shape"] is None:
         return None, None
+    if not isinstance(leaf["dtype"], str) or not isinstance(leaf["masked"], bool):
+        raise ValueError(f"says {str(leaf)[:80]} of the weights at {name}")
     dtype, shape = jnp.dtype(leaf["dtype"]), tuple(leaf["shape"])
+    _of_jax(dtype)
     if not leaf["masked"]:
-        return jnp.asarray(_as(tensors[name], dtype).reshape(shape)), None
-    bits = np.unpackbits(tensors[name + BITS], count=math.prod(shape)).astype(bool)
-    array = np.zeros(math.prod(shape), dtype)
-    values = _as(tensors[name + VALUES], dtype)
-    if len(values) != bits.sum():
-        raise ValueError(f"has {len(values)} weights at {name}, where its mask keeps {bits.sum()}")
-    array[bits] = values
-    return jnp.asarray(array.reshape(shape)), jnp.asarray(bits.reshape(shape))
+        return _as(tensors[name], dtype).reshape(shape), None
+    mask = unpacked(name, leaf["shape"], tensors[name + BITS])
+    array, values = np.zeros(shape, dtype), _as(tensors[name + VALUES], dtype)
+    if values.shape != (mask.sum(),):
+        raise ValueError(f"has {len(values)} weights at {name}, where its mask keeps {mask.sum()}")
+    array[mask] = values
+    return array, mask
+
+
+def _device(array: np.ndarray | None) -> jax.Array | None:
+    return None if array is None else jnp.asarray(array)
 
 
 def _as(array: np.ndarray, dtype: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ PyTorch have it; the inputs of a convolution are (H, W, I) in the order of its a
 layout (``pruning.trees.layout``) says which axes are outputs.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from jax.experimental import sparse
 
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks, map_masks
+from pruning.trees.counts import is_whole
 from pruning.trees.layout import LayerAxes, Layout, axes_of, flax_layout
 from pruning.trees.leaves import PyTree, is_none, is_traced
 
@@ -95,18 +97,22 @@ def sparse_blocks(
 
     Raises:
         ValueError: If the masks do not fit, are traced, a leaf holds several layers, or a block's sides
-            do not divide a matrix.
+            are below 1 or do not divide a matrix.
 
     >>> masks = {"w": jnp.array([[True, True, False, False]])}
     >>> blocks = sparse_blocks({"w": jnp.ones((1, 4))}, masks, block=(2, 1))["w"]
     >>> blocks.data.shape, blocks.indptr.tolist()
     ((1, 2, 1), [0, 1, 1])
     """
+    if not isinstance(block, tuple | list) or len(block) != 2 or not all(map(_is_side, block)):
+        raise ValueError(
+            f"expected a block as two whole numbers, outputs and inputs, of 1 or more, got {block}"
+        )
     high, wide = block
 
     def of_kernel(weights: np.ndarray, mask: np.ndarray, where: str) -> SparseBlocks:
         rows, columns = mask.shape
-        if min(block) < 1 or rows % high or columns % wide:
+        if rows % high or columns % wide:
             raise ValueError(
                 f"expected blocks of {block} to divide the {rows} outputs and {columns} inputs of {where}"
             )
@@ -180,7 +186,12 @@ def _matrix(kernel: np.ndarray, axes: LayerAxes, where: str) -> np.ndarray:
     if axes.stacked:
         raise ValueError(f"expected one layer at {where}, got a stack of {axes.stacked}: take them apart")
     others = [axis for axis in range(kernel.ndim) if axis not in axes.outputs]
-    return np.transpose(kernel, (*axes.outputs, *others)).reshape(axes.fan_out, -1)
+    columns = math.prod(kernel.shape[axis] for axis in others)
+    return np.transpose(kernel, (*axes.outputs, *others)).reshape(axes.fan_out, columns)
+
+
+def _is_side(number: Any) -> bool:
+    return is_whole(number) and bool(number >= 1)
 
 
 def _begins(rows: np.ndarray, count: int) -> np.ndarray:

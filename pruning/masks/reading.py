@@ -199,6 +199,9 @@ def fit_masks(masks: PyTree, params: PyTree) -> PyTree:
 def plain_path(path: Any) -> str:
     """A leaf's path without the boxes at its end: ``['kernel']`` of ``['kernel'].value``.
 
+    Every attribute ``value`` at the end counts as one: a path alone does not tell a box from a field that
+    is called so, and trees with boxes must have the paths of trees without.
+
     Args:
         path: The key path.
 

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,27 @@ from pruning.trees.leaves import PyTree, is_none, is_traced
 from pruning.trees.named import described, key_of, leaves_like, nested
 
 FORMAT = "pruning-masks-1"
+PARAMS_FORMAT = "pruning-params-1"
+
+# What a file of each format holds, and what its header says of a leaf.
+_FORMATS = {
+    FORMAT: ("masks", {"keys", "shape"}),
+    PARAMS_FORMAT: ("masked params", {"keys", "shape", "dtype", "masked"}),
+}
+
+
+class Contents(NamedTuple):
+    """What a file of this library holds.
+
+    Attributes:
+        leaves: What its header says of each leaf, by name.
+        tensors: By name.
+        metadata: What the caller added.
+    """
+
+    leaves: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, Any]
 
 
 def save_masks(path: str | os.PathLike, masks: PyTree, metadata: Mapping[str, Any] | None = None) -> None:
@@ -67,7 +88,8 @@ def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
     Args:
         path: A file that ``save_masks`` wrote.
         like: Params or masks of the network; their structure is rebuilt and the shapes are checked.
-            Without it, nested dicts, whose keys are those of the saved tree's containers.
+            Without it, nested dicts, whose keys are those of the saved tree's containers. Containers
+            without leaves, such as ``{}``, are not in the file, and come back by ``like`` alone.
 
     Returns:
         A tree of masks.
@@ -76,11 +98,18 @@ def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
         ValueError: If the file is missing, damaged, not one of ours, does not fit ``like``, or holds,
             without it, two leaves that are one key in a dict.
     """
-    leaves, tensors, _ = _read(path)
-    masks = {
-        name: _unpack(path, name, leaf["shape"], tensors[name]) if leaf["shape"] is not None else None
-        for name, leaf in leaves.items()
-    }
+    require_file(path)
+    try:
+        leaves, tensors, _ = read_file(path, FORMAT)
+        masked = {name for name, leaf in leaves.items() if leaf["shape"] is not None}
+        if masked != set(tensors):
+            raise ValueError(f"is inconsistent at {sorted(masked ^ set(tensors))[:4]}")
+        masks = {
+            name: jnp.asarray(unpacked(name, leaf["shape"], tensors[name])) if name in masked else None
+            for name, leaf in leaves.items()
+        }
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: write it with pruning.save_masks") from error
     if like is None:
         return nested(path, leaves, masks)
     names, expected, structure = leaves_like(like, masks, path)
@@ -93,57 +122,84 @@ def load_masks(path: str | os.PathLike, like: PyTree = None) -> PyTree:
 
 
 def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads what was saved beside the masks.
+    """Reads what was saved beside the masks, or beside masked params.
 
     Args:
-        path: A file that ``save_masks`` wrote.
+        path: A file that ``save_masks`` or ``save_masked_params`` wrote.
 
     Returns:
-        The metadata given to ``save_masks``.
+        The metadata that it was given.
 
     Raises:
         ValueError: If the file is missing, damaged or not one of ours.
     """
-    return _read(path)[2]
-
-
-def _read(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
     require_file(path)
     try:
-        # Before the tensors: those of others may be large.
-        form = read_metadata(path).get("format")
+        return read_file(path, FORMAT, PARAMS_FORMAT).metadata
     except ValueError as error:
-        raise ValueError(f"{path} {error}: save the masks again") from error
-    if form != FORMAT:
         raise ValueError(
-            f"{path} holds no masks of this library (format {form!r}, expected {FORMAT!r}): write it "
-            "with pruning.save_masks"
-        )
+            f"{path} {error}: write it with pruning.save_masks or pruning.save_masked_params"
+        ) from error
+
+
+def read_file(path: str | os.PathLike, *formats: str) -> Contents:
+    """Reads a file of this library.
+
+    Args:
+        path: A file.
+        *formats: The names of those that will do.
+
+    Returns:
+        What it holds. The tensors are not compared with what is said of the leaves.
+
+    Raises:
+        ValueError: If it is damaged or of another format, in words that go on after its name.
+    """
+    # Before the tensors: those of others may be large.
+    form = read_metadata(path).get("format")
+    if form not in formats:
+        holds, expected = _FORMATS[formats[0]][0], " or ".join(map(repr, formats))
+        raise ValueError(f"holds no {holds} of this library (format {form!r}, expected {expected})")
+    tensors, header, checked = unseal(path, ("format", "leaves", "metadata"))
+    if not checked and form != FORMAT:
+        raise ValueError("is damaged: it has lost its checksum")
     try:
-        tensors, header, _ = unseal(path, ("format", "leaves", "metadata"))
-    except ValueError as error:
-        raise ValueError(f"{path} {error}: save the masks again") from error
-    try:
-        leaves, metadata = _leaves(json.loads(header["leaves"])), json.loads(header["metadata"])
+        leaves = _leaves(json.loads(header["leaves"]), _FORMATS[form][1])
+        metadata = json.loads(header["metadata"])
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} has a damaged header ({error}): save the masks again") from error
+        raise ValueError(f"has a damaged header ({error})") from error
     if not isinstance(metadata, dict):
-        raise ValueError(f"{path} has metadata that is no dict: save the masks again")
-    masked = {name for name, leaf in leaves.items() if leaf["shape"] is not None}
-    if masked != set(tensors):
-        raise ValueError(
-            f"{path} is inconsistent at {sorted(masked ^ set(tensors))[:4]}: save the masks again"
-        )
-    return leaves, tensors, metadata
+        raise ValueError("has metadata that is no dict")
+    return Contents(leaves, tensors, metadata)
 
 
-def _leaves(found: Any) -> dict[str, Any]:
-    """What a header says of the leaves, if it is in the form that ``save_masks`` gives it."""
+def unpacked(name: str, shape: list[int], packed: np.ndarray) -> np.ndarray:
+    """A mask of its bits.
+
+    Args:
+        name: Of the leaf, for errors.
+        shape: Of the mask.
+        packed: As ``numpy.packbits`` makes them.
+
+    Returns:
+        The mask, bool.
+
+    Raises:
+        ValueError: If they are not as many as the shape says, in words that go on after the file's name.
+    """
+    size = math.prod(shape)
+    if packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
+        raise ValueError(f"has {packed.dtype} {packed.shape} for the mask of shape {shape} at {name}")
+    return np.unpackbits(packed, count=size).astype(bool).reshape(shape)
+
+
+def _leaves(found: Any, fields: set[str]) -> dict[str, Any]:
+    """What a header says of the leaves, if it is in the form in which this library writes it."""
     if not isinstance(found, dict):
         raise ValueError(f"expected a dict of leaves, got {type(found).__name__}")
     for name, leaf in found.items():
-        if not isinstance(leaf, dict) or set(leaf) != {"keys", "shape"}:
-            raise ValueError(f"expected keys and a shape at {name!r}, got {str(leaf)[:80]}")
+        if not isinstance(leaf, dict) or set(leaf) != fields:
+            raise ValueError(f"expected {sorted(fields)} at {name!r}, got {str(leaf)[:80]}")
         keys, shape = leaf["keys"], leaf["shape"]
         if not isinstance(keys, list) or any(not isinstance(key, str | int) for key in keys):
             raise ValueError(
@@ -156,13 +212,3 @@ def _leaves(found: Any) -> dict[str, Any]:
 
 def _is_no_size(value: Any) -> bool:
     return type(value) is not int or value < 0
-
-
-def _unpack(path: Any, name: str, shape: list[int], packed: np.ndarray) -> jax.Array:
-    size = math.prod(shape)
-    if packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
-        raise ValueError(
-            f"the mask at {name} in {path} has {packed.dtype} {packed.shape} for shape {shape}: "
-            "save the masks again"
-        )
-    return jnp.asarray(np.unpackbits(packed, count=size).astype(bool).reshape(shape))

@@ -12,6 +12,7 @@ from pruning.masks.tree import check_masks, map_masks
 from pruning.trees.leaves import Prunable, PyTree, is_none, prunable_params
 from pruning.trees.leaves import prunable as default_prunable
 from pruning.trees.placement import placed_as
+from pruning.trees.precision import check_zero
 
 
 def is_placeholder(params: PyTree) -> bool:
@@ -78,7 +79,7 @@ def own_prunable(params: PyTree, prunable: Prunable | None) -> PyTree:
         chosen = prunable_params(params, default_prunable if prunable is None else prunable)
     except ValueError as error:
         raise ValueError(_flat_message(params)) if _is_flat(params) else error from None
-    jax.tree_util.tree_map_with_path(_check_zero, chosen)
+    jax.tree_util.tree_map_with_path(check_zero, chosen)
     return chosen
 
 
@@ -105,17 +106,8 @@ def own_masks(masks: PyTree, params: PyTree) -> PyTree:
             masks = jax.tree.map(lambda p, m: None if p is None else m, params, masks, is_leaf=is_none)
     masks = fit_masks(masks, params)
     check_masks(masks, params)
-    jax.tree_util.tree_map_with_path(_check_zero, map_masks(lambda _, leaf: leaf, masks, params))
+    jax.tree_util.tree_map_with_path(check_zero, map_masks(lambda _, leaf: leaf, masks, params))
     return map_masks(placed_as, masks, params)
-
-
-def _check_zero(path: Any, leaf: Any) -> None:
-    # As a Python float: compared as it is, the 0 would become what the dtype has in its place.
-    if jnp.issubdtype(leaf.dtype, jnp.floating) and float(jnp.finfo(leaf.dtype).min) >= 0:
-        where = jax.tree_util.keystr(path)
-        raise ValueError(
-            f"expected weights of a dtype that has a zero, for pruned ones, at {where}, got {leaf.dtype}"
-        )
 
 
 def _is_flat(params: PyTree) -> bool:

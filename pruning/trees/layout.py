@@ -12,15 +12,16 @@ one number, so an allocation hands its layers on to selection; paths of layers e
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from pruning.trees.counts import check_counts
+from pruning.trees.counts import check_counts, is_whole
 from pruning.trees.leaves import Path, PyTree, is_none
-from pruning.trees.naming import leaf_paths, names_along, words
+from pruning.trees.naming import are_names, is_named, leaf_paths, words
 
 
 class Axes(NamedTuple):
@@ -38,6 +39,10 @@ class Axes(NamedTuple):
 
 
 Layout = Callable[[Path, Any], Axes]
+
+_EMBEDDING = re.compile(
+    r"((token|tok|word|char|vocab|segment|position|pos)_?)?emb(s|eds?|eddings?|edder)?|wte|wpe"
+)
 
 
 def flax_layout(path: Path, leaf: Any) -> Axes:
@@ -71,8 +76,13 @@ def flax_layout(path: Path, leaf: Any) -> Axes:
 def equinox_layout(path: Path, leaf: Any) -> Axes:
     """The layout of Equinox and PyTorch: a kernel is (out, in, ...).
 
+    An embedding's weight is (tokens, features), which are in and out. It is known by its module's name:
+    ``"embedding"``, ``"token_embed"``, ``"wte"`` and the like; one of another name, or a linear layer of
+    such a name, needs a layout of its own. So do the transposed convolutions of PyTorch, which are
+    (in, out, ...); those of Equinox are (out, in, ...).
+
     Args:
-        path: Not used.
+        path: The leaf's key path.
         leaf: An array, or anything with a shape.
 
     Returns:
@@ -82,15 +92,21 @@ def equinox_layout(path: Path, leaf: Any) -> Axes:
     >>> equinox_layout((), jnp.ones((16, 8, 3, 3)))
     Axes(stacked=0, inputs=(1,), outputs=(0,))
     """
-    del path
-    return Axes(inputs=(1,), outputs=(0,)) if len(leaf.shape) > 1 else Axes(inputs=(), outputs=(0,))
+    ndim = len(leaf.shape)
+    if ndim < 2:
+        return Axes(inputs=(), outputs=(0,))
+    module = ([word for word in words(path)[:-1] if not word.isdigit()] or [""])[-1]
+    if ndim == 2 and _EMBEDDING.fullmatch(module):
+        return Axes(inputs=(0,), outputs=(1,))
+    return Axes(inputs=(1,), outputs=(0,))
 
 
 def stacked_layout(*names: str, axes: int = 1, layout: Layout = flax_layout) -> Layout:
     """A layout of leaves that hold several layers in their leading axes.
 
     Args:
-        *names: The modules, or leaves, that are stacked, as they stand in the path; none for all leaves.
+        *names: The modules, or leaves, that are stacked, as they stand in the path (``"blocks"``,
+            ``"decoder/blocks"``); none for all leaves.
         axes: How many leading axes are layers, >= 1.
         layout: Of the axes that follow, and of what is not stacked.
 
@@ -98,7 +114,7 @@ def stacked_layout(*names: str, axes: int = 1, layout: Layout = flax_layout) -> 
         A layout.
 
     Raises:
-        ValueError: If axes < 1.
+        ValueError: If axes < 1, or something else than names is given.
 
     >>> import jax.numpy as jnp
     >>> blocks = stacked_layout("blocks")
@@ -106,9 +122,11 @@ def stacked_layout(*names: str, axes: int = 1, layout: Layout = flax_layout) -> 
     Axes(stacked=1, inputs=(-2,), outputs=(-1,))
     """
     check_counts(axes=axes)
+    if not are_names(names):
+        raise ValueError(f'expected names of modules or leaves, such as "blocks", got {names}')
 
     def of_leaf(path: Path, leaf: Any) -> Axes:
-        if (names and not set(names) & set(names_along(path))) or len(leaf.shape) <= axes:
+        if (names and not is_named(path, names)) or len(leaf.shape) <= axes:
             return layout(path, leaf)
         one = layout(path, jax.ShapeDtypeStruct(leaf.shape[axes:], leaf.dtype))
 
@@ -254,7 +272,7 @@ def map_layers(function: Callable[..., Any], layout: Layout, tree: PyTree, *othe
 
 def _checked(path: Path, leaf: Any, axes: Axes) -> LayerAxes:
     shape, where = tuple(leaf.shape), jax.tree_util.keystr(path)
-    if not isinstance(axes, Axes) or not 0 <= axes.stacked <= len(shape):
+    if not (isinstance(axes, Axes) and is_whole(axes.stacked) and 0 <= axes.stacked <= len(shape)):
         raise ValueError(
             f"expected layout(path, leaf) to return pruning.Axes that fit {shape} at {where}, got {axes}"
         )
@@ -262,7 +280,7 @@ def _checked(path: Path, leaf: Any, axes: Axes) -> LayerAxes:
         inputs, outputs = (
             tuple(range(len(shape))[place] for place in places) for places in (axes.inputs, axes.outputs)
         )
-    except IndexError as error:
+    except (IndexError, TypeError) as error:
         raise ValueError(f"expected axes of a leaf of shape {shape} at {where}, got {axes}") from error
     named = [*range(axes.stacked), *inputs, *outputs]
     if len(set(named)) != len(named):

@@ -8,7 +8,7 @@ import jax.core
 import jax.numpy as jnp
 
 from pruning.trees.differences import first_difference
-from pruning.trees.naming import is_auxiliary, leaf_paths, names_along
+from pruning.trees.naming import are_names, is_auxiliary, is_named, leaf_paths
 
 PyTree = Any
 Path = tuple[Any, ...]
@@ -118,7 +118,8 @@ def prunable_under(*names: str) -> Prunable:
     """A predicate for parts of a network: what ``prunable`` takes, at or below the given names.
 
     Args:
-        *names: Of modules or leaves, as they stand in the path: ``"encoder"``, ``"kernel"``.
+        *names: Of modules or leaves, as they stand in the path: ``"encoder"``, ``"kernel"``,
+            ``"mlp/~/linear_1"``.
 
     Returns:
         A predicate.
@@ -131,14 +132,15 @@ def prunable_under(*names: str) -> Prunable:
     {'encoder': {'kernel': True}, 'head': {'kernel': False}}
     """
     _check_names(names)
-    return lambda path, leaf: prunable(path, leaf) and bool(set(names) & set(names_along(path)))
+    return lambda path, leaf: prunable(path, leaf) and is_named(path, names)
 
 
 def prunable_except(*names: str) -> Prunable:
     """A predicate that leaves parts of a network dense: what ``prunable`` takes, elsewhere.
 
     Args:
-        *names: Of modules or leaves, as they stand in the path: ``"head"``, ``"embedding"``.
+        *names: Of modules or leaves, as they stand in the path: ``"head"``, ``"embedding"``,
+            ``"mlp/~/linear_1"``.
 
     Returns:
         A predicate.
@@ -151,11 +153,11 @@ def prunable_except(*names: str) -> Prunable:
     {'encoder': {'kernel': True}, 'head': {'kernel': False}}
     """
     _check_names(names)
-    return lambda path, leaf: prunable(path, leaf) and not set(names) & set(names_along(path))
+    return lambda path, leaf: prunable(path, leaf) and not is_named(path, names)
 
 
 def _check_names(names: tuple[str, ...]) -> None:
-    if not names or not all(isinstance(name, str) for name in names):
+    if not names or not are_names(names):
         raise ValueError(f'expected names of modules or leaves, such as "head", got {names}')
 
 

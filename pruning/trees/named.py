@@ -27,7 +27,7 @@ def nested(path: Any, leaves: Mapping[str, Any], values: Mapping[str, Any]) -> P
         values: By name.
 
     Returns:
-        Dicts whose keys are those of the saved tree's containers.
+        Dicts whose keys are those of the saved tree's containers; empty ones are not among them.
 
     Raises:
         ValueError: If two leaves are one key in a dict.
@@ -89,15 +89,17 @@ def described(form: str, leaves: Mapping[str, Any], metadata: Mapping[str, Any] 
         The metadata of a safetensors file.
 
     Raises:
-        ValueError: If the caller's cannot be written as JSON.
+        ValueError: If the caller's are no mapping, or cannot be written as JSON.
     """
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ValueError(f"expected metadata as a dict of what JSON can hold, got {str(metadata)[:80]!r}")
     try:
         return {
             "format": form,
             "leaves": json.dumps(leaves),
             "metadata": json.dumps(dict(metadata or {}), default=_plain),
         }
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"expected metadata that JSON can hold: {error}") from error
 
 

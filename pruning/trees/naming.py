@@ -20,7 +20,7 @@ _POSITION = re.compile(
     r"|wpe|relative_(attention|position)_bias(_table)?|rel_pos_[hw]"
 )
 _NORMALISATION = re.compile(
-    r"(.*_)?((batch|layer|group|instance|rms|l2)?_?norms?(ali[sz]ation)?|ln|bn|gn)(\d+d)?(_?\w{1,2})?"
+    r"(.*_)?((batch|layer|group|instance|rms|l2)?_?norms?(ali[sz]ation)?|ln|bn|gn)(\d+d)?(_\w{1,2}|\d\w?)?"
 )
 _STATISTIC = re.compile(r"(running|moving)_(mean|var|variance)")
 _MOVING_AVERAGE = re.compile(r"(.*_)?(ema|exponential_moving_average)(_\d+)?")
@@ -37,17 +37,19 @@ class LeafPath(tuple):
     Attributes:
         siblings: The names of all leaves and containers that are in the same container.
         aunts: The same of the container one level further out.
+        boxes: How many entries at its end are boxes round the leaf (``nnx.Param``, partitioned params).
     """
 
     siblings: frozenset[str]
     aunts: frozenset[str]
+    boxes: int
 
     def __new__(
-        cls, path: Iterable[Any], siblings: Iterable[str] = (), aunts: Iterable[str] = ()
+        cls, path: Iterable[Any], siblings: Iterable[str] = (), aunts: Iterable[str] = (), boxes: int = 0
     ) -> "LeafPath":
-        """Takes an ordinary key path and the names beside its last two entries."""
+        """Takes an ordinary key path, the names beside its last two entries, and how many are boxes."""
         self = super().__new__(cls, path)
-        self.siblings, self.aunts = frozenset(siblings), frozenset(aunts)
+        self.siblings, self.aunts, self.boxes = frozenset(siblings), frozenset(aunts), boxes
         return self
 
 
@@ -58,21 +60,31 @@ def leaf_paths(paths: Iterable[tuple[Any, ...]]) -> list[LeafPath]:
         paths: The key paths of all leaves of a tree.
 
     Returns:
-        The same paths.
+        The same paths. An attribute ``value`` is a box where no other leaf is in its container.
     """
     paths = [tuple(path) for path in paths]
-    of_container: dict[tuple[Any, ...], set[str]] = {}
+    children: dict[tuple[Any, ...], set[Any]] = {}
     for path in paths:
-        bare = without_boxes(path)
+        for depth in range(len(path)):
+            children.setdefault(path[:depth], set()).add(path[depth])
+
+    def bare_of(path: tuple[Any, ...]) -> tuple[Any, ...]:
+        bare = path
+        while len(bare) > len(without_boxes(path)) and len(children[bare[:-1]]) == 1:
+            bare = bare[:-1]
+        return bare
+
+    bare_paths = [bare_of(path) for path in paths]
+    of_container: dict[tuple[Any, ...], set[str]] = {}
+    for bare in bare_paths:
         for depth in range(len(bare)):
             of_container.setdefault(bare[:depth], set()).add(_word(bare[depth]))
 
     def beside(bare: tuple[Any, ...], levels: int) -> Iterable[str]:
         return of_container[bare[:-levels]] if len(bare) >= levels else ()
 
-    bare_paths = map(without_boxes, paths)
     return [
-        LeafPath(path, beside(bare, 1), beside(bare, 2))
+        LeafPath(path, beside(bare, 1), beside(bare, 2), len(path) - len(bare))
         for path, bare in zip(paths, bare_paths, strict=True)
     ]
 
@@ -81,11 +93,13 @@ def without_boxes(path: tuple[Any, ...]) -> tuple[Any, ...]:
     """A path without the boxes that Flax puts round a leaf (``nnx.Param``, partitioned params).
 
     Args:
-        path: A key path.
+        path: A key path. A ``LeafPath`` also tells a box from an attribute that is called ``value``.
 
     Returns:
         The path without the attributes ``value`` at its end.
     """
+    if isinstance(path, LeafPath):
+        return path[: len(path) - path.boxes]
     while len(path) > 1 and getattr(path[-1], "name", None) in ("value", "raw_value"):
         path = path[:-1]
     return path
@@ -112,8 +126,28 @@ def names_along(path: tuple[Any, ...]) -> list[str]:
     Returns:
         The names; an index counts as one.
     """
-    names = [part for entry in without_boxes(path) for part in re.split(r"[/.]", _text(entry))]
-    return [name for name in names if name and name != "~"]
+    return [part for entry in without_boxes(path) for part in _parts(_text(entry))]
+
+
+def are_names(names: Iterable[Any]) -> bool:
+    """Whether all are names, or several in one, as ``"mlp/~/linear_1"``, that may stand along a path."""
+    return all(isinstance(name, str) and _parts(name) for name in names)
+
+
+def is_named(path: tuple[Any, ...], names: Iterable[str]) -> bool:
+    """Whether one of some names stands along a path.
+
+    Args:
+        path: A key path.
+        names: As they are written. ``"dec/blocks"`` is two names that follow each other, in one key or
+            in two.
+
+    Returns:
+        Whether one does.
+    """
+    along = names_along(path)
+    runs = [_parts(name) for name in names]
+    return any(along[at : at + len(run)] == run for run in runs for at in range(len(along)))
 
 
 def is_auxiliary(path: tuple[Any, ...]) -> bool:
@@ -146,6 +180,10 @@ def is_auxiliary(path: tuple[Any, ...]) -> bool:
         return False
     normalises = name in ("weight", "w", "mean", "var") and _NORMALISATION.fullmatch(parent)
     return bool(normalises or _POSITION.fullmatch(parent))
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in re.split(r"[/.]", text) if part not in ("", "~")]
 
 
 def _text(entry: Any) -> str:

@@ -59,3 +59,21 @@ def check_precise(**numbers: Any) -> None:
                     "(0.99 is 0.988 in bfloat16); optax.inject_hyperparams casts arrays and floats to "
                     "the params' dtype unless it is given hyperparam_dtype=jnp.float32"
                 )
+
+
+def check_zero(path: Any, leaf: Any) -> None:
+    """Checks that a weight can be pruned, which is to be 0.
+
+    Args:
+        path: The leaf's key path.
+        leaf: Anything with a dtype.
+
+    Raises:
+        ValueError: If its dtype has no zero, as float8_e8m0fnu.
+    """
+    # As a Python float: compared as it is, the 0 would become what the dtype has in its place.
+    if jnp.issubdtype(leaf.dtype, jnp.floating) and float(jnp.finfo(leaf.dtype).min) >= 0:
+        where = jax.tree_util.keystr(path)
+        raise ValueError(
+            f"expected weights of a dtype that has a zero, for pruned ones, at {where}, got {leaf.dtype}"
+        )

@@ -26,6 +26,12 @@ def test_each_search_is_set_beside_one_mask_of_its_layers():
     assert "| K-starts, SNIP's layers beats SNIP | -20.00 ± 0.00, **does not hold** |" in text
     assert "K-starts, ERK" not in text
     assert "adds more than" not in text
+    assert "K-starts chooses among 8 masks after 2 epochs." in text
     rows += several("k-starts", [0.3, 0.6])
     text = "\n".join(summary(results(rows), None))
     assert "| K-starts, SNIP's layers adds more than K-starts | +0.00 ± 127.06, undecided |" in text
+
+
+def test_without_a_search_none_is_spoken_of():
+    text = "\n".join(summary(results(several("random-uniform", [0.3, 0.5])), None))
+    assert "K-starts" not in text

@@ -105,6 +105,28 @@ def test_ablations_are_expected_to_hurt_where_the_paper_says_so(method, variant,
     assert cells(rows, statement)[1].endswith(verdict)
 
 
+def test_ablations_of_which_the_paper_says_nothing_are_told_too():
+    rows = SNIP + several("snip", [0.8, 0.81, 0.79], variant="sparse-reinit")
+    rows += several("snip", [0.7] * 3, variant="shuffle")
+    rows += several("synflow", [0.9] * 3) + several("synflow", [0.5] * 3, variant="invert")
+    rows += several("k-starts", [0.9] * 3) + several("k-starts", [0.9] * 3, variant="retrained")
+    found = results(rows, ablations=[*ABLATIONS, "retrained"], sparsities=[0.9])
+    lines = summary(found, None)
+    start = lines.index("## Other ablations")
+    assert lines[start + 4 : start + 8] == [
+        "| sparse-reinit hurts SNIP | -10.00 ± 0.00, **holds** |",
+        "| invert hurts SynFlow | -40.00 ± 0.00, **holds** |",
+        "| retrained hurts K-starts | +0.00 ± 0.00, undecided |",
+        "",
+    ]
+    assert "## Other ablations" not in summary(results(SNIP, sparsities=[0.9]), None)
+
+
+def test_networks_that_diverged_are_not_called_not_run():
+    rows = RANDOM + several("snip", [float("nan")] * 3, failed=True)
+    assert cells(rows, "SNIP beats Random") == ["not run", "diverged"]
+
+
 def test_steps_are_compared_with_initialization_and_tickets_are_found_where_they_are_rewound_to():
     late = several("snip", [0.92, 0.93, 0.91], step=7)
     ticket = several("lottery-ticket-rewinding", [0.93, 0.94, 0.92], step=3)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments import dynamic_sparse_training
 from experiments.methods.point import Point
 from experiments.pruning_methods import summary
 from experiments.report.at_same_sparsity import over
@@ -56,3 +57,78 @@ def test_a_search_is_said_and_set_beside_random_pruning_of_its_kind():
     )
     assert "| K-starts beats Random, uniform | +20.00 ± 0.00, **holds** |" in lines
     assert not any("search" in line for line in summary(found(), None))
+
+
+def sentences(methods, of=summary, more=()):
+    """What a summary says of trainings, of a run of some methods at one sparsity."""
+    rows = [one for method in methods for one in several(method, [0.5, 0.6])] + [*more]
+    settings = {"k": 4, "search_epochs": 2, "prune_epochs": 3}
+    text = of(results(rows, **settings), None)[2]
+    return text[text.index("Every network") :]
+
+
+TRAINED = "Every network is trained for 4 epochs"
+IN_FIRST = f"{TRAINED}; what prunes while training does so in the first 3 epochs."
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (["snip", "gradual-magnitude", "magnitude-fine-tuned", "rare-gems"], IN_FIRST),
+        (["random+dissipating-gradients"], IN_FIRST),
+        (["snip", "rigl"], f"{TRAINED}."),
+        (
+            ["set", "gradual-magnitude", "gradual-magnitude-ste", "edge-popup", "dissipating-gradients"],
+            f"{TRAINED}; these prune in the first 3 epochs: Dissipating gradients; Gradual magnitude.",
+        ),
+        (
+            ["k-starts-erk", "k-starts+dissipating-gradients"],
+            f"{IN_FIRST} A search comes on top (K-starts, ERK and K-starts + dissipating gradients): 4 "
+            "candidates for 2 epochs.",
+        ),
+        (
+            ["magnitude-after-training", "lottery-ticket-rewinding"],
+            f"{IN_FIRST} The training of the dense network comes on top (Magnitude after training and "
+            "Lottery-ticket rewinding).",
+        ),
+    ],
+)
+def test_what_is_trained_is_true_of_every_method(methods, said):
+    assert sentences(methods) == said
+
+
+def test_a_search_among_n_m_masks_and_gates_to_the_end_are_said():
+    gates = [row(Point("supermask", setting=0.1), sparsity=0.5)]
+    gates += [row(Point("k-starts-n-m", setting=1.0), sparsity=0.75)]
+    assert sentences(["snip"], more=gates) == (
+        f"{TRAINED}. A search comes on top (K-starts, N:M): 4 candidates for 2 epochs."
+    )
+
+
+def test_a_search_that_is_no_k_starts_is_said_by_its_own_length():
+    """Two generations of four candidates, two epochs each."""
+    search = [
+        row(Point("evolved-masks", sparsity_target=0.9, round=g, candidate=c, seed=s), epoch=epoch)
+        for g in (1, 2)
+        for c in range(4)
+        for s in (0, 1)
+        for epoch in (1, 2)
+    ]
+    networks = [
+        row(Point("evolved-masks", sparsity_target=0.9, seed=s), epoch=epoch)
+        for s in (0, 1)
+        for epoch in range(1, 4)
+    ]
+    said = " A search comes on top (Evolved masks): its candidates are trained for 16 epochs in all."
+    for of in (summary, dynamic_sparse_training.summary):
+        found = sentences(["evolved-masks"], of, search + networks)
+        assert found.startswith(TRAINED)
+        assert found.endswith(said)
+
+
+def test_so_it_is_beside_dynamic_sparse_training():
+    methods = ["rigl", "k-starts", "magnitude-after-training"]
+    assert sentences(methods, dynamic_sparse_training.summary) == (
+        f"{TRAINED}. A search comes on top (K-starts): 4 candidates for 2 epochs. The training of the "
+        "dense network comes on top (Magnitude after training)."
+    )

@@ -25,7 +25,7 @@ from experiments.sparse_starts import (
 )
 from tests.experiments import everything
 from tests.experiments.everything import rows_of
-from tests.experiments.made_up import results, several
+from tests.experiments.made_up import results, row, several
 
 S = 0.9
 SMALL = SparseStarts(
@@ -119,3 +119,34 @@ def test_every_change_has_its_line():
     assert "| Dissipating gradients, late | none |" in text
     without = "\n".join(summary(results(several("dense", [0.9]) + several(DENSE_START, [0.9])), None))
     assert "What of a sparse start helps" not in without
+
+
+DISSIPATE = " Weights dissipate at the end of the first 2 epochs"
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        (["random-uniform", "snip"], ""),
+        ([DENSE_START], f"{DISSIPATE}."),
+        ([DENSE_START, RANDOM_START], f"{DISSIPATE}; under a mask from epoch 3 on."),
+    ],
+)
+def test_dissipation_is_spoken_of_where_there_is_some(methods, said):
+    rows = [one for method in methods for one in several(method, [0.5])]
+    text = summary(results(rows, prune_epochs=2), None)[2]
+    assert text.endswith(f"dense: none.{said}")
+
+
+def test_variants_that_were_not_trained_are_named():
+    """The network whose layers it takes has diverged."""
+    why = "the network whose layer sparsities it takes has diverged"
+    lacking = Point(DENSE_START, "layers", sparsity_target=S)
+    rows = several(DENSE_START, [0.8]) + several(RANDOM_START, [float("nan")], failed=True)
+    rows += [row(lacking, epoch=0, untrained_because=why)]
+    rows += [row(Point("k-starts", sparsity_target=S, candidate=1), epoch=0, untrained_because="-")]
+    lines = summary(results(rows), None)
+    start = lines.index("## Not trained")
+    assert lines[start : start + 4] == ["## Not trained", "", f"- {lacking.name}: {why}", ""]
+    assert lines[-1] == f"**Diverged** (left out of the means): {RANDOM_START}/sparsity-0.9/seed-0."
+    assert "## Not trained" not in summary(results(several(DENSE_START, [0.8])), None)

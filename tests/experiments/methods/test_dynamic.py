@@ -9,10 +9,12 @@ import pytest
 import pruning
 from experiments.dynamic_sparse_training import BEGINNINGS, DynamicSparseTraining, summary
 from experiments.engine.networks import Networks
+from experiments.methods.dynamic import _knobs
 from experiments.methods.method import When
 from experiments.methods.point import Point
 from experiments.methods.registry import find_method
 from experiments.methods.seeds import seed_keys
+from experiments.methods.study import study_of
 from experiments.options.knobs import DynamicKnobs
 from experiments.options.training import GridOptions
 from tests.experiments.everything import KNOBS, Everything, rows_of
@@ -100,3 +102,10 @@ def test_checks_that_none_of_the_training_reaches_are_refused():
         ValueError, match=r"--check-steps <= 34, three quarters of the training's 46 steps"
     ):
         Networks(options, options.load(), lambda study: [], find_method)
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1, 17), (2, 23), (20, 23)])
+def test_masks_move_in_short_trainings_too(epochs, every):
+    """An epoch of digits has 23 steps; masks stay after three quarters of the training."""
+    knobs = _knobs(study_of(Everything(methods=("rigl",), steps=(), epochs=epochs), 23, ()))
+    assert knobs["check_every"] == every <= knobs["stop_after"]

@@ -158,3 +158,16 @@ def test_only_the_gates_of_supermasks_learn():
             rate = 100.0 if name.startswith("stochastic") else STUDY.gate_learning_rate
             expected = point.setting, STUDY.knobs.gates.penalty, rate, learns
             np.testing.assert_allclose([float(leaf) for leaf in data], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["continuous-sparsification", "supermask", "edge-popup", "rare-gems"])
+def test_in_a_sweep_gates_and_scores_learn_at_the_rate_of_their_network(name):
+    """But where their own was asked for."""
+    method = find_method(name)
+    for gates, expected in ((None, 0.3), (0.5, 0.5)):
+        study = dataclasses.replace(STUDY, gate_learning_rate=gates)
+        point = next(iter(method.points(study, 0)))._replace(learning_rate=0.3, weight_decay=0.2)
+        data = method.data(point, SimpleNamespace(study=study))
+        np.testing.assert_allclose(data.learning_rate, expected)
+        if name == "edge-popup":
+            np.testing.assert_allclose(data.weight_decay, 0.2)

@@ -344,3 +344,9 @@ def test_scores_are_of_the_network_that_is_seen(network, seen, masks):
     second = network.maker.masks("magnitude", RANKINGS["magnitude"], other, 0.9)
     assert agreement(first, masks("magnitude", 0.9)) == 1
     assert agreement(first, second) < 0.95
+
+
+def test_smart_ratios_leave_something_to_every_layer_where_hardly_anything_is_kept(masks):
+    """Of 50,200 weights 50 are kept; 30 % of the classifier would be 300."""
+    found = masks("random-smart-ratios", 0.999)
+    assert all(pruning.count_kept(found[layer]) > 0 for layer in ("dense1", "dense2", "dense3"))

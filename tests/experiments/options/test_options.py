@@ -50,6 +50,7 @@ WRONG = {
         "--epochs 0": "expected finite epochs > 0",
         "--epochs 5 --recipe.epochs 4": "--recipe.epochs, which leaves it as it is, got both: 5 and 4",
         "--recipe.optimizer adam --recipe.momentum 0.9": "momentum would do nothing: the optimizer is",
+        "--recipe assessed-lenet --recipe.nesterov True": "nesterov would do nothing",
         "--recipe.drop-factor 0.5": "drop-factor would do nothing: the recipe has no",
         "--chunk-size 0": "--chunk-size >= 1",
         "--devices-per-network 0": "--devices-per-network >= 1",
@@ -87,6 +88,7 @@ WRONG = {
     "missing_the_mark": {
         "--ablations rotate": "unknown ablation 'rotate'; the valid names are: invert, reinit",
         "--methods random --ablations shuffle": "shuffle would do nothing: of --methods random",
+        "--methods dissipating-gradients --ablations --steps 9": "--steps would do nothing: of",
         "--steps --step-sparsities 0.2": "--step-sparsities would do nothing: --steps names no step",
         "--ablations shuffle shuffle": "different --ablations",
         "--step-sparsities 0.2 0.2": "different --step-sparsities",

@@ -15,6 +15,7 @@ from experiments.report.accuracy import MOST_IN_A_PANEL, accuracy_figure, kept_a
 from experiments.report.coverage import coverage_figure
 from experiments.report.dots import dots_figure
 from experiments.report.effective import compression_figure
+from experiments.report.sparsities import sparsity_figure
 from experiments.report.steps import steps_figure
 from experiments.report.table import Results, as_table, load
 from experiments.ticket_search import EXPERIMENT as TICKETS
@@ -167,6 +168,41 @@ def test_ticks_of_the_coverage_tell_neighbours_apart():
     ticks = [label.get_text() for label in axes.get_xticklabels()]
     assert len(set(ticks)) == len(ticks) > 3
     assert {"10%", "11%"} <= set(ticks)
+
+
+def test_only_what_is_known_to_have_kept_no_more_is_drawn_with_what_it_keeps():
+    """Gradual magnitude pruning began with all weights, and so did the trained network."""
+    still = ("random-erk", "gradual-magnitude", "magnitude-after-training")
+    rows = [one for method in still for one in several(method, [0.5, 0.6], explored=None)]
+    rows += several("rigl", [0.7, 0.8], explored=0.3)
+    (axes,) = coverage_figure(results(rows)).axes
+    assert axes.get_legend_handles_labels()[1] == ["Random, ERK", "RigL"]
+
+
+def legend_of(axes):
+    handles, names = axes.get_legend_handles_labels()
+    return names, [handle.get_color() for handle in handles]
+
+
+def test_settings_and_sparsities_of_all_methods_have_a_name_and_a_colour_of_their_own():
+    def ending(point, sparsity):
+        return [row(point, epoch=epoch, sparsity=sparsity * epoch / 2) for epoch in (1, 2)]
+
+    rows = [
+        *(one for value in (0.1, 0.2) for one in ending(Point("dissipating-band", setting=value), value)),
+        *(one for value in (0.1, -0.5) for one in ending(Point("supermask", setting=value), 0.5)),
+        *ending(Point("gradual-magnitude", sparsity_target=0.5), 0.5),
+        *(one for s in (0.5, 0.9) for one in ending(Point("rigl", sparsity_target=s), s)),
+    ]
+    own, given = sparsity_figure(results(rows, sparsities=[0.5, 0.9])).axes
+    names, colours = legend_of(own)
+    band, mask = "Dissipating gradients, band", "Supermask"
+    assert names == [f"{band} 0.1", f"{band} 0.2", band, f"{mask} -0.5", f"{mask} 0.1", mask]
+    assert len({colour for colour, name in zip(colours, names, strict=True) if name[-1].isdigit()}) == 4
+    # The same sparsity has one colour, whoever has it.
+    assert legend_of(given)[0] == ["0.5", "Gradual magnitude", "0.9", "RigL"]
+    lines = [line for line in given.lines if len(line.get_xdata())]
+    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color()
 
 
 def test_a_table_is_in_the_order_of_legends():

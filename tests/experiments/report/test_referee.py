@@ -226,6 +226,37 @@ def test_only_what_was_compared_is_surely_below(rows, said):
     assert f"- At sparsity 0.9: {said}" in "\n".join(summary(results(rows), None))
 
 
+SURE = several("snip", [0.8, 0.81, 0.82, 0.83, 0.84])
+BETTER = several("synflow", [0.9501, 0.96, 0.97, 0.98, NAN])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "**SNIP** (surely above it, of 4 seeds: SynFlow). The cheapest of these: SNIP."),
+        (
+            several("random", [0.7, 0.71, 0.72, 0.7301, 0.74]),
+            "**SNIP** (surely above it, of 4 seeds: SynFlow), surely above all others.",
+        ),
+        (
+            several("magnitude", [0.9, 0.7, 0.9, 0.7, 0.7]),
+            "**SNIP** (surely above it, of 4 seeds: SynFlow), not told apart from: Magnitude.",
+        ),
+    ],
+)
+def test_what_fewer_seeds_have_may_be_surely_above_the_best(more, said):
+    """The last seed of SynFlow has diverged, so that it cannot be the best."""
+    text = "\n".join(summary(results(SURE + BETTER + more), None))
+    assert f"- At sparsity 0.9: {said}" in text
+    assert "| SynFlow | 96.50 ± 1.29 (4 of 5 seeds) |" in text
+    assert "The best is the one of the highest mean, of the methods that the most seeds have, in" in text
+
+
+def test_the_best_of_all_means_is_called_so(judged):
+    text = "\n".join(summary(judged, None))
+    assert "The best is the one of the highest mean in the same runs, so that" in text
+
+
 @pytest.mark.parametrize(("seeds", "said"), [(1, "1 seed"), (2, "2 seeds")])
 def test_few_seeds_tell_nothing(seeds, said):
     found = results(several("random", [0.8, 0.801][:seeds]) + several("snip", [0.9] * seeds))

@@ -1,14 +1,17 @@
 """A sweep is reported whole, and each of its learning rates by itself."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from experiments import missing_the_mark
+from experiments import missing_the_mark, ticket_search
 from experiments.methods.point import DENSE, Point, point_of
 from experiments.missing_the_mark import MissingTheMark
-from experiments.report.sweeps import by_sweep, chosen_table, suffix, sweep_table
+from experiments.report.sweeps import by_sweep, chosen_table, suffix, sweep_lines, sweep_table
 from experiments.report.table import Results, load, merged
 from experiments.report.writing import write_report
-from tests.experiments.made_up import results, several
+from experiments.ticket_search import TicketSearch
+from tests.experiments.made_up import results, row, several
 from tests.experiments.report.stored_runs import EPOCHS, row_of, store
 
 ACCURACIES = {
@@ -84,6 +87,34 @@ def test_a_rate_at_which_a_network_diverged_is_not_chosen_for_the_others():
     parts = list(by_sweep(results(rows, learning_rates=[0.01, 0.3])))
     assert "| SNIP | 0.9 | learning rate 0.01 | 60.00 ± 0.00 | the same |" in chosen_table(parts)
     assert "| SNIP | 0.9 | 60.00 ± 0.00 | 90.00 (1 of 2 seeds) |" in sweep_table(parts)
+
+
+def test_a_sweep_without_given_sparsities_has_its_parts_alone():
+    rows = [
+        row(Point(method, round=round, sparsity_target=target, learning_rate=rate), 0.9, sparsity=0.2)
+        for method, round, target in ((DENSE, None, 0.0), ("imp", 1, None))
+        for rate in (0.1, 0.2)
+    ]
+    found = results(rows, options=TicketSearch, learning_rates=[0.1, 0.2])
+    found.settings.pop("sparsities")  # A search for tickets has no such option.
+    reported = SimpleNamespace(summary=ticket_search.summary, figures=lambda part: {})
+    written = {}
+    lines = write_report(reported, found, None, written.__setitem__)
+    assert lines[2] == "Methods that find their own sparsity stand in the parts below: IMP."
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## With learning rate 0.1",
+        "## With learning rate 0.2",
+    ]
+    assert [*written] == ["summary.md"]
+
+
+def test_methods_that_find_their_own_sparsity_are_said_to_stand_in_the_parts():
+    rates = (0.01, 0.3)
+    gated = [row(Point("supermask", setting=0.1, learning_rate=rate), sparsity=0.5) for rate in rates]
+    snip = [one for rate in rates for one in at_rate("snip", [0.7], rate)]
+    said = "Methods that find their own sparsity stand in the parts below: Supermask."
+    assert said in sweep_lines([*by_sweep(results(snip + gated, learning_rates=[*rates]))])
+    assert sweep_lines([*by_sweep(results(snip, learning_rates=[*rates]))])[-2].startswith("| SNIP")
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from experiments.engine.experiment import find_experiment
 from experiments.methods.point import Point
-from experiments.report.markdown import accuracies, emptied_layers, own_sparsities
+from experiments.report.markdown import accuracies, emptied_layers, kept_otherwise, own_sparsities
 from experiments.report.sparsities import reached
 from experiments.report.stored_rows import parquet
 from experiments.report.table import Results, as_rows, load, merged
@@ -97,6 +98,37 @@ def test_emptied_layers_are_named():
     assert emptied_layers(results(rows)) == ["- SNIP, invert: a is empty at sparsity 0.5, 0.9"]
     late = several("snip", [0.1], step=9, **{"kept['a']['kernel']": 0.0})
     assert emptied_layers(results(late)) == ["- SNIP, pruned at step 9: a is empty at sparsity 0.9"]
+
+
+def test_emptied_layers_of_methods_that_find_their_own_sparsity_are_named_by_setting():
+    rows = [
+        row(Point("supermask", setting=start), sparsity=0.5, **{"kept['a']['kernel']": 0.0})
+        for start in (0.1, -0.5)
+    ]
+    assert emptied_layers(results(rows)) == ["- Supermask: a is empty at setting -0.5, 0.1"]
+
+
+def keeping(method, sparsities, asked=0.98):
+    """The final rows of a method that reaches other sparsities than the one asked for, a seed each."""
+    rows = several(method, [0.5 + 0.01 * seed for seed in range(len(sparsities))], sparsity=asked)
+    return [one | {"sparsity": reached} for one, reached in zip(rows, sparsities, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "name", ["compare", "missing_the_mark", "pruning_methods", "dynamic_sparse_training", "referee"]
+)
+def test_a_summary_says_which_methods_keep_other_than_was_asked(name):
+    rows = keeping("snip-channels", [0.96, 0.961]) + keeping("snip", [0.98, 0.9798])
+    rows += keeping("srigl", [0.97, 0.9774], asked=0.98)
+    rows[-2]["failed"] = True  # What has diverged counts as little here as in the means.
+    found = results(rows, sparsities=[0.98])
+    said = (
+        "Keeps more or fewer weights than asked: SNIP, channels 3.95 % in place of 2 %; SRigL 2.26 % in "
+        "place of 2 %."
+    )
+    assert said in find_experiment(name).summary(found, None)
+    as_asked = results(keeping("snip", [0.98, 0.9798]), sparsities=[0.98])
+    assert kept_otherwise(as_asked) == []
 
 
 def test_an_accuracy_says_how_many_seeds_it_is_of_where_some_are_missing():

@@ -133,9 +133,54 @@ def test_a_ticket_that_a_seed_lacks_is_shown_as_such_and_matches_nothing():
         ticket = everything.tickets("imp")[-1]
         assert (ticket.round, len(ticket.accuracies)) == (3, 1)
         assert everything.sparsest_matching("imp").round == 2
-        assert everything.below_from("imp").round == 3
+        assert everything.below_from("imp") is None
         assert any("95.00 (1 of 2 seeds)" in line for line in rounds_table(everything))
     assert len(found(DENSE, broken).diverged) == 1
+
+
+SURELY_BELOW = rows_of("imp", 1, [0.80, 0.82], 0.2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        # It is even above; the second seed's has diverged.
+        (
+            CHAIN[:8] + rows_of("imp", 2, [0.95], 0.36),
+            "the sparsest ticket that every seed has is not surely below the dense network; not every "
+            "seed has that of round 2.",
+        ),
+        (
+            SURELY_BELOW + rows_of("imp", 2, [0.95], 0.36),
+            "surely below the dense network from here on: 80.00% kept (round 1, -10.00 ± 0.00 over "
+            "dense); not every seed has that of round 2.",
+        ),
+        (
+            rows_of("imp", 1, [0.95], 0.2) + rows_of("imp", 1, [0.0, 0.0], 0.2, failed=True)[4:],
+            "there is no ticket that every seed has.",
+        ),
+        (rows_of("imp", 1, [0.95], 0.2), "one seed cannot tell."),
+    ],
+)
+def test_a_ticket_that_a_seed_lacks_is_not_called_below(rows, says):
+    everything = found(DENSE, rows)
+    assert f"- IMP: {says}" in "\n".join(turning_points(everything))
+
+
+def test_a_method_is_judged_by_the_seeds_that_it_was_run_with():
+    """IMP was run with two seeds and merged with a run of three."""
+    dense = rows_of("dense", 0, [0.90, 0.92, 0.91], 0.0)
+    parallel = rows_of("cs-parallel", 1, [0.8, 0.8, 0.8], 0.6, 0.0)
+    merged = Tickets(results(dense + CHAIN + parallel, seeds=3))
+    assert merged.sparsest_matching("imp").round == 2
+    assert merged.below_from("imp") is None
+    lines = "\n".join([*matching_table(merged), *turning_points(merged)])
+    assert "| IMP | IMP, round 2 | 64.00% | +0.00 ± 0.00 (2 of 3 seeds) |" in lines
+    assert "- IMP: the sparsest ticket is not surely below the dense network." in lines
+    assert "Not every seed" not in lines
+    lacking = found(DENSE, CHAIN[:16], rows_of("imp", 3, [0.95], 0.488))
+    said = "Not every seed has these, which count in no column: IMP, round 3."
+    assert said in "\n".join(matching_table(lacking))
 
 
 def test_a_seed_whose_dense_network_diverged_is_compared_with_nothing():

@@ -88,6 +88,16 @@ def test_a_statement_that_a_run_does_not_decide_has_an_empty_place_and_other_mea
     ]
 
 
+def test_networks_that_ran_and_diverged_are_called_so():
+    nan = float("nan")
+    broken = Finding("A beats B", {(0, 0.5): nan, (1, 0.5): nan}, above)
+    # Accuracies that are all the same have no ranks either.
+    ranks = Finding("A foretells B", {(0, 0.5): nan}, above, measure="rank correlation")
+    (first, second) = by_run([("one", [broken, ranks])])[2:]
+    assert first == "| A beats B | diverged |"
+    assert second == "| A foretells B (rank correlation, in hundredths) | unknown |"
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

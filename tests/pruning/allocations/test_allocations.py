@@ -157,7 +157,7 @@ def test_the_total_is_kept_and_every_layer_is_in_range(allocation, shapes, perce
     sizes = [np.prod(shape) for shape in shapes]
     assert all(0 <= sparsity < 1 for sparsity in found)
     removed = float(np.dot(found, sizes))
-    assert removed == pytest.approx(np.floor(percent / 100 * sum(sizes)), abs=1e-6 * sum(sizes))
+    assert removed == pytest.approx(np.floor(percent / 100 * sum(sizes) + 1e-6), abs=1e-6 * sum(sizes))
 
 
 @pytest.mark.parametrize("allocation", [pruning.erdos_renyi, pruning.erdos_renyi_kernel])
@@ -350,4 +350,40 @@ def test_smart_ratios_need_two_layers():
         pruning.smart_ratios({"a": jnp.ones((10, 10))}, 0.5, layers=["['a']"])
 
 
-# 13.
+@pytest.mark.parametrize("allocation", [pruning.erdos_renyi, pruning.erdos_renyi_kernel])
+@pytest.mark.parametrize("power", [200, 400, 2000])
+def test_a_high_power_is_no_overflow_and_no_division_by_zero(allocation, power):
+    """Layers are filled in the order of their ratios, 2, 1/2 and 1/50."""
+    params = network({"a": (100, 100), "b": (4, 4), "c": (1, 1)})
+    found = kernels(allocation(params, 0.5, power_scale=power))
+    np.testing.assert_allclose(found, [1 - 4992 / 10_000, 0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("allocation", [pruning.erdos_renyi, pruning.erdos_renyi_kernel])
+def test_a_layer_without_axes_that_count_is_named(allocation):
+    params = {"a": jnp.ones((2, 2)), "s": jnp.ones(())}
+    layout = lambda path, leaf: pruning.Axes(0, (), ()) if leaf.ndim == 0 else pruning.Axes()  # noqa: E731
+    with pytest.raises(ValueError, match=r"names input or output axes of \['s'\], got none"):
+        allocation(params, 0.5, prunable=lambda path, leaf: True, layout=layout)
+    with pytest.raises(ValueError, match=r"names input or output axes of \['a'\], got none"):
+        pruning.erdos_renyi(params, 0.5, layout=lambda path, leaf: pruning.Axes(0, (), ()))
+
+
+KNOBS = [
+    (pruning.erdos_renyi, "power_scale"),
+    (pruning.erdos_renyi_kernel, "power_scale"),
+    (functools.partial(pruning.smart_ratios, layers=["['a']", "['b']"]), "last_density"),
+]
+
+
+@pytest.mark.parametrize(("allocation", "knob"), KNOBS)
+def test_numbers_of_allocations_are_known_and_not_rounded(allocation, knob):
+    params = {"a": jnp.ones((4, 4)), "b": jnp.ones((2, 2))}
+    with pytest.raises(ValueError, match=f"concrete {knob}: call it outside jit"):
+        jax.jit(lambda number: allocation(params, 0.5, **{knob: number}))(0.5)
+    for short in (jnp.bfloat16(0.7), np.float16(0.7)):
+        with pytest.raises(ValueError, match=f"expected {knob} in Python numbers, float32 or longer"):
+            allocation(params, 0.5, **{knob: short})
+    found = allocation(params, 0.5, **{knob: jnp.float32(0.5)})
+    assert all(isinstance(sparsity, float) for sparsity in found.values())
+    assert found == pytest.approx(allocation(params, 0.5, **{knob: 0.5}))

@@ -71,3 +71,19 @@ def test_what_does_not_fit_is_named():
         pruning.sparse_blocks(params, masks, block=(4, 2))
     with pytest.raises(ValueError, match="outside jit"):
         jax.jit(lambda p: pruning.sparse_rows(p, masks)["w"].data)(params)
+
+
+@pytest.mark.parametrize("block", [4, (2.0, 1), (2,), (2, 2, 2), (0, 1), None])
+def test_a_block_is_two_whole_numbers(block):
+    params = {"w": jnp.ones((4, 6))}
+    with pytest.raises(
+        ValueError, match="a block as two whole numbers, outputs and inputs, of 1 or more"
+    ):
+        pruning.sparse_blocks(params, pruning.full_masks(params), block=block)
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3)])
+def test_a_kernel_without_weights_is_an_empty_matrix(shape):
+    rows = pruning.sparse_rows({"w": np.ones(shape)}, {"w": np.ones(shape, bool)})["w"]
+    assert rows.shape == shape[::-1]
+    assert rows.indptr.tolist() == [0] * (shape[1] + 1)

@@ -9,6 +9,8 @@ import safetensors.numpy
 import pruning
 
 MASKS = {"dense": {"kernel": jnp.array([[True, False, True], [False, False, True]]), "bias": None}}
+CIRCULAR = {}
+CIRCULAR["itself"] = CIRCULAR
 
 
 def assert_same(found, expected):
@@ -115,6 +117,10 @@ def test_masks_of_another_network_are_an_error(like, message, path):
         ({"w": None}, None, "at least one mask"),
         ({}, None, "at least one mask"),
         (MASKS, {"method": print}, "metadata that JSON can hold"),
+        (MASKS, {(1, 2): 3}, "metadata that JSON can hold"),
+        (MASKS, "channels", "expected metadata as a dict of what JSON can hold, got 'channels'"),
+        (MASKS, ["channels"], "expected metadata as a dict of what JSON can hold"),
+        (MASKS, CIRCULAR, "expected metadata that JSON can hold: Circular reference"),
     ],
 )
 def test_what_cannot_be_saved_is_an_error_and_writes_nothing(masks, metadata, message, path):
@@ -126,3 +132,18 @@ def test_what_cannot_be_saved_is_an_error_and_writes_nothing(masks, metadata, me
 def test_traced_masks_cannot_be_saved(path):
     with pytest.raises(ValueError, match="outside jit"):
         jax.jit(lambda masks: pruning.save_masks(path, masks))(MASKS)
+
+
+def test_metadata_of_masked_params_comes_back(path):
+    params = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
+    pruning.save_masked_params(path, params, MASKS, {"method": "channels"})
+    assert pruning.load_metadata(path) == {"method": "channels"}
+    with pytest.raises(ValueError, match="holds no masks of this library"):
+        pruning.load_masks(path)
+
+
+def test_containers_without_leaves_come_back_by_like(path):
+    tree = {**MASKS, "drop": {}, "t": ()}
+    pruning.save_masks(path, tree)
+    assert_same(pruning.load_masks(path), MASKS)
+    assert_same(pruning.load_masks(path, like=tree), tree)

@@ -198,6 +198,10 @@ def test_dead_units_by_layout():
         pruning.Axes(inputs=(5,)),
         pruning.Axes(inputs=(2,), outputs=(-1,)),
         (0, 1, 2),
+        pruning.Axes(0, 0, 1),
+        pruning.Axes(0, (0.0,), (1.0,)),
+        pruning.Axes(stacked=None),
+        pruning.Axes(stacked=1.0),
     ],
 )
 def test_axes_that_do_not_fit_are_named(axes):
@@ -217,3 +221,39 @@ def test_layouts_by_hand():
     assert LAYOUT((DictKey("head"),), HEAD) == pruning.Axes()
     with pytest.raises(ValueError, match="expected axes >= 1"):
         pruning.stacked_layout("blocks", axes=0)
+
+
+@pytest.mark.parametrize("name", [("blocks",), None, ["blocks"], ""])
+def test_what_is_no_name_of_a_stack_is_refused(name):
+    with pytest.raises(ValueError, match="expected names of modules or leaves"):
+        pruning.stacked_layout(name)
+
+
+def test_a_stack_may_be_named_by_all_of_its_key():
+    params = {"dec/~/blocks": {"w": BLOCKS}, "enc/~/blocks": {"w": BLOCKS}}
+    for name in ("dec/blocks", "dec/~/blocks"):
+        found = pruning.uniform(params, 0.5, layout=pruning.stacked_layout(name))
+        assert [np.shape(found[key]["w"]) for key in params] == [(LAYERS,), ()]
+
+
+@pytest.mark.parametrize(
+    ("path", "leaf", "inputs"),
+    [
+        ("embedding/weight", (50, 8), 0),
+        ("token_embed/weight", (50, 8), 0),
+        ("transformer/wte/weight", (50, 8), 0),
+        ("patch_embed/weight", (8, 50), 1),
+        ("embedding/weight", (8, 50, 2, 2), 1),
+        ("embedding/linear/weight", (8, 50), 1),
+    ],
+)
+def test_embeddings_of_equinox_lead_from_tokens_to_features(path, leaf, inputs):
+    found = pruning.equinox_layout((DictKey(path),), jax.ShapeDtypeStruct(leaf, jnp.float32))
+    assert (found.inputs, found.outputs) == ((inputs,), (1 - inputs,))
+
+
+def test_no_token_is_a_dead_unit():
+    params = {"embedding": eqx.nn.Embedding(5, 3, key=KEY)}
+    masks = pruning.full_masks(params)
+    masks = jax.tree.map(lambda mask: mask.at[1].set(False), masks)
+    assert not pruning.dead_units(masks, layout=pruning.equinox_layout)["embedding"].weight.any()

@@ -27,13 +27,30 @@ KERNELS = [
     {"decoder": {"mean": (4, 4), "var": (4, 4)}},
     {"hidden": (4, 4), "alpha": (4, 4)},
     {"schema": {"hidden": (4, 4)}},
+    *(
+        {name: {"w": (4, 4)}}
+        for name in ("gnn", "my_gnn", "GNN", "normal", "Normal", "lnet", "bnet", "normed")
+    ),
 ]
 OTHERS = [
     {"query": {"bias": (4, 4)}},
     {"ScanBlock_0": {"LayerNorm_0": {"scale": (3, 16), "bias": (3, 16)}}},
     {"layers": {"norm": {"weight": (3, 16)}}},
     {"BatchNorm2d_0": {"weight": (3, 16)}},
-    {"ln_1": {"weight": (3, 16)}},
+    *(
+        {name: {"weight": (3, 16)}}
+        for name in (
+            "ln_1",
+            "ln_f",
+            "ln1",
+            "bn2a",
+            "norm1",
+            "norm_12",
+            "norms_0",
+            "q_norm",
+            "LayerNorm_10",
+        )
+    ),
     {"norms": [{"weight": (3, 16)}]},
     {"linear/~/layer_norm": {"scale": (3, 4), "offset": (3, 4)}},
     {"batch_normalization": {"gamma": (3, 4), "beta": (3, 4)}},
@@ -127,3 +144,46 @@ def test_other_predicates_see_what_stands_beside_a_leaf():
 def test_predicates_of_names_want_names(predicate):
     with pytest.raises(ValueError, match=r"expected names of modules or leaves, .*got \(\)"):
         predicate()
+
+
+HAIKU = {f"mlp/~/linear_{i}": {"w": jnp.ones((2, 2))} for i in (0, 1, 10)}
+
+
+@pytest.mark.parametrize(
+    ("params", "name", "kept"),
+    [
+        (HAIKU, "mlp/~/linear_1", 1),
+        (HAIKU, "mlp/linear_1", 1),
+        (HAIKU, "mlp", 3),
+        (HAIKU, "linear_1/mlp", 0),
+        ({"enc.layers.1.weight": jnp.ones((2, 2)), "dec.1": jnp.ones((2, 2))}, "layers.1", 1),
+        ({"mlp": {"linear": {"w": jnp.ones((2, 2))}}, "w": jnp.ones((2, 2))}, "mlp/linear", 1),
+    ],
+)
+def test_a_name_of_several_parts_is_one_run_in_the_path(params, name, kept):
+    scores = pruning.magnitude_scores(params | {"kernel": jnp.ones((1, 1))})
+    dense = pruning.full_masks(scores, prunable=pruning.prunable_except(name))
+    assert len(jax.tree.leaves(dense)) == len(params) + 1 - kept
+    either = pruning.prunable_under(name, "kernel")
+    assert len(jax.tree.leaves(pruning.full_masks(scores, prunable=either))) == kept + 1
+
+
+@pytest.mark.parametrize("predicate", [pruning.prunable_except, pruning.prunable_under])
+@pytest.mark.parametrize("name", ["", "/", "~", ("head",), None])
+def test_what_is_no_name_is_refused(predicate, name):
+    with pytest.raises(ValueError, match="expected names of modules or leaves"):
+        predicate("head", name)
+
+
+class Attention(eqx.Module):
+    query: jax.Array
+    key: jax.Array
+    value: jax.Array
+
+
+def test_a_field_called_value_is_no_box_beside_others():
+    params = {"attention": Attention(*jnp.ones((3, 2, 2)))}
+    masks = pruning.full_masks(params, prunable=pruning.prunable_except("value"))["attention"]
+    assert (masks.value is None, masks.query is None, masks.key is None) == (True, False, False)
+    box = {"w": nn.Partitioned(jnp.ones((2, 2)), (None, None)), "b": jnp.ones((2, 2))}
+    assert pruning.full_masks(box, prunable=pruning.prunable_under("w"))["b"] is None
