@@ -10,8 +10,9 @@ hours. Interrupted, the same command goes on; finished, it prints the stored sum
 
 All networks of a seed share initial weights, data order and the recipe's learning rate, and are trained
 for the same number of epochs. Each method is compared, in pairs of the same seed, with random pruning
-and with the method of the highest mean accuracy; the intervals are corrected by Holm's procedure for
-the number of comparisons, which leaves fewer sure differences than single ones would.
+and with the method of the highest mean accuracy, of those that the most seeds have; the intervals are
+corrected by Holm's procedure for the number of comparisons, which leaves fewer sure differences than
+single ones would.
 
 Source: the methods' papers (docs/methods.md); Frankle et al. 2021 (arXiv 2009.08576) for the question;
 Holm 1979 for the correction.

@@ -37,11 +37,13 @@ class Cut(NamedTuple):
 
     Attributes:
         uses: In the order in which they are computed.
+        unread: The leaves, by index, that enter products in which it is not known which weight is where.
         arrived: For each the input units that something arrives at, (G * I,).
         output: What arrives at the output, flat.
     """
 
     uses: list[Use]
+    unread: set[int]
     arrived: list[jax.Array]
     output: jax.Array
 
@@ -69,13 +71,13 @@ def pass_through(
         ValueError: If the interpreter refuses the network.
     """
     uses: list[Use] = []
+    unread: set[int] = set()
     arrived: list[jax.Array] = []
     is_fed = is_fed[0]
 
     def evaluate(equation: Any, operands: list[Value]) -> list[Value]:
         operands = [
-            value if value.leaves and value.leaves <= cut_leaves else value._replace(moves=None)
-            for value in operands
+            value if value.leaves & cut_leaves else value._replace(moves=None) for value in operands
         ]
         found = find_use(equation, operands)
         if found is not None:
@@ -86,6 +88,7 @@ def pass_through(
             uses.append(use)
             return [Value(None, Kind.SIGNAL, signal)]
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            unread.update(*(value.leaves & cut_leaves for value in operands if not value.moves))
             return _passed(equation, operands, is_fed)
         results = with_moves(equation, operands, apply(equation, operands))
         if equation.primitive.name == "gather" and operands[0].kind < Kind.SIGNAL:
@@ -96,7 +99,7 @@ def pass_through(
     pairs = zip(found, avals, strict=True)
     signals = [value.signal.path for value, aval in pairs if is_inexact(aval)]
     paths = [there(path).ravel() for path in signals if path is not None]
-    return Cut(uses, arrived, jnp.concatenate([jnp.zeros(0, jnp.float32), *paths]))
+    return Cut(uses, unread, arrived, jnp.concatenate([jnp.zeros(0, jnp.float32), *paths]))
 
 
 def _known(array: Any) -> Any:

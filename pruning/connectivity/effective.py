@@ -36,6 +36,8 @@ def effective_masks(output_fn: OutputFn, params: PyTree, masks: PyTree) -> PyTre
     - What ``output_fn`` closes over is input: zeros in it (dark pixels) are absent, and other
       constants that are added to units feed them. Close over normalisation statistics as they are
       initially, mean 0 and variance 1, or make them leaves of ``params`` without a mask.
+    - Of a table (an embedding) only the rows that the input looks up are on a path, and ones look up the
+      row 1 alone: give all tokens.
     - A function whose value at 0 is not 0 (a sigmoid, softmax) feeds what follows. ReLU, leaky ReLU,
       tanh, GELU and SiLU do not. Normalising over features (LayerNorm) connects the features.
     - A function whose derivative is 0 (``sign``, a step) passes what arrives, whatever gradient
@@ -120,14 +122,14 @@ def dead_units(masks: PyTree, *, unit_axis: int = -1, layout: Layout | None = No
         unit_axis: The axis of a mask that runs over output units: -1 in Flax's kernels (HWIO), 0 in
             Equinox's and PyTorch's (OIHW).
         layout: Says instead which axes run over output units, and which are layers
-            (``pruning.trees.layout``).
+            (``pruning.trees.layout``). Give one of the two.
 
     Returns:
         A tree like masks with a bool array (units,) for each mask: True where the unit is dead. With a
         layout it has the axes that are stacked and those of the units.
 
     Raises:
-        ValueError: If a mask has no such axis.
+        ValueError: If a mask has no such axis, or both are given.
 
     >>> dead_units({"kernel": jnp.array([[True, False, False], [True, True, False]]), "bias": None})
     {'bias': None, 'kernel': Array([False, False,  True], dtype=bool)}
@@ -142,6 +144,11 @@ def dead_units(masks: PyTree, *, unit_axis: int = -1, layout: Layout | None = No
 
     if layout is None:
         return map_masks(dead, masks)
+    if unit_axis != -1:
+        raise ValueError(
+            f"expected unit_axis or layout, got both: unit_axis={unit_axis!r} beside a layout, which "
+            "says itself which axes run over units; leave unit_axis out"
+        )
     axes = iter(axes_of(layout, masks))
 
     def dead_in(mask: jax.Array) -> jax.Array:

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from pruning.connectivity.interpreter import CALLS
+
 Degree = tuple[int, ...]
 
 
@@ -39,18 +41,6 @@ class _Constant:
 _Value = Degree | _Constant | None
 """None: not homogeneous, or not understood."""
 
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat": "jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vmap_call": "call",
-}
 # The result has the degree of the first operand; the others, if any, are indices.
 _FOLLOWS = {
     "abs", "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "cumsum", "dynamic_slice",
@@ -114,8 +104,8 @@ def _evaluate(equation: Any, operands: list[_Value], must_vanish: list[Any]) -> 
         return _constants(equation, operands)
     if any(value is None for value in operands):
         return [None] * results
-    if name in _CALLS:
-        return _call(equation.params[_CALLS[name]], operands, must_vanish)
+    if name in CALLS:
+        return _call(equation.params[CALLS[name]], operands, must_vanish)
     if name == "scan":
         return _scan(equation, operands, must_vanish)
     return [_degree(equation, operands, must_vanish)] * results
@@ -140,7 +130,9 @@ def _degree(equation: Any, operands: list[Any], must_vanish: list[Any]) -> _Valu
         return none
     if name in _FOLLOWS:
         floats = jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.inexact)
-        return operands[0] if len(degrees) == 1 and degrees[0] is operands[0] and floats else None
+        filled = equation.params.get("fill_value") or 0  # By a look-up outside the array.
+        follows = len(degrees) == 1 and degrees[0] is operands[0] and floats
+        return operands[0] if follows and not _is_number(filled) else None
     if name in _JOINS or name in _COMPARES:
         joined = _join(operands, must_vanish)
         return none if joined is not None and name in _COMPARES else joined
@@ -169,9 +161,14 @@ def _join(operands: list[Any], must_vanish: list[Any]) -> _Value:
     for value in (value.read() for value in operands if isinstance(value, _Constant)):
         if isinstance(value, jax.Array):
             must_vanish.append(value)
-        elif np.any((np.asarray(value) != 0) & np.isfinite(np.asarray(value))):  # A literal.
+        elif _is_number(value):  # A literal.
             return None
     return degree
+
+
+def _is_number(array: Any) -> bool:
+    """Whether there is one in it that is other when it is multiplied."""
+    return bool(np.any((np.asarray(array) != 0) & np.isfinite(np.asarray(array))))
 
 
 def _scan(equation: Any, operands: list[_Value], must_vanish: list[Any]) -> list[_Value]:

@@ -3,7 +3,9 @@
 A use has G groups, in each of which I input units lead to O output units, through P weights each (the
 positions of a kernel; 1 in a product). The dimension numbers of the primitive say which axis is which,
 so no layout is asked for: kernels may lie in any order, in or out first, or be made of leaves by moves
-(``weight_moves.py``). A leaf that is used twice has two uses.
+(``weight_moves.py``). A leaf that is used twice has two uses. A kernel that is gathered along its first
+axis, as that of an expert, ``kernels[chosen]``, cannot be told from a table of which rows are looked up,
+and is taken for one.
 """
 
 import math
@@ -63,14 +65,14 @@ def find_use(equation: Any, operands: Sequence[Value]) -> tuple[Use, Value] | No
     name = equation.primitive.name
     if name == "dot_general":
         for side in (0, 1):
-            move, other = operands[side].moves, operands[1 - side]
-            if move and other.kind is not Kind.WEIGHTS:
-                return _in_product(equation, move, side), other
+            kernel, other = operands[side], operands[1 - side]
+            if kernel.moves and _is_kernel_for(kernel, other):
+                return _in_product(equation, kernel.moves, side), other
         return None
     if name == "conv_general_dilated":
         images, kernel = operands
         one_batch = equation.params["batch_group_count"] == 1
-        if kernel.moves and images.kind is not Kind.WEIGHTS and one_batch:
+        if kernel.moves and _is_kernel_for(kernel, images) and one_batch:
             return _in_convolution(equation, kernel.moves), images
         return None
     if name == "gather" and operands[0].moves and operands[1].kind is Kind.CONSTANT:
@@ -78,6 +80,13 @@ def find_use(equation: Any, operands: Sequence[Value]) -> tuple[Use, Value] | No
             (_in_look_up(equation, operands[0].moves), operands[1]) if _looks_up_rows(equation) else None
         )
     return None
+
+
+def _is_kernel_for(kernel: Value, other: Value) -> bool:
+    """Whether it is what transforms the other operand: not where both are made of weights alike."""
+    if kernel.kind is other.kind:
+        return not other.moves and kernel.kind is Kind.INPUT
+    return kernel.kind < other.kind or other.kind is Kind.CONSTANT
 
 
 def _in_product(equation: Any, move: Moves, side: int) -> Use:
@@ -128,7 +137,8 @@ def _in_convolution(equation: Any, move: Moves) -> Use:
 def _looks_up_rows(equation: Any) -> bool:
     numbers, table = equation.params["dimension_numbers"], equation.invars[0].aval.shape
     return (
-        numbers.start_index_map == numbers.collapsed_slice_dims == (0,)
+        0 in numbers.start_index_map
+        and numbers.collapsed_slice_dims in ((), (0,))
         and not numbers.operand_batching_dims
         and tuple(equation.params["slice_sizes"]) == (1, *table[1:])
         and len(table) > 1
@@ -141,8 +151,9 @@ def _in_look_up(equation: Any, move: Moves) -> Use:
     outputs = math.prod(sizes)
 
     def spread_out(units: Any) -> jax.Array:
-        result, axes = equation.outvars[0].aval.shape, equation.params["dimension_numbers"].offset_dims
-        return lax.broadcast_in_dim(units.reshape(sizes), result, axes)
+        result, numbers = equation.outvars[0].aval.shape, equation.params["dimension_numbers"]
+        row = sizes if numbers.collapsed_slice_dims else (1, *sizes)
+        return lax.broadcast_in_dim(units.reshape(row), result, numbers.offset_dims)
 
     return Use(
         lambda leaves: move(leaves).reshape(1, rows, outputs, 1),

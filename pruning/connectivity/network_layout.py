@@ -1,5 +1,6 @@
 """A layout that is read from a network: what a product sums over leads in, what is left leads out."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -30,9 +31,9 @@ def network_layout(
     """The layout of a network's own products and convolutions, whatever its kernels look like.
 
     Each prunable leaf is followed into the product, convolution or look-up that it enters, through
-    transposing, reshaping and scaling; the primitive's dimension numbers say what it sums over. So a
-    kernel that is stored (out, in), or transposed in the forward pass, is grouped along the axes that
-    hardware contracts::
+    transposing, reshaping, scaling (an inner mask of constants) and functions that are 0 at 0; the
+    primitive's dimension numbers say what it sums over. So a kernel that is stored (out, in), or
+    transposed in the forward pass, is grouped along the axes that hardware contracts::
 
         layout = network_layout(output_fn, params)
         masks = n_m_masks(magnitude_scores(params), 2, 4, layout=layout)
@@ -41,15 +42,19 @@ def network_layout(
         output_fn: ``output_fn(params)`` is the network's output at any input, of any structure.
         params: Its params; only their shapes and dtypes matter.
         prunable: ``prunable(path, leaf)`` says which leaves are read.
-        layout: Of leaves that are not read, or enter no product. What it calls spatial stays so where
-            the network multiplies patches by a kernel that is reshaped to a matrix.
+        layout: Of leaves that are not read, and of those that enter no product, or none but a ragged one
+            or one with other weights (low rank), or are first added to an array of constants, as a
+            position embedding is, or gathered along another axis than the first. What it calls spatial
+            stays so where the network multiplies patches by a kernel that is reshaped to a matrix.
 
     Returns:
         A layout, for trees like params, masks and scores of them.
 
     Raises:
         ValueError: If a leaf is used in several ways that disagree, as a tied embedding is, or its
-            batched axes do not lead, or the interpreter refuses the network.
+            batched axes do not lead, or it enters products only in a form that is not followed (combined
+            with other weights entry by entry, or a function of it that is not 0 at 0), or the interpreter
+            refuses the network.
 
     >>> import jax.numpy as jnp
     >>> params = {"w": jnp.ones((16, 8))}
@@ -70,9 +75,11 @@ def network_layout(
         leaves.append(_Leaf(name, weight.shape, first, last, axes))
         first = last
     roles: dict[str, list[_Roles]] = {}
-    for use in _uses(output_fn, params, frozenset(numbers)):
+    uses, unread = _uses(output_fn, params, frozenset(numbers))
+    for use in uses:
         leaf, at = _entered(use, numbers, leaves)
         roles.setdefault(leaf.name, []).append(_roles(use, leaf, at))
+    _check_read([leaf.name for at, leaf in zip(numbers, leaves, strict=True) if at in unread], roles)
     found = {leaf.name: _agreed(leaf, roles[leaf.name]) for leaf in leaves if leaf.name in roles}
 
     def of_leaf(path: Path, leaf: Any) -> Axes:
@@ -96,16 +103,32 @@ class _Leaf(NamedTuple):
     axes: LayerAxes
 
 
-def _uses(output_fn: OutputFn, params: PyTree, leaves: frozenset[int]) -> list[Use]:
-    """The uses of leaves, in the order in which they are computed."""
+def _uses(output_fn: OutputFn, params: PyTree, leaves: frozenset[int]) -> tuple[list[Use], set[int]]:
+    """The uses of leaves, in the order in which they are computed, and the leaves that cannot be read."""
     uses: list[Use] = []
+    unread: set[int] = set()
 
-    def note(number: int, use: Use) -> jax.Array:
-        uses.append(use)
+    def nothing(number: int, use: Use) -> jax.Array:
         return jnp.zeros(use.shape[GROUP] * use.shape[OUTPUT], jnp.float32)
 
-    jax.eval_shape(lambda: pass_through(output_fn, params, leaves, note, jnp.zeros(1))[1:])
-    return uses
+    def passed() -> jax.Array:
+        cut = pass_through(output_fn, params, leaves, nothing, jnp.zeros(1))
+        uses.extend(cut.uses)
+        unread.update(cut.unread)
+        return cut.output
+
+    jax.eval_shape(passed)
+    return uses, unread
+
+
+def _check_read(unread: list[str], roles: Mapping[str, Any]) -> None:
+    lost = [name for name in unread if name not in roles]
+    if lost:
+        raise ValueError(
+            f"expected every leaf to enter products by itself, got {', '.join(lost[:8])} combined with "
+            "others, or a function of it that is not 0 at 0; say with layout= which axes are meant, and "
+            "leave it out with prunable= here"
+        )
 
 
 def _entered(use: Use, numbers: dict[int, Any], leaves: list[_Leaf]) -> tuple[_Leaf, np.ndarray]:

@@ -49,7 +49,8 @@ def network_report(
 
     Args:
         output_fn: ``output_fn(params)`` is the network's output, of any structure, at an input of
-            ones; with a batch of 1, FLOPs are those of an example.
+            ones; with a batch of 1, FLOPs are those of an example. Of a table (an embedding) only the
+            rows that it looks up are effective: give it all tokens.
         params: Any pytree of arrays; only shapes and dtypes matter.
         masks: Concrete masks of that tree.
         layout: ``layout(path, leaf)`` says which axes are layers (``pruning.trees.layout``).
@@ -74,7 +75,9 @@ def network_report(
         raise ValueError("network_report needs concrete masks: call it outside jit and vmap")
     masks = fit_masks(masks, params)
     effective = effective_masks(output_fn, params, masks)
-    uses = jax.tree.leaves(map_masks(lambda mask, count: count, masks, multiply_adds(output_fn, params)))
+    uses = jax.tree.leaves(
+        map_masks(lambda mask, count: count, masks, multiply_adds(output_fn, params, masks))
+    )
     # What a stack is used in, its layers are in equal parts.
     counts = [
         count // axes.layers

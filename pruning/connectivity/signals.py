@@ -54,8 +54,9 @@ class Value(NamedTuple):
 
     ``array`` is a constant itself. Of an integer or truth value that depends on params it is what the
     value is where no signal is, and ``None`` of any other: 0 is what that is there. ``leaves`` are the
-    params that weights are made of, by index; ``moves`` gives the entries of weights, if each is an entry
-    of a leaf, moved or scaled: a function of all leaves by index (``weight_moves.py``).
+    params that weights, or constants that they scale, are made of, by index; ``moves`` gives the entries
+    of these, if each is an entry of a leaf, moved or scaled: a function of all leaves by index
+    (``weight_moves.py``).
     """
 
     array: Any

@@ -77,7 +77,7 @@ def find_links(output_fn: OutputFn, params: PyTree, cut_leaves: frozenset[int]) 
         uses.append(use)
         return jnp.ones(use.shape[0] * use.shape[2], jnp.float32)
 
-    jax.eval_shape(lambda: pass_through(output_fn, params, cut_leaves, count, jnp.zeros(1))[1:])
+    jax.eval_shape(lambda: pass_through(output_fn, params, cut_leaves, count, jnp.zeros(1))[2:])
     sizes = [use.shape[0] * use.shape[2] for use in uses]
     first = np.cumsum([0, *sizes])
 

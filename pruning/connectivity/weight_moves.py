@@ -3,22 +3,30 @@
 An operand of a product may be a leaf reshaped, transposed, cut, cast, scaled or put beside another. Its
 ``moves`` are a function of all leaves by index that moves their entries in the same way: of the weights
 it gives the weights of the operand, of numbers that count the weights it says which weight each is.
-Scaling (weight standardisation, an inner mask) and casting move nothing. Where weights are combined with
-other weights, entry by entry or in a product, there are no moves.
+Casting, scaling (weight standardisation, an inner mask of constants) and functions of single entries
+that are 0 at 0 (``tanh``) move nothing. There are no moves where weights are combined with other weights,
+entry by entry or in a product, or after other functions (``exp``, a sigmoid); nor where weights are added
+to an array of constants, which is taken for an input with a position embedding.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pruning.connectivity.equations import bind
+from pruning.connectivity.signal_rules import UNCHANGED
 from pruning.connectivity.signals import Kind, Value
 
 _MOVES = (
     *("broadcast", "broadcast_in_dim", "broadcast_to", "expand_dims", "reshape", "squeeze", "transpose"),
     *("concatenate", "rev", "slice", "split"),
 )
-_SCALINGS = ("mul", "div", "add", "sub", "neg", "abs", "max", "min", "clamp", "select_n")
-_CASTS = ("convert_element_type", "bitcast_convert_type", "reduce_precision")
+_SCALINGS = ("mul", "div", "add", "sub", "max", "min", "clamp", "select_n")
+_CASTS = ("convert_element_type", "bitcast_convert_type")
+# Functions of one entry that are 0 at 0: a weight that is cut stays cut.
+_ENTRYWISE = (
+    *("neg", "abs", "sign", "round", "floor", "ceil", "square", "integer_pow", "sqrt", "cbrt"),
+    *("sin", "tan", "asin", "atan", "sinh", "tanh", "asinh", "atanh", "erf", "expm1", "log1p"),
+)
 
 
 def with_moves(equation: Any, operands: Sequence[Value], results: Sequence[Value]) -> list[Value]:
@@ -33,7 +41,7 @@ def with_moves(equation: Any, operands: Sequence[Value], results: Sequence[Value
         The results with them.
     """
     name = equation.primitive.name
-    if not any(value.moves for value in operands) or any(value.kind > Kind.WEIGHTS for value in results):
+    if not any(value.moves for value in operands) or any(value.kind is Kind.SIGNAL for value in results):
         return [value._replace(moves=None) for value in results]
     if name in _MOVES and all(value.moves for value in operands):
         return [
@@ -42,12 +50,9 @@ def with_moves(equation: Any, operands: Sequence[Value], results: Sequence[Value
     if name == "dynamic_slice" and all(value.kind is Kind.CONSTANT for value in operands[1:]):
         places = [value.array for value in operands[1:]]
         return [results[0]._replace(moves=_moved(equation, operands[:1], 0, places))]
-    if name in (*_SCALINGS, *_CASTS):
+    if name in (*_SCALINGS, *_CASTS, *_ENTRYWISE):
         return [results[0]._replace(moves=_scaled(equation, operands))]
-    return [value if name in _SAME else value._replace(moves=None) for value in results]
-
-
-_SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier", "sharding_constraint")
+    return [value if name in UNCHANGED else value._replace(moves=None) for value in results]
 
 
 def _moved(equation: Any, operands: Sequence[Value], place: int, more: Sequence[Any] = ()) -> Any:

@@ -58,11 +58,12 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
     What is left computes the same outputs for any number of examples, and has the gradients of the same
     weights. A weight that masks keep counts as there, also where it is 0. A unit stays whole where it
     cannot go: its constant depends on the position (a convolution pads), is made by a weight that stays
-    (a slope that all units share), or nothing is added to it before a function or another weight; others
-    that must go with it are wanted (a residual sum, the inputs of one group of a convolution); or its
-    axis enters what is not followed entry by entry (a maximum over units, a loop, sorting). The axes of
-    inputs and outputs stay. No array becomes empty: of a layer of which nothing is wanted one unit is
-    left. A ``jax.checkpoint`` inside is written out.
+    (a slope that all units share), nothing is added to it before a function or another weight, or what is
+    added there is stored in a lower precision than the network computes in; others that must go with it
+    are wanted (a residual sum, the inputs of one group of a convolution); or its axis enters what is not
+    followed entry by entry (a maximum over units, a loop, sorting). The axes of inputs and outputs stay.
+    No array becomes empty: of a layer of which nothing is wanted one unit is left. A ``jax.checkpoint``
+    inside is written out.
 
     Args:
         apply_fn: ``apply_fn(variables, *inputs)`` is the network as it is used, with running
@@ -71,14 +72,15 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
         masks: Concrete masks of that tree. ``None`` may stand for a subtree: ``{"params": masks,
             "batch_stats": None}``.
         *inputs: Arrays that it is read for, of any values; examples lie along the first axis, and one is
-            enough.
+            enough. Of a network of single examples, ``jax.vmap`` takes several.
 
     Returns:
         The compacted network.
 
     Raises:
         ValueError: If the masks do not fit the variables, they or the variables are traced, an input is
-            no array, or no floating-point output depends on the inputs.
+            no array, ``apply_fn`` takes one example and not two, or no floating-point output depends on
+            the inputs.
 
     >>> params = {"a": jnp.ones((1, 3)), "bias": jnp.ones(3), "b": jnp.ones((3, 1)), "c": jnp.zeros(1)}
     >>> def apply_fn(p, x):
@@ -97,7 +99,7 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
         raise ValueError("compact needs concrete variables and masks: call it outside jit and vmap")
     tree = arrays_of(apply_masks(variables, masks))
     given = _several(inputs)
-    program, _ = program_of(tree.of_arrays(apply_fn), tree.arrays, *given)
+    program = _program_of_several(tree.of_arrays(apply_fn), tree.arrays, inputs, given)
     of_arrays = tree.masks_in(masks)
     facts = facts_of(program, [*tree.arrays, *jax.tree.leaves(given)], of_arrays)
     _check_outputs(program, facts)
@@ -120,7 +122,7 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
 
 
 def _with(array: Any, added: Any) -> Any:
-    return array if added is None else array + jnp.asarray(added, array.dtype)
+    return array if added is None else (array + added).astype(array.dtype)
 
 
 class _Choice(NamedTuple):
@@ -159,6 +161,10 @@ def _several(inputs: PyTree) -> PyTree:
     """One example twice: of an axis of one entry it cannot be seen what becomes of more."""
 
     def array(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise ValueError(
+                f"expected arrays as inputs, got {leaf!r}: pass jnp.zeros of that shape and dtype"
+            )
         if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
             raise ValueError(
                 f"expected arrays as inputs, got {type(leaf).__name__} {leaf!r}: let apply_fn close over "
@@ -171,6 +177,21 @@ def _several(inputs: PyTree) -> PyTree:
     if sizes != {1}:
         return arrays
     return jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0) if leaf.ndim else leaf, arrays)
+
+
+def _program_of_several(
+    function: ApplyFn, arrays: Sequence[Any], inputs: PyTree, several: PyTree
+) -> Program:
+    """The function's program for several examples; one for which it has none is no example of a batch."""
+    try:
+        return program_of(function, arrays, *several)[0]
+    except (TypeError, ValueError) as error:
+        jax.eval_shape(function, arrays, *inputs)  # What fails for the inputs themselves says so.
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(inputs)]
+        raise ValueError(
+            "expected an apply_fn of any number of examples along the first axis of its inputs, got one "
+            f"that takes {shapes} and not two of it: pass jax.vmap of it over x, and x[None]"
+        ) from error
 
 
 def _check_outputs(program: Program, facts: Facts) -> None:

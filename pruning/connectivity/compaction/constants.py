@@ -3,9 +3,10 @@
 A removed unit whose value is a constant, relu of its bias, say, adds that constant times its outgoing
 weights to every unit that follows. Without it the network's values are short of as much, until something
 is added that is a weight: a bias, or the mean that a normalisation subtracts. There it is made good.
-Where it cannot be, since padding makes it depend on the position, a function comes first, or nothing is
-added before the output, the unit has to stay. So it has where a weight that stays makes the constant (a
-slope that all units share): this weight's gradient would miss what the unit adds.
+Where it cannot be, since padding makes it depend on the position, a function comes first, nothing is
+added before the output, or the weight is stored in a lower precision than is computed in, the unit has to
+stay. So it has where a weight that stays makes the constant (a slope that all units share): this weight's
+gradient would miss what the unit adds.
 """
 
 from collections import Counter
@@ -259,9 +260,22 @@ class _Settling:
             mask = self.masks[entries.argument]
             if mask is not None and amount[~np.asarray(mask)].any():
                 return False
-            self.added[entries.argument] = -amount if step.name == "sub" else amount
+            amount = -amount if step.name == "sub" else amount
+            if not self._holds(entries.argument, amount, missing.array.dtype):
+                return False
+            self.added[entries.argument] = amount
             return True
         return False
+
+    def _holds(self, leaf: int, amount: np.ndarray, dtype: Any) -> bool:
+        """Whether an argument with an amount added is as precise as what is computed in that dtype."""
+        array = jnp.asarray(self.facts.arrays[leaf])
+        if jnp.finfo(array.dtype).eps <= jnp.finfo(dtype).eps:
+            return True
+        exact = array.astype(jnp.promote_types(array.dtype, dtype)) + amount
+        stored = exact.astype(array.dtype).astype(exact.dtype)
+        bound = _ROUNDING * float(jnp.finfo(dtype).eps) * jnp.abs(exact)
+        return bool((jnp.abs(stored - exact) <= bound).all())
 
     def _give_up(self, *missing: Missing) -> None:
         for summed in {id(s): s for each in missing for s in each.sums}.values():

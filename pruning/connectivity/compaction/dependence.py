@@ -36,11 +36,13 @@ class Facts(NamedTuple):
         reached: Where an input reaches them, bool, of their shapes. What is random is reached, since it
             is other where there are more examples.
         possible: Where they may be other than 0, for some input and some weights under the masks.
+        learned: The values that depend on weights: they may be others later.
     """
 
     arrays: dict[int, Any]
     reached: dict[int, np.ndarray]
     possible: dict[int, np.ndarray]
+    learned: set[int]
 
     def fixed(self, value: int) -> np.ndarray:
         """A value with 0 where an input reaches it."""
@@ -64,7 +66,7 @@ def facts_of(program: Program, arguments: Sequence[Any], kept: Sequence[Any]) ->
     Returns:
         What is known of its values.
     """
-    facts = Facts({}, {}, {})
+    facts = Facts({}, {}, {}, {*program.arguments[: len(kept)]})
     for value, array in program.constants.items():
         _note(facts, value, array, reached=False, possible=_is_nonzero(array))
     for value, array, mask in zip(program.arguments, arguments, kept, strict=False):
@@ -76,6 +78,8 @@ def facts_of(program: Program, arguments: Sequence[Any], kept: Sequence[Any]) ->
         with jax.debug_nans(False), jax.debug_infs(False):
             results = bind(step.equation, operands)
         shapes = [np.shape(result) for result in results]
+        if facts.learned.intersection(step.operands):
+            facts.learned.update(step.results)
         reached, possible = _reached(step, facts, shapes), _possible(step, facts, shapes)
         for value, result, *flags in zip(step.results, results, reached, possible, strict=True):
             _note(facts, value, result, flags[0], flags[1] | _is_nonzero(result))
@@ -167,11 +171,16 @@ def _divided(step: Step, facts: Facts, reached: Flags) -> np.ndarray:
     return reached[one] | (facts.possible[one] & reached[other])
 
 
-def _chosen(step: Step, facts: Facts, flags: Flags) -> np.ndarray:
+def _selected(step: Step, facts: Facts, flags: Flags) -> np.ndarray:
+    """What is the same for any input and any weights chooses as it does, anything else any case."""
     which, *cases = step.operands
-    if facts.reached[which].any() or flags[which].any():
-        return flags[which] | _any([flags[case] for case in cases])
+    if facts.reached[which].any() or which in facts.learned:
+        return _any([flags[case] for case in cases])
     return bind_one(step.equation, facts.arrays[which], *(jnp.asarray(flags[case]) for case in cases))
+
+
+def _chosen(step: Step, facts: Facts, flags: Flags) -> np.ndarray:
+    return flags[step.operands[0]] | _selected(step, facts, flags)
 
 
 def _contracted(step: Step, facts: Facts, reached: Flags) -> np.ndarray:
@@ -221,6 +230,7 @@ _REACHED: dict[str, Rule] = {
     **dict.fromkeys(_PRODUCTS, _contracted),
 }
 _POSSIBLE: dict[str, Rule] = {
+    "select_n": _selected,
     "mul": lambda step, facts, flags: flags[step.operands[0]] & flags[step.operands[1]],
     "div": lambda step, facts, flags: flags[step.operands[0]],
     **dict.fromkeys(

@@ -105,6 +105,7 @@ def left_whole(
         where = names[0] if names else f"a {summed.step.name!r}"
         sentences.append(
             f"constant units before {where} stay: what they add depends on the position or on a weight "
-            "that stays, or nothing is added to it before a function, another weight or the output"
+            "that stays, or nothing is added to it before a function, another weight or the output, or "
+            "what is added there is stored in a lower precision"
         )
     return tuple(dict.fromkeys(sentences))

@@ -348,6 +348,11 @@ def test_units_lie_along_an_axis_of_the_mask(axis):
         pruning.dead_units({"kernel": draw("011")}, unit_axis=axis)
 
 
+def test_units_are_said_by_an_axis_or_by_a_layout():
+    with pytest.raises(ValueError, match="got both: unit_axis=0 beside a layout"):
+        pruning.dead_units({"w": draw("011")}, unit_axis=0, layout=pruning.flax_layout)
+
+
 def test_dead_units_have_nothing_leading_in():
     kernel = jnp.zeros((3, 3, 2, 4), bool).at[1, 2, 0, 3].set(True).at[0, 0, 1, 1].set(True)
     dead = pruning.dead_units({"kernel": kernel, "bias": None, "last": draw("011", "001")})

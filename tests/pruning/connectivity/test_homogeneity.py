@@ -29,6 +29,10 @@ def scan(w):
     return jax.lax.scan(lambda x, layer: (jax.nn.relu(x @ layer), None), X, w)[0]
 
 
+def looked_up(x, **filling):
+    return x.at[:, jnp.array([0, 9])].get(mode="fill", **filling)
+
+
 def convolution(w):
     return jax.lax.reduce_window(
         jax.lax.conv(jnp.ones((1, 1, 4, 4)), w[None, None, :2, :2], (1, 1), "SAME"),
@@ -56,6 +60,10 @@ def convolution(w):
         (lambda a, b: (X @ a).astype(int).astype(float), None),
         (lambda a, b: jax.lax.cond(jnp.sum(a) > 1, jnp.sum, jnp.max, b), None),
         (lambda a, b: jax.lax.fori_loop(0, 2, lambda i, x: x @ a, X), (2, 0)),
+        (lambda a, b: looked_up(X @ a, fill_value=7.0), None),
+        (lambda a, b: looked_up(X @ a, fill_value=0.0), (1, 0)),
+        (lambda a, b: looked_up(X @ a), (1, 0)),  # Filled with NaN, which stays so.
+        (lambda a, b: jax.lax.composite(jax.nn.relu, "relu")(X @ a) @ b, (1, 1)),
     ],
 )
 def test_by_hand(network, expected):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 import pruning
 from pruning.trees.layout import axes_of
@@ -53,7 +54,35 @@ CASES = {  # a kernel, what is computed with it, and its axes: stacked, in, out
         (0, (2,), (3,)),
     ),
     "looked up": (ONES((7, 5)), lambda w: w[jnp.array([1, 3])], (0, (0,), (1,))),
+    "looked up one by one": (
+        ONES((7, 5)),
+        lambda w: jax.vmap(lambda token: w[token])(jnp.array([1, 3])),
+        (0, (0,), (1,)),
+    ),
     "scaled and transposed": (ONES((6, 4)), lambda w: IMAGES[:, 0, 0] @ (0.5 * w).T, (0, (1,), (0,))),
+    "an inner mask": (ONES((6, 4)), lambda w: IMAGES[:, 0, 0] @ (w * ONES((6, 4))).T, (0, (1,), (0,))),
+    "a constant for each row": (
+        ONES((6, 4)),
+        lambda w: IMAGES[:, 0, 0] @ (w / ONES((6, 1))).T,
+        (0, (1,), (0,)),
+    ),
+    "a convolution of an inner mask": (
+        ONES((6, 4, 3, 3)),
+        lambda w: convolved(w * ONES((1, 1, 3, 3)), places=("NHWC", "OIHW", "NHWC")),
+        (0, (1,), (0,)),
+    ),
+    "of an input that is scaled by others": (
+        ONES((6, 4)),
+        lambda w: (IMAGES[:, 0, 0] * w[:1]) @ w.T,
+        (0, (1,), (0,)),
+    ),
+    "named": (ONES((6, 4)), lambda w: IMAGES[:, 0, 0] @ checkpoint_name(w, "w").T, (0, (1,), (0,))),
+    "put on a device": (
+        ONES((6, 4)),
+        lambda w: IMAGES[:, 0, 0] @ jax.device_put(w, jax.devices()[0]).T,
+        (0, (1,), (0,)),
+    ),
+    "a function of each": (ONES((6, 4)), lambda w: IMAGES[:, 0, 0] @ jnp.tanh(w**2).T, (0, (1,), (0,))),
 }
 
 
@@ -72,7 +101,7 @@ def test_the_models_have_the_layout_of_flax(name):
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     output = lambda params: model.apply({**zeros, "params": params}, images)  # noqa: E731
-    params = {"params": zeros["params"]}["params"]
+    params = zeros["params"]
     read = pruning.network_layout(output, params)
     kernels = jax.tree.map(lambda leaf: leaf if leaf.ndim > 1 else None, params)
     assert axes_of(read, kernels) == axes_of(pruning.flax_layout, kernels)
@@ -114,11 +143,36 @@ def test_what_enters_no_product_has_the_other_layout():
             lambda params: jnp.einsum("bhi,iho->bho", IMAGES[:, 0], params["w"]),
             r"the batched axes of \['w'\] to lead, got \[1\]",
         ),
+        (
+            {"w": jnp.ones((6, 4))},
+            lambda params: IMAGES[:, 0, 0] @ jnp.exp(params["w"]).T,
+            r"got \['w'\] combined with others, or a function of it",
+        ),
+        (
+            {"v": jnp.ones((6, 4)), "w": jnp.ones((6, 4))},
+            lambda params: IMAGES[:, 0, 0] @ (params["v"] * params["w"]).T,
+            r"got \['v'\], \['w'\] combined with others",
+        ),
     ],
 )
 def test_what_has_no_one_layout_is_refused(params, compute, says):
     with pytest.raises(ValueError, match=says):
         pruning.network_layout(compute, params)
+
+
+def test_weights_are_read_beside_others_that_are_not():
+    """A scale of units, weights that are frozen, and gates that are never 0 do not hide a kernel."""
+    params = {"scale": jnp.ones(6), "frozen": jnp.ones((6, 4)), "gate": ONES((6, 4)), "w": ONES((6, 4))}
+
+    def output_fn(params):
+        kernel = params["frozen"] + params["w"] * params["scale"][:, None]
+        return IMAGES[:, 0, 0] @ (kernel * jax.nn.sigmoid(params["gate"])).T
+
+    read = pruning.network_layout(
+        output_fn, params, prunable=lambda path, leaf: "frozen" not in str(path)
+    )
+    path, leaf = jax.tree_util.tree_leaves_with_path(params)[-1]
+    assert read(path, leaf) == pruning.Axes(0, (1,), (0,))
 
 
 @pytest.mark.parametrize("said", [pruning.flax_layout, pruning.stacked_layout()])

@@ -147,6 +147,12 @@ def test_leaves_of_none_and_of_no_float_have_no_row():
     assert (row.path, row.dense_flops) == ("['w']", 12)
 
 
+def test_weights_of_integers_that_have_a_mask_count():
+    params, masks = {"w": jnp.ones((2, 3), jnp.int8)}, {"w": jnp.ones((2, 3), bool)}
+    (row,) = pruning.network_report(lambda p: ones(1, 2) @ p["w"].astype(jnp.float32), params, masks)
+    assert (row.effective_kept, row.dense_flops, row.sparse_flops) == (6, 12, 12)
+
+
 def test_traced_masks_are_an_error():
     params = {"w": jnp.ones((2, 3))}
     with pytest.raises(ValueError, match="outside jit"):

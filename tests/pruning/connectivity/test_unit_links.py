@@ -163,6 +163,18 @@ def test_words_are_input_units():
     assert pairs(found)[0, 1] == same(3)
 
 
+def test_words_that_are_looked_up_one_by_one():
+    tokens = jnp.array([[1, 2]])
+
+    def network(p):
+        return jax.vmap(jax.vmap(lambda token: p[0][token]))(tokens).mean(1) @ p[1]
+
+    found = linked(network, (7, 3), (3, 2))
+    assert found.uses[0].shape == (1, 7, 3, 1)
+    assert fed(found) == [list(range(7)), []]
+    assert pairs(found)[0, 1] == same(3)
+
+
 @pytest.mark.slow
 def test_patches_times_a_flattened_kernel_are_a_convolution():
     def network(p):
@@ -203,6 +215,20 @@ def test_every_way_on_from_a_junction_is_equally_probable(after, expected):
     for one, other in after:
         matrix[one, other] = True
     assert way_shares([0, 1, 2], matrix) == pytest.approx(expected)
+
+
+def test_a_kernel_with_an_inner_mask_is_one_layer():
+    inner = jnp.ones((4, 3))
+    found = linked(lambda p: jax.nn.relu(ONES @ (p[0] * inner)) @ p[1], (4, 3), (3, 2))
+    assert [use.shape for use in found.uses] == [(1, 4, 3, 1), (1, 3, 2, 1)]
+    assert pairs(found)[0, 1] == same(3)
+    assert fed(found) == [[0, 1, 2, 3], []]
+
+
+def test_products_of_weights_that_constants_scale_are_no_layer():
+    inner = jnp.ones((4, 4))
+    found = linked(lambda p: ONES @ p[0] @ ((p[1] * inner) @ (p[2] * inner)), (4, 4), (4, 4), (4, 4))
+    assert [use.shape for use in found.uses] == [(1, 4, 4, 1)]
 
 
 def test_units_without_a_way_to_the_output_are_closed():

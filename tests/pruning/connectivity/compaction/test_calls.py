@@ -55,6 +55,21 @@ def test_another_function_of_the_variables_is_rewritten():
     np.testing.assert_allclose(moved, expected_mean[1:3])
 
 
+def test_one_example_for_itself_is_refused_and_a_mistake_keeps_its_error():
+    params = {"a": draw(1, 4), "b": draw(4, 2)}
+    masks = {"a": np.ones((1, 4), bool), "b": keep((4, 2), 0, [0, 1, 3])}
+
+    def of_one(p, x):
+        return x @ p["a"] @ p["b"]
+
+    with pytest.raises(ValueError, match=r"takes \[\(1,\)\] and not two of it: pass jax.vmap"):
+        pruning.compact(of_one, params, masks, draw(1))
+    of_several = jax.vmap(of_one, in_axes=(None, 0))
+    assert pruning.compact(of_several, params, masks, draw(1)[None]).variables["a"].shape == (1, 3)
+    with pytest.raises(TypeError, match=r"got \(3,\) and \(1,\)"):
+        pruning.compact(of_one, params, masks, draw(1, 3))
+
+
 @pytest.mark.slow
 def test_examples_that_are_put_together_and_none_at_all():
     def apply_fn(p, x):
@@ -104,6 +119,13 @@ def test_what_cannot_be_is_refused_by_name():
             dict.fromkeys(PERCEPTRON) | {"b": np.ones((4, 2), bool)},
             draw(1, 3),
             "eval",
+        )
+    with pytest.raises(ValueError, match=r"got ShapeDtypeStruct.*: pass jnp.zeros of that shape"):
+        pruning.compact(
+            perceptron,
+            PERCEPTRON,
+            dict.fromkeys(PERCEPTRON) | {"b": np.ones((4, 2), bool)},
+            jax.ShapeDtypeStruct((1, 3), float),
         )
     with pytest.raises(ValueError, match="with other variables"):
         different_units().rewrite(lambda p, x: jnp.sum((x @ p["a"]) * (x @ p["e"]), axis=1))(

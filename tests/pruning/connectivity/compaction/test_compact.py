@@ -195,6 +195,26 @@ def test_a_kept_weight_that_is_zero_is_there():
     assert shapes(compacted(apply_fn, params, full, draw(1, 3)))["a"] == (3, 4)
 
 
+@pytest.mark.parametrize("gate", [np.array([1.0, -1, 1, -1]), np.array([-1.0, -1, -1, -1])])
+def test_a_unit_that_a_weight_shuts_for_now_is_there(gate):
+    def apply_fn(p, x):
+        return jnp.where(p["gate"][None] > 0, x @ p["a"], 0.0) @ p["b"] + x @ p["c"]
+
+    params = {"a": draw(3, 4), "b": draw(4, 2), "c": draw(3, 2), "gate": gate}
+    full = {name: np.ones(params[name].shape, bool) for name in ("a", "b")}
+    assert shapes(compacted(apply_fn, params, full, draw(1, 3)))["a"] == (3, 4)
+
+
+@pytest.mark.parametrize("there", [[0, 1, 2, 3], [0, 1, 2]])
+def test_what_an_inner_choice_leaves_out_goes_with_what_is_pruned(there):
+    def apply_fn(p, x):
+        return x @ jnp.where(keep((3, 4), 1, there), p["a"], 0.0) @ p["b"]
+
+    params = {"a": draw(3, 4), "b": draw(4, 2)}
+    small = compacted(apply_fn, params, {"a": keep((3, 4), 1, [0, 2, 3])}, draw(1, 3))
+    assert shapes(small)["b"] == (len({*there} - {1}), 2)
+
+
 @pytest.mark.slow
 def test_kernels_of_several_networks_in_one_convolution():
     def apply_fn(p, x):

@@ -120,6 +120,29 @@ def test_a_constant_does_not_go_into_a_weight_that_is_pruned():
     assert small.variables["c"][0] == 0
 
 
+@pytest.mark.parametrize(
+    ("bias", "units"), [pytest.param(3.0, 3, marks=pytest.mark.slow), (1 + 2**-6, 4)]
+)
+def test_a_constant_does_not_go_into_a_weight_that_would_round_it(bias, units):
+    """The constants are 3 and 1 + 1/64; with 100 added bfloat16, of 8 binary digits, holds 103 alone."""
+
+    def apply_fn(p, x):
+        p = {name: leaf.astype(jnp.float32) for name, leaf in p.items()}
+        return perceptron(p, x.astype(jnp.float32))
+
+    params = PERCEPTRON | {"bias": np.full(4, bias), "b": np.ones((4, 2)), "c": np.full(2, 100.0)}
+    params = {name: jnp.asarray(leaf, jnp.bfloat16) for name, leaf in params.items()}
+    masks = {**dict.fromkeys(params), "a": keep((3, 4), 1, [0, 1, 3])}
+    x = draw(4, 3)
+    small = pruning.compact(apply_fn, params, masks, x)
+    assert small.variables["a"].shape == (3, units)
+    assert [said.endswith("a lower precision") for said in small.report.left_whole] == [True] * (
+        units - 3
+    )
+    expected = apply_fn(pruning.apply_masks(params, masks), x)
+    np.testing.assert_allclose(small.apply_fn(small.variables, x), expected, rtol=1e-6)
+
+
 def test_a_constant_does_not_go_past_a_whole_number():
     def apply_fn(p, x):
         return (relu_of_ones(p, x) @ p["b"]).astype(int).astype(float) + p["c"][None] + 0 * x[:, :2]
