@@ -115,9 +115,10 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
 
 
 def _of_gates(results: "Results", rate: float) -> str:
-    """The rate of gates and learned scores, where it is another."""
+    """The rate of gates and learned scores, where some method has them and it is another."""
     gates = results.settings["gate_learning_rate"]
-    return "" if gates in (None, rate) else f" (of gates {gates:g})"
+    there = any(find_method(method).has_gates for method in results.methods)
+    return f" (of gates {gates:g})" if there and gates not in (None, rate) else ""
 
 
 EXPERIMENT = Experiment(

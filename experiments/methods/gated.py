@@ -137,6 +137,7 @@ class WithGates(Method):
 
     weights_learn: bool
     program: Program = SOFT
+    has_gates: bool = True
     at_sparsities: bool = False
 
     def check(self, options: TrainingOptions) -> None:

@@ -90,6 +90,7 @@ class Method:
         ablations: Variants that make sense.
         at_sparsities: Whether it prunes to given sparsities; otherwise it finds its own.
         in_rounds: Whether it searches for tickets in rounds, networks begetting networks.
+        has_gates: Whether gates, or scores, are trained beside the weights.
         in_first_epochs: Whether its masks change in the first ``--prune-epochs`` alone.
     """
 
@@ -103,6 +104,7 @@ class Method:
     ablations: tuple[str, ...] = ()
     at_sparsities: bool = True
     in_rounds: bool = False
+    has_gates: bool = False
     in_first_epochs: bool = False
 
     def check(self, options: TrainingOptions) -> None:

@@ -90,6 +90,7 @@ class RareGems(Method):
     """A search that ends each of its epochs with a drop of the smallest gates, then a training."""
 
     program: Program = DIGGING
+    has_gates: bool = True
     in_first_epochs: bool = True
 
     def check(self, options: TrainingOptions) -> None:

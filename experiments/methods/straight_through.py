@@ -168,6 +168,7 @@ class EdgePopup(Method):
     """The network of the highest scores of each layer, with its initial weights."""
 
     program: Program = POPPING
+    has_gates: bool = True
 
     def data(self, point: Point, given: Given) -> PyTree:
         """How its scores begin and learn."""

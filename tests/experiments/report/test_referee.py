@@ -286,3 +286,11 @@ def test_a_method_stands_beside_what_differs_in_one_thing(judged):
 def test_methods_that_find_their_own_sparsity_have_no_place_in_it():
     with pytest.raises(ValueError, match="'supermask' has no sparsity to choose"):
         Referee(methods=("random", "supermask"))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"), [("rare-gems", ", 0.01 (of gates 3), which"), ("snip", ", 0.01, which")]
+)
+def test_the_rate_of_gates_is_said_where_a_method_has_them(other, said):
+    rows = several("random", [0.1, 0.2, 0.3]) + several(other, [0.2, 0.3, 0.4])
+    assert said in "\n".join(summary(results(rows, gate_learning_rate=3.0), None))
