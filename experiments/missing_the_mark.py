@@ -102,7 +102,7 @@ class MissingTheMark(MethodsOptions):
             check_names("ablations", self.ablations, sorted(ablations))
         have = {ablation for method in self.methods for ablation in METHODS[method].ablations}
         idle = [ablation for ablation in self.ablations if ablation not in have]
-        if idle and self.ablations != PUBLISHED_ABLATIONS:
+        if idle and set(self.ablations) != set(PUBLISHED_ABLATIONS):
             raise ValueError(
                 f"--ablations {' '.join(idle)} would do nothing: of --methods {' '.join(self.methods)} "
                 "none has it"
@@ -115,7 +115,7 @@ class MissingTheMark(MethodsOptions):
             )
         if self.step_sparsities is not None:
             check_sparsities(self, "step_sparsities")
-            if self.steps == ():
+            if self.steps is not None and not any(self.steps):
                 raise ValueError("--step-sparsities would do nothing: --steps names no step")
         if not set(self.step_sparsities or ()) <= set(self.sparsities):
             raise ValueError(

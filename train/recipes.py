@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
+from pruning.trees.counts import is_whole
 from train.lookup import lookup
 from train.models import INITIALIZERS, SCALE_INITIALIZERS, make_model
 
@@ -107,7 +108,7 @@ class Recipe:
         lookup(COMPUTE_DTYPES, self.compute_dtype, "compute dtype")
         lookup(dict.fromkeys(MATMUL_PRECISIONS), self.matmul_precision, "matmul precision")
         for name in ("epochs", "batch_size", "warmup_epochs", "crop_padding", "validation_examples"):
-            if not _is_whole(getattr(self, name)):
+            if not is_whole(getattr(self, name)):
                 raise ValueError(f"expected a whole number of {name}, got {getattr(self, name)!r}")
         positive = {"epochs": self.epochs, "batch_size": self.batch_size}
         positive |= {"learning_rate": self.learning_rate, "drop_factor": self.drop_factor}
@@ -128,9 +129,9 @@ class Recipe:
             raise ValueError(f"expected a mean and a std of every channel, got {self.mean}, {self.std}")
         for name in ("image_size", "score_batch_size"):
             value = getattr(self, name)
-            if value is not None and not (_is_whole(value) and value > 0):
+            if value is not None and not (is_whole(value) and value > 0):
                 raise ValueError(f"expected {name} > 0, a whole number, got {value}")
-        if not all(_is_whole(epoch) and epoch > 0 for epoch in self.drop_epochs):
+        if not all(is_whole(epoch) and epoch > 0 for epoch in self.drop_epochs):
             raise ValueError(f"expected drop_epochs > 0, whole numbers, got {self.drop_epochs}")
         if list(self.drop_epochs) != sorted(set(self.drop_epochs)):
             raise ValueError(f"expected drop_epochs in rising order, got {self.drop_epochs}")
@@ -174,10 +175,6 @@ class Recipe:
     def steps_per_epoch(self, examples: int) -> int:
         """Steps in which an epoch sees every one of ``examples`` at least once."""
         return math.ceil(examples / self.batch_size)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def build_model(name: str, recipe: Recipe, *, num_classes: int) -> nn.Module:

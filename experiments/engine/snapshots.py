@@ -80,7 +80,7 @@ def read_snapshot(folder: Path, name: str, step: int, template: MemberState) -> 
     Raises:
         ValueError: If the file is gone, damaged, or of another network.
     """
-    with _refused(folder, name, step, "the same command trains its network again") as path:
+    with _refused(folder, name, step, "run the same command again, which trains its network") as path:
         before, arrays = _read(path, name, step)
         state = _whole(arrays, template)
         if before and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(state)):

@@ -101,17 +101,16 @@ def on_top(results: Results) -> str:
             f" A search comes on top ({_names(k_starts)}): {counted(knobs.k, 'candidate')} for "
             f"{counted(knobs.search_epochs, 'epoch')}."
         )
-    costs = Costs(results)
     for name in (name for name in searching if name not in k_starts):
-        epochs = costs.of(name).epochs
-        said += (
-            f" A search comes on top ({label(name)}): its candidates are trained for {epochs:.4g} epochs "
-            "in all."
+        epochs = Costs(results).of(name).epochs
+        length = (
+            "" if np.isnan(epochs) else f": its candidates are trained for {epochs:.4g} epochs in all"
         )
+        said += f" A search comes on top ({label(name)}){length}."
     if after:
         said += f" The training of the dense network comes on top ({_names(after)})."
     return said
 
 
 def _names(methods: list[str]) -> str:
-    return " and ".join(label(method) for method in methods)
+    return "; ".join(label(method) for method in methods)

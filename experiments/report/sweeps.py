@@ -59,8 +59,8 @@ def sweep_table(parts: list[tuple[str, Results]]) -> list[str]:
 def chosen_table(parts: list[tuple[str, Results]]) -> list[str]:
     """What validation accuracy would choose: a line a method and sparsity; none without validation.
 
-    The choice is that of the highest mean over seeds, of the parts in which the most seeds did not
-    diverge; its test accuracy stands beside that of the recipe's own part of the sweep, where there
+    The choice is that of the highest mean over seeds, of the parts in which the fewest seeds
+    diverged; its test accuracy stands beside that of the recipe's own part of the sweep, where there
     is one.
     """
     if "validation_accuracy" not in parts[0][1].table:
@@ -70,11 +70,14 @@ def chosen_table(parts: list[tuple[str, Results]]) -> list[str]:
     for method in _methods(parts):
         for sparsity in parts[0][1].sparsities:
             validated = [_validated(part, method, sparsity) for _, part in parts]
-            if not any(len(found) for found in validated):
+            known = [
+                (np.isnan(found).sum(), -finite_mean(found), place)
+                for place, found in enumerate(validated)
+                if np.isfinite(found).any()
+            ]
+            if not known:
                 continue
-            name, chosen = max(
-                zip(parts, validated, strict=True), key=lambda one: (len(one[1]), finite_mean(one[1]))
-            )[0]
+            name, chosen = parts[min(known)[2]]
             accuracy = chosen.accuracy(method)
             cells = [cell(at_sparsity(accuracy, sparsity), chosen)]
             if own is not None:
@@ -101,11 +104,10 @@ def _methods(parts: list[tuple[str, Results]]) -> list[str]:
 
 
 def _validated(part: Results, method: str, sparsity: float) -> np.ndarray:
-    """The validation accuracies that are known, of the networks that did not diverge; shape (seeds,)."""
+    """The validation accuracies of the networks that were run, NaN of those that diverged; (seeds,)."""
     rows = part.of(method)
-    rows = rows[(rows["sparsity_target"] == sparsity) & ~rows["failed"].astype(bool)]
-    found = rows["validation_accuracy"].to_numpy(float)
-    return found[np.isfinite(found)]
+    rows = rows[rows["sparsity_target"] == sparsity]
+    return rows["validation_accuracy"].mask(rows["failed"].astype(bool)).to_numpy(float)
 
 
 def sweep_figure(parts: list[tuple[str, Results]]) -> Figure:

@@ -49,16 +49,15 @@ def store_rows(write: Write, rows: list[Row], settings: dict[str, Any], facts: d
 
 def reference_in(folder: Path) -> Path | None:
     """The published numbers that a run's folder holds, if any."""
-    return next(iter(sorted(folder.glob(f"{REFERENCE}*"))), None)
+    return next(iter(sorted(folder.glob(f"{REFERENCE}*.csv"))), None)
 
 
 def store_reference(write: Write, folder: Path, path: Path) -> None:
     """Keeps published numbers in a run's folder, instead of others, for when it is reported on again."""
-    name = f"{REFERENCE}{path.name.removeprefix(REFERENCE)}"
+    name, before = f"{REFERENCE}{path.name.removeprefix(REFERENCE)}", reference_in(folder)
     write(name, path.read_bytes())
-    for other in folder.glob(f"{REFERENCE}*"):
-        if other.name != name:
-            other.unlink(missing_ok=True)
+    if before is not None and before.name != name:
+        before.unlink(missing_ok=True)
 
 
 def write_report(

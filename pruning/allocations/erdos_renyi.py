@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from pruning.allocations.layers import capped, check_concrete, check_known, layers_of
-from pruning.masks.counting import pruned_count
+from pruning.masks.counting import TOLERANCE, pruned_count
 from pruning.trees.counts import may_be
 from pruning.trees.layout import LayerAxes, Layout, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
@@ -118,7 +118,10 @@ def _proportional(
             f"expected a layout that names input or output axes of {where}, got none: name some, or "
             "leave the leaf out by prunable="
         )
-    kept = sum(leaves.sizes) - pruned_count(sparsity, sum(leaves.sizes))
+    size = sum(leaves.sizes)
+    # Nothing is ranked here, so more weights may be counted than fit into int32.
+    count = pruned_count if size < 2**31 else lambda s, n: math.floor(float(s) * n + TOLERANCE)
+    kept = size - count(sparsity, size)
     return leaves.tree(
         [1 - density for density in capped(kept, leaves.sizes, ratios, float(power_scale))]
     )

@@ -42,10 +42,12 @@ def network_layout(
         output_fn: ``output_fn(params)`` is the network's output at any input, of any structure.
         params: Its params; only their shapes and dtypes matter.
         prunable: ``prunable(path, leaf)`` says which leaves are read.
-        layout: Of leaves that are not read, and of those that enter no product, or none but a ragged one
-            or one with other weights (low rank), or are first added to an array of constants, as a
-            position embedding is, or gathered along another axis than the first. What it calls spatial
-            stays so where the network multiplies patches by a kernel that is reshaped to a matrix.
+        layout: Of leaves that are not read, of those that scale a kernel entry by entry after a function
+            that is not 0 at 0 (``w * sigmoid(g)``), and of those that enter no product, or none but a
+            ragged one or one with other weights (low rank), or are first added to an array of constants,
+            as a position embedding is, or gathered along another axis than the first. What it calls
+            spatial stays so where the network multiplies patches by a kernel that is reshaped to a
+            matrix.
 
     Returns:
         A layout, for trees like params, masks and scores of them.

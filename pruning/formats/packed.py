@@ -91,8 +91,8 @@ def load_masked_params(path: str | os.PathLike, like: PyTree = None) -> tuple[Py
         The params, 0 where pruned, and masks of that tree.
 
     Raises:
-        ValueError: If the file is missing, damaged, not one of ours, does not fit ``like``, or holds a
-            dtype that JAX has under ``jax.enable_x64(True)`` alone, where that is off.
+        ValueError: If the file is missing, damaged, not one of ours, does not fit ``like``, or holds
+            numbers of 64 bits that 32 do not hold, where ``jax.enable_x64`` is off.
     """
     require_file(path)
     try:
@@ -101,10 +101,12 @@ def load_masked_params(path: str | os.PathLike, like: PyTree = None) -> tuple[Py
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} {error}: write it with pruning.save_masked_params") from error
     for name, (array, _) in pairs.items():
-        if array is not None and (short := _of_jax(array.dtype)) != array.dtype:
+        if array is None or (short := _of_jax(array.dtype)) == array.dtype:
+            continue
+        if not np.array_equal(array.astype(short), array, equal_nan=True):
             raise ValueError(
-                f"{path} holds {array.dtype} at {name}, of which JAX would make {short}: load it under "
-                "jax.enable_x64(True)"
+                f"{path} holds {array.dtype} at {name}, of which JAX would make others in {short}: "
+                "load it under jax.enable_x64(True)"
             )
     params, masks = ({name: _device(pair[i]) for name, pair in pairs.items()} for i in (0, 1))
     if like is None:

@@ -62,7 +62,10 @@ def check_rankable(scores: PyTree, masks: PyTree = None) -> None:
         check_alike(masks, scores)
     leaves = jax.tree_util.tree_leaves_with_path(scores)
     if not leaves:
-        raise ValueError("expected at least one layer of scores, got a tree with none")
+        raise ValueError(
+            "expected at least one layer of scores, got a tree with none: score with a prunable= that "
+            "takes some leaf"
+        )
     found = ranking(scores, masks)
     dense = jnp.bool(True) if masks is None else all_kept(masks)
     if any(is_traced(value) for value in (*found, dense)):

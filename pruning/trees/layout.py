@@ -41,7 +41,8 @@ class Axes(NamedTuple):
 Layout = Callable[[Path, Any], Axes]
 
 _EMBEDDING = re.compile(
-    r"((token|tok|word|char|vocab|segment|position|pos)_?)?emb(s|eds?|eddings?|edder)?|wte|wpe"
+    r"(token|tok|word|char|vocab|segment|position|pos)_?emb(s|eds?|eddings?|edder)?|embeddings?"
+    r"|embed_(tokens|positions)|wte|wpe"
 )
 
 

@@ -83,12 +83,12 @@ IN_FIRST = f"{TRAINED}; what prunes while training does so in the first 3 epochs
         ),
         (
             ["k-starts-erk", "k-starts+dissipating-gradients"],
-            f"{IN_FIRST} A search comes on top (K-starts, ERK and K-starts + dissipating gradients): 4 "
+            f"{IN_FIRST} A search comes on top (K-starts, ERK; K-starts + dissipating gradients): 4 "
             "candidates for 2 epochs.",
         ),
         (
             ["magnitude-after-training", "lottery-ticket-rewinding"],
-            f"{IN_FIRST} The training of the dense network comes on top (Magnitude after training and "
+            f"{IN_FIRST} The training of the dense network comes on top (Magnitude after training; "
             "Lottery-ticket rewinding).",
         ),
     ],

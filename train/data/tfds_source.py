@@ -288,11 +288,10 @@ def _allow_many_open_files() -> None:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        without = (
-            resource.RLIM_INFINITY
-        )  # The usual hard limit of macOS, where no process may ask for it.
-        wanted = _MANY_FILES if hard == without else hard
-        if soft not in (without, hard) and soft < wanted:
+        # No limit is the usual hard one of macOS, where no process may ask for it.
+        unlimited = resource.RLIM_INFINITY
+        wanted = _MANY_FILES if hard == unlimited else hard
+        if soft not in (unlimited, hard) and soft < wanted:
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

@@ -75,17 +75,23 @@ def _flattened(
     made = {value: step for step in program.plain_steps() for value in step.results}
     for step in program.plain_steps():
         image = _image_of(program, made, step.operands[0]) if step.name == "dot_general" else None
-        if image is not None:
-            kernels = {
-                of_leaf[value] for value in _sources(program, made, step.operands[1]) & set(of_leaf)
-            }
-            if len(kernels) != 1:
-                raise ValueError(
-                    f"expected one kernel that the flattened image of {image} is multiplied with, found "
-                    f"{sorted(kernels) or 'none'}: pass the network without what computes its kernels, "
-                    "and the masks as values"
-                )
-            yield kernels.pop(), image
+        if image is None or not _is_made_of(made, step.operands[1], set(of_leaf)):
+            continue
+        kernels = {of_leaf[value] for value in _sources(program, made, step.operands[1]) & set(of_leaf)}
+        if len(kernels) != 1:
+            raise ValueError(
+                f"expected one kernel that the flattened image of {image} is multiplied with, found "
+                f"{sorted(kernels) or 'none'}: let apply_fn take its kernels as they are, and hand masks "
+                "over as values"
+            )
+        yield kernels.pop(), image
+
+
+def _is_made_of(made: Mapping[int, Any], value: int, sources: set[int]) -> bool:
+    """Whether a value depends on any of these."""
+    if value in sources:
+        return True
+    return value in made and any(_is_made_of(made, v, sources) for v in made[value].operands)
 
 
 def _sources(program: Program, made: Mapping[int, Any], value: int) -> set[int]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from pruning.connectivity.compaction.axis_relations import Summed
 from pruning.connectivity.compaction.axis_rules import relations_of
 from pruning.connectivity.compaction.choosing import wanted
-from pruning.connectivity.compaction.constants import settle
+from pruning.connectivity.compaction.constants import added, settle
 from pruning.connectivity.compaction.dependence import Facts, facts_of
 from pruning.connectivity.compaction.parts import Arrays, Axes, arrays_of, axes_of, cut
 from pruning.connectivity.compaction.programs import Program, program_of
@@ -19,6 +19,7 @@ from pruning.connectivity.signals import is_inexact
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import apply_masks, check_masks
 from pruning.trees.leaves import PyTree, is_traced
+from pruning.trees.precision import wider
 
 ApplyFn = Callable[..., PyTree]
 
@@ -121,8 +122,10 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
     return Compacted(_for_examples(rewrite(apply_fn), given), small, small_masks, report, rewrite)
 
 
-def _with(array: Any, added: Any) -> Any:
-    return array if added is None else (array + added).astype(array.dtype)
+def _with(array: Any, amount: Any) -> Any:
+    if amount is None:
+        return array
+    return added(array, amount, wider(array.dtype, amount.dtype)).astype(array.dtype)
 
 
 class _Choice(NamedTuple):

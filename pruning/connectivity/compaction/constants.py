@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,12 +23,18 @@ from pruning.connectivity.compaction.programs import Program, Step
 from pruning.connectivity.equations import bind
 from pruning.connectivity.signal_rules import UNCHANGED
 from pruning.connectivity.signals import is_inexact
+from pruning.trees.precision import wider
 
 _ROUNDING = 32
 """Differences of so many units of rounding are none."""
 _LINEAR = (*MOVES, *UNCHANGED, "neg", "convert_element_type", "reduce_sum", "reduce_window_sum")
 _SUMS = ("add", "sub", "add_any")
 _PRODUCTS = ("mul", "dot_general", "conv_general_dilated")
+
+
+def added(array: Any, amount: Any, dtype: Any) -> jax.Array:
+    """The sum of an array and an amount, computed in a dtype and of it."""
+    return jnp.asarray(array).astype(dtype) + jnp.asarray(amount).astype(dtype)
 
 
 class Missing(NamedTuple):
@@ -272,7 +279,7 @@ class _Settling:
         array = jnp.asarray(self.facts.arrays[leaf])
         if jnp.finfo(array.dtype).eps <= jnp.finfo(dtype).eps:
             return True
-        exact = array.astype(jnp.promote_types(array.dtype, dtype)) + amount
+        exact = added(array, amount, wider(array.dtype, dtype))
         stored = exact.astype(array.dtype).astype(exact.dtype)
         bound = _ROUNDING * float(jnp.finfo(dtype).eps) * jnp.abs(exact)
         return bool((jnp.abs(stored - exact) <= bound).all())

@@ -38,7 +38,7 @@ def load(path, name="seed-0", step=3):
 def assert_refused(path, message, **which):
     with pytest.raises(ValueError, match=message) as caught:
         load(path, **which)
-    assert "the same command trains its network again" in str(caught.value)
+    assert "run the same command again, which trains its network" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

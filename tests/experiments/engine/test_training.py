@@ -180,7 +180,7 @@ def test_a_damaged_snapshot_is_an_error_and_no_finding(damaged):
     path = damaged(lambda row: (row["method"], row["round"]) == ("imp", 2))
     (path / "snapshots" / f"imp-round-1-seed-0-step-{3 * EPOCH}.safetensors").write_bytes(b"half")
     with pytest.raises(
-        ValueError, match=r"imp-round-1-seed-0-step-69.* is damaged.*: delete it, and the"
+        ValueError, match=r"imp-round-1-seed-0-step-69.* is damaged.*: delete it, and run"
     ):
         run(whole.EXPERIMENT, Everything(methods=FEW, out_dir=path))
 

@@ -75,14 +75,22 @@ def test_a_run_at_the_recipe_s_rate_is_a_part_of_the_sweep_that_it_is_merged_wit
         assert "| GraSP | 0.9 | none | 40.00 (1 of 2 seeds) |" in lines
 
 
-def test_a_rate_at_which_a_network_diverged_is_not_chosen_for_the_others():
-    def validated(accuracies, rate, failed=()):
-        rows = at_rate("snip", accuracies, rate)
-        return [
-            row | {"validation_accuracy": row["test_accuracy"], "failed": seed in failed}
-            for seed, row in enumerate(rows)
-        ]
+def validated(accuracies, rate, failed=()):
+    rows = at_rate("snip", accuracies, rate)
+    return [
+        row | {"validation_accuracy": row["test_accuracy"], "failed": seed in failed}
+        for seed, row in enumerate(rows)
+    ]
 
+
+def test_a_rate_of_fewer_seeds_may_be_chosen():
+    parts = list(by_sweep(results(validated([0.5] * 3, 0.01) + validated([0.9] * 2, 0.3))))
+    assert any(
+        "| SNIP | 0.9 | learning rate 0.3 | 90.00 ± 0.00 (2 of 3" in s for s in chosen_table(parts)
+    )
+
+
+def test_a_rate_at_which_a_network_diverged_is_not_chosen_for_the_others():
     rows = validated([0.6, 0.6], 0.01) + validated([0.9, 0.9], 0.3, failed={1})
     parts = list(by_sweep(results(rows, learning_rates=[0.01, 0.3])))
     assert "| SNIP | 0.9 | learning rate 0.01 | 60.00 ± 0.00 | the same |" in chosen_table(parts)

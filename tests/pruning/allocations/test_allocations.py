@@ -160,6 +160,12 @@ def test_the_total_is_kept_and_every_layer_is_in_range(allocation, shapes, perce
     assert removed == pytest.approx(np.floor(percent / 100 * sum(sizes) + 1e-6), abs=1e-6 * sum(sizes))
 
 
+def test_more_weights_than_fit_into_int32_are_divided_too():
+    """In three layers of one shape each has the sparsity."""
+    params = network({f"Dense_{i}": (40_000, 30_000) for i in range(3)})
+    assert kernels(pruning.erdos_renyi_kernel(params, 0.9)) == pytest.approx([0.9] * 3, abs=1e-9)
+
+
 @pytest.mark.parametrize("allocation", [pruning.erdos_renyi, pruning.erdos_renyi_kernel])
 @pytest.mark.parametrize("kind", [float, np.float32, jnp.float32])
 def test_as_many_weights_go_as_the_sparsity_says(allocation, kind):

@@ -160,3 +160,11 @@ def test_weights_without_a_zero_are_stored_where_they_have_no_mask(tmp_path):
         np.testing.assert_array_equal(pruning.load_masked_params(path)[0]["s"], scales)
     with pytest.raises(ValueError, match=r"dtype that has a zero, .* at \['s'\], got float8_e8m0fnu"):
         pruning.save_masked_params(path, {"s": scales}, {"s": np.array([[True, False]])})
+
+
+def test_long_numbers_that_are_short_come_back_short(tmp_path):
+    params = {"w": np.array([[0.5, 0.25]]), "n": np.arange(3)}
+    pruning.save_masked_params(tmp_path / "f", params, {"w": params["w"] > 0.3, "n": None})
+    found, _ = pruning.load_masked_params(tmp_path / "f")
+    assert (found["w"].dtype, found["n"].dtype) == (np.float32, np.int32)
+    assert found["w"].tolist() == [[0.5, 0]]

@@ -100,7 +100,6 @@ def test_with_an_allocation_the_network_loses_exactly_the_sparsity(allocation, t
     assert (np.diff(found, axis=0) >= 0).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", [jnp.asarray, np.float32, lambda s: [jnp.float32(v) for v in s]])
 def test_an_allocation_takes_arrays_of_sparsities_outside_jit(kind):
     """They are concrete, also where the check's branch is compiled."""
@@ -119,6 +118,7 @@ def test_an_allocation_is_over_the_layers_that_have_masks():
     np.testing.assert_array_equal(state.masks["a"], params["a"] > 4)
 
 
+@pytest.mark.slow
 def test_an_allocation_that_spares_layers_on_purpose_is_followed():
     def first_alone(params, sparsity, *, prunable):
         return {name: sparsity if name == "a" else 0.0 for name in params}

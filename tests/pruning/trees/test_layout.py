@@ -241,6 +241,8 @@ def test_a_stack_may_be_named_by_all_of_its_key():
     [
         ("embedding/weight", (50, 8), 0),
         ("token_embed/weight", (50, 8), 0),
+        ("embed_tokens/weight", (50, 8), 0),
+        ("embed/weight", (8, 50), 1),
         ("transformer/wte/weight", (50, 8), 0),
         ("patch_embed/weight", (8, 50), 1),
         ("embedding/weight", (8, 50, 2, 2), 1),

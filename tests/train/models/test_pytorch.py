@@ -137,3 +137,13 @@ def test_a_kernel_that_is_computed_otherwise_is_refused():
         ValueError, match=r"one kernel that the flattened image of \(2, 3, 2\) .* found none"
     ):
         to_pytorch(apply_fn, variables, jnp.ones((2, 2, 3, 2)))
+
+
+def test_a_product_with_constants_has_no_order_to_restore():
+    variables = {"params": {"v": {"kernel": jnp.arange(6.0).reshape(3, 2)}}}
+
+    def apply_fn(variables, images):
+        return images.reshape(len(images), -1) @ jnp.ones((12, 3)) @ variables["params"]["v"]["kernel"]
+
+    state = to_pytorch(apply_fn, variables, jnp.ones((2, 2, 3, 2)))
+    np.testing.assert_array_equal(state["v.weight"], np.arange(6.0).reshape(3, 2).T)

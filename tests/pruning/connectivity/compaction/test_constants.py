@@ -205,3 +205,20 @@ def test_what_is_random_or_no_number_is_no_constant():
     masked = {**params, "a": params["a"] * masks["a"]}
     x = draw(4, 3)
     np.testing.assert_allclose(small.apply_fn(small.variables, x), divided(masked, x), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.bfloat16])
+def test_constants_go_into_short_weights_whatever_the_promotion(dtype):
+    """2 + 2 is 4 in any of them."""
+    params = {"a": np.ones((1, 3)), "bias": np.full(3, 2), "b": np.ones((3, 1))}
+    params = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in params.items()}
+    params["c"] = jnp.full(1, 2, dtype)
+
+    def apply_fn(p, x):
+        return jax.nn.relu(x @ p["a"] + p["bias"][None]) @ p["b"] + p["c"].astype(jnp.float32)[None]
+
+    masks = {**dict.fromkeys(params), "a": jnp.array([[True, False, True]])}
+    with jax.numpy_dtype_promotion("strict"):
+        small = pruning.compact(apply_fn, params, masks, jnp.ones((1, 1), jnp.float32))
+    assert small.variables["a"].shape == (1, 2)
+    assert small.variables["c"].tolist() == [4]
