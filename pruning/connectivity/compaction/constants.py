@@ -33,7 +33,8 @@ _PRODUCTS = ("mul", "dot_general", "conv_general_dilated")
 
 
 def added(array: Any, amount: Any, dtype: Any) -> jax.Array:
-    """The sum of an array and an amount, computed in a dtype and of it."""
+    """The sum of an array and an amount, computed in a dtype, as far as JAX has it here."""
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
     return jnp.asarray(array).astype(dtype) + jnp.asarray(amount).astype(dtype)
 
 
