@@ -46,13 +46,13 @@ if TYPE_CHECKING:
 EARLY = ("magnitude", "snip", "grasp", "synflow")  # what the paper calls early pruning
 AFTER = ("magnitude-after-training", "lottery-ticket-rewinding")
 FIRST_SYSTEM = ("k-starts", "dissipating-gradients")
-CLAIMED = dict.fromkeys(AFTER, ("shuffle", "reinit")) | {
-    "magnitude": PUBLISHED_ABLATIONS,
-    "snip": PUBLISHED_ABLATIONS,
-    "grasp": PUBLISHED_ABLATIONS,
-    "synflow": ("shuffle", "reinit"),
+_HARMLESS_EARLY = dict.fromkeys(EARLY, "hardly hurts") | dict.fromkeys(AFTER, "hurts")
+CLAIMED = {
+    "shuffle": _HARMLESS_EARLY,
+    "reinit": _HARMLESS_EARLY,
+    "invert": {"magnitude": "hurts", "snip": "hurts", "grasp": "hardly hurts"},
 }
-"""Of which ablations the paper says something, by method."""
+"""What the paper says of ablations, by method."""
 DEFAULT_METHODS = (
     "random",
     "magnitude",
@@ -206,20 +206,11 @@ def of_the_paper(results: "Results") -> "Iterator[Finding]":
     for baseline in late:
         for method in early:
             yield better(results, baseline, method)
-    for ablation in ("shuffle", "reinit"):
-        if ablation in results.settings["ablations"]:
-            for method in early:
-                yield changed(results, method, ablation, "hardly hurts", hardly_below)
-            for method in late:
-                yield changed(results, method, ablation, "hurts", below)
-    if "invert" in results.settings["ablations"]:
-        for method, says, holds in (
-            ("magnitude", "hurts", below),
-            ("snip", "hurts", below),
-            ("grasp", "hardly hurts", hardly_below),
-        ):
+    holds = {"hurts": below, "hardly hurts": hardly_below}
+    for ablation in (one for one in CLAIMED if one in results.settings["ablations"]):
+        for method, says in CLAIMED[ablation].items():
             if results.has(method):
-                yield changed(results, method, "invert", says, holds)
+                yield changed(results, method, ablation, says, holds[says])
     if results.has("grasp", "grasp-absolute"):
         yield better(results, "grasp-absolute", "grasp")
     for step in pruning_steps(results):
@@ -239,9 +230,8 @@ def of_other_ablations(results: "Results", among: Collection[str]) -> "Iterator[
     from experiments.report.findings import below, changed
 
     for method in (m for m in results.methods if m in among):
-        claimed = CLAIMED.get(method, ())
-        for ablation in (one for one in results.settings["ablations"] if one not in claimed):
-            if results.accuracy(method, ablation):
+        for ablation in results.settings["ablations"]:
+            if method not in CLAIMED.get(ablation, ()) and results.accuracy(method, ablation):
                 yield changed(results, method, ablation, "hurts", below)
 
 

@@ -125,7 +125,7 @@ class Recipe:
             raise ValueError(f"expected a finite mean of every channel, got {self.mean}")
         if not all(0 < value < math.inf for value in self.std or ()):
             raise ValueError(f"expected a finite std > 0 of every channel, got {self.std}")
-        if None not in (self.mean, self.std) and len(self.mean or ()) != len(self.std or ()):
+        if self.mean and self.std and len(self.mean) != len(self.std):
             raise ValueError(f"expected a mean and a std of every channel, got {self.mean}, {self.std}")
         for name in ("image_size", "score_batch_size"):
             value = getattr(self, name)

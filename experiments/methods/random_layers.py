@@ -72,9 +72,6 @@ METHODS = (
             "networks that are not residual divides by the square of the layer's place. The classifier "
             "keeps 30 %, but at most nine tenths of all that is kept."
         ),
-        ranking=Ranking(
-            scores=random_scores,
-            allocation=_smart_ratios,
-        ),
+        ranking=Ranking(scores=random_scores, allocation=_smart_ratios),
     ),
 )

@@ -102,7 +102,7 @@ class Popping(NamedTuple):
         key: A PRNG key from which the initial scores are drawn.
         sparsity: The fraction of each layer that is removed; a scalar.
         learning_rate: With which the scores learn; a scalar.
-        weight_decay: Of the scores; a scalar.
+        weight_decay: With which the scores decay; a scalar.
     """
 
     key: jax.Array

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from experiments.methods.iterative import Iterative
 from experiments.methods.registry import find_method
-from experiments.report.markdown import table
+from experiments.report.markdown import table, untrained
 from experiments.report.paired import Estimate, of_seeds, percent_cell
 from experiments.report.table import label
 from experiments.report.tickets import IMP, PARALLEL, SEQUENTIAL, Found, Tickets
@@ -160,12 +160,10 @@ def turning_points(found: Tickets) -> Iterator[str]:
 
 def failures(found: Tickets) -> Iterator[str]:
     """Networks that were not trained, or have diverged, and why."""
-    for heading, rows in (("Not trained", found.untrained), ("Diverged", found.diverged)):
-        if rows:
-            yield from ("", f"## {heading}", "")
-            for row in rows:
-                reason = row.get("untrained_because") or "its loss is not finite"
-                yield f"- {row['member']}: {reason}"
+    yield from untrained(found.results)
+    if found.diverged:
+        yield from ("", "## Diverged", "")
+        yield from (f"- {row['member']}: its loss is not finite" for row in found.diverged)
 
 
 def _with(ticket: Found, found: Tickets) -> str:

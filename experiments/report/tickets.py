@@ -68,7 +68,6 @@ class Tickets:
         self.results, self.study = results, results.study
         rows, epochs = as_rows(results.table), results.epochs
         self.final = [row for row in rows if row["epoch"] == epochs and not row["failed"]]
-        self.untrained = [row for row in rows if row.get("untrained_because")]
         self.diverged = [row for row in rows if row["epoch"] == epochs and row["failed"]]
         epochs_of: dict[Point, list[float]] = {}
         for row in rows:

@@ -103,8 +103,8 @@ def capped(kept: float, sizes: Sequence[int], ratios: Sequence[float], power: fl
     Args:
         kept: How many weights the densities keep in all.
         sizes: Weights of each layer.
-        ratios: Of each layer, > 0.
-        power: Of the ratios, >= 0.
+        ratios: A number > 0 for each layer.
+        power: What the ratios are raised to, >= 0.
 
     Returns:
         A density for each layer, in [0, 1].

@@ -36,8 +36,8 @@ class Contents(NamedTuple):
 
     Attributes:
         leaves: What its header says of each leaf, by name.
-        tensors: By name.
-        metadata: What the caller added.
+        tensors: Its arrays, by name.
+        metadata: What was given to ``save_masks`` or ``save_masked_params``.
     """
 
     leaves: dict[str, Any]
@@ -177,8 +177,8 @@ def unpacked(name: str, shape: list[int], packed: np.ndarray) -> np.ndarray:
     """A mask of its bits.
 
     Args:
-        name: Of the leaf, for errors.
-        shape: Of the mask.
+        name: What an error calls the leaf.
+        shape: The mask's shape.
         packed: As ``numpy.packbits`` makes them.
 
     Returns:

@@ -1,6 +1,7 @@
 import importlib.metadata
 import io
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from train.data import datasets
+from train.data import datasets, tfds_source
 from train.data.datasets import Split, hold_out, load_dataset
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
@@ -431,3 +432,25 @@ def test_a_folder_that_may_not_be_read(monkeypatch, tmp_path):
     monkeypatch.setattr("train.data.tfds_source.find_folder", refused)
     with pytest.raises(ValueError, match=r"'mnist' in .* cannot be read: .*Permission denied"):
         load_dataset("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked"),
+    [
+        ((1024, 4096), [(4096, 4096)]),
+        ((1024, resource.RLIM_INFINITY), [(10_240, resource.RLIM_INFINITY)]),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), []),
+        ((4096, 4096), []),
+    ],
+)
+def test_more_files_may_be_open_as_far_as_the_system_lets(limits, asked, monkeypatch):
+    found = []
+
+    def refused(kind, wanted):
+        found.append(wanted)
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    monkeypatch.setattr(resource, "setrlimit", refused)
+    tfds_source._allow_many_open_files()
+    assert found == asked

@@ -163,3 +163,9 @@ def test_it_is_said_where_the_memory_decides(fit, said, monkeypatch, capsys):
     pop = population()
     assert stages.chunk_that_fits(pop, member(pop, 0)) == fit
     assert ("3 networks train together" in capsys.readouterr().out) == said
+
+
+def test_devices_of_a_cpu_share_its_memory(monkeypatch):
+    monkeypatch.setattr(capacity.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(jax, "local_device_count", lambda backend: {"cpu": 4}[backend])
+    assert capacity.free_bytes(SimpleNamespace(platform="cpu", memory_stats=lambda: None)) == 250
