@@ -108,11 +108,13 @@ class MissingTheMark(MethodsOptions):
                 "none has it"
             )
         scored = [method for method in map(find_method, self.methods) if isinstance(method, Scored)]
-        if any(self.steps or ()) and all(method.at_init_only for method in scored):
-            methods = " ".join(self.methods)
-            raise ValueError(
-                f"--steps would do nothing: of --methods {methods} none prunes at a later step"
-            )
+        later = {"--steps": any(self.steps or ()), "--step-sparsities": self.step_sparsities is not None}
+        for option in (option for option, given in later.items() if given):
+            if all(method.at_init_only for method in scored):
+                methods = " ".join(self.methods)
+                raise ValueError(
+                    f"{option} would do nothing: of --methods {methods} none prunes at a later step"
+                )
         if self.step_sparsities is not None:
             check_sparsities(self, "step_sparsities")
             if self.steps is not None and not any(self.steps):

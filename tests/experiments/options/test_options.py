@@ -89,6 +89,7 @@ WRONG = {
         "--ablations rotate": "unknown ablation 'rotate'; the valid names are: invert, reinit",
         "--methods random --ablations shuffle": "shuffle would do nothing: of --methods random",
         "--methods dissipating-gradients --ablations --steps 9": "--steps would do nothing: of",
+        "--methods dissipating-gradients --ablations --step-sparsities 0.2": "--step-sparsities would do",
         "--steps --step-sparsities 0.2": "--step-sparsities would do nothing: --steps names no step",
         "--ablations shuffle shuffle": "different --ablations",
         "--step-sparsities 0.2 0.2": "different --step-sparsities",
