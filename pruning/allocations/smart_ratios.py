@@ -47,7 +47,7 @@ def smart_ratios(
     check_concrete(sparsity)
     leaves = layers_of(params, prunable, layout)
     sizes = dict(zip(leaves.paths, leaves.sizes, strict=True))
-    layers = [without_box(path) for path in layers]
+    layers = [without_box(str(path)) for path in layers]
     if sorted(layers) != sorted(sizes):
         raise ValueError(
             f"expected layers to name each prunable leaf once ({', '.join(sizes)}), "

@@ -34,7 +34,7 @@ from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.trees.counts import may_be
 from pruning.trees.leaves import Prunable, PyTree, Scalar, is_none, is_traced, prunable, prunable_params
-from pruning.trees.placement import copied
+from pruning.trees.placement import copied, placed_as
 from pruning.trees.precision import at_least_float32
 
 LOWEST_INITIAL = -80.0
@@ -73,7 +73,7 @@ def initial_gates(params: PyTree, initial: Scalar, *, prunable: Prunable = pruna
             stacklevel=2,
         )
     chosen = prunable_params(params, prunable)
-    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, initial, leaf.dtype), chosen)
+    return jax.tree.map(lambda leaf: placed_as(jnp.full_like(leaf, initial), leaf), chosen)
 
 
 def soft_masks(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> PyTree:

@@ -33,7 +33,7 @@ def sampled_masks(key: jax.Array, gates: PyTree) -> PyTree:
     {'w': Array([[1., 0.]], dtype=float32)}
     """
     leaves, structure = jax.tree.flatten(gates)
-    keys = jax.random.split(key, max(1, len(leaves)))
+    keys = jax.random.split(key, len(leaves))
 
     def draw(key: jax.Array, gate: jax.Array) -> jax.Array:
         # In float32 at least: in bfloat16 the probability is 1 from s = 6.2 on, and its gradient 0.

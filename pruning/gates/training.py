@@ -23,12 +23,13 @@ def temperature_schedule(final: float, *, steps: int, constant_for: int = 1) -> 
     .. math:: \beta_t = \beta_T^{\lfloor t / c \rfloor / (\lceil T / c \rceil - 1)}
 
     Args:
-        final: :math:`\beta_T` > 0, with which the last ``constant_for`` steps are done; 200 in the paper.
+        final: :math:`\beta_T` > 0, the last temperature, up to rounding; 200 in the paper.
         steps: T, the length of a round.
-        constant_for: c, after how many steps it rises: the steps of an epoch in the paper.
+        constant_for: c, after how many steps it rises: the steps of an epoch in the paper. Where it does
+            not divide T, the last temperature has fewer.
 
     Returns:
-        A function of the step, counting from 0; after the round it stays at ``final``.
+        A function of the step, counting from 0; after the round it stays as it is.
 
     Raises:
         ValueError: If ``final`` is not above 0, a number of steps is not whole or below 1, or the round

@@ -143,7 +143,7 @@ def sparse_kaiming_normal(
         def of_units(drawn: jax.Array, mask: jax.Array) -> jax.Array:
             fan_in = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True, dtype=jnp.int32), 1)
             spread = jnp.asarray(gain, wide) / jnp.sqrt(fan_in.astype(wide))
-            return jnp.where(mask, drawn * spread, jnp.zeros((), wide)).astype(leaf.dtype)
+            return jnp.where(mask, drawn * spread, 0).astype(jnp.result_type(leaf))
 
         return placed_as(over_rows(of_units, unit_rows(axes), drawn, gathered(mask)), leaf)
 

@@ -84,7 +84,7 @@ def pruned_count(sparsity: Any, size: Any) -> Any:
 def _counted(sparsity: Any, size: Any) -> jax.Array:
     """``pruned_count`` as an array computes it."""
     if sparsity.dtype == jnp.float64:
-        count = jnp.floor(sparsity * size + TOLERANCE).astype(jnp.int32)
+        count = jnp.floor(sparsity * jnp.float64(size) + TOLERANCE).astype(jnp.int32)
     else:
         below_one = np.nextafter(np.float32(1), np.float32(0))
         mantissa, exponent = jnp.frexp(jnp.clip(sparsity.astype(jnp.float32), 0, below_one))
@@ -99,7 +99,7 @@ def _counted(sparsity: Any, size: Any) -> jax.Array:
     return jnp.maximum(jnp.minimum(count, size - 1), 0)
 
 
-def counted_share(fraction: Any, count: Any) -> Any:
+def counted_share(fraction: Any, count: Any, name: str) -> Any:
     r"""How many of some weights a fraction of them is: :math:`\lfloor f n + 10^{-6} \rfloor`.
 
     Counted as ``pruned_count`` does, so that it is the same number where it is compiled; but f may be 1.
@@ -107,13 +107,17 @@ def counted_share(fraction: Any, count: Any) -> Any:
     Args:
         fraction: f in [0, 1]; a number, or a traced scalar.
         count: n, an int32 scalar; may be traced.
+        name: What an error calls the fraction.
 
     Returns:
         An int32 scalar.
 
     Raises:
-        ValueError: If a concrete fraction is below 0.
+        ValueError: If a concrete fraction is below 0 or no number, or one is shorter than float32.
     """
+    check_precise(**{name: fraction})
+    if not is_traced(fraction) and not float(fraction) >= 0:
+        raise ValueError(f"expected {name} in [0, 1], got {fraction}")
     if not is_traced(fraction) and float(fraction) >= 1:  # An array compared in a program is traced.
         return count
     share = jnp.int32(pruned_count(fraction, count if is_traced(count) else int(count)))
@@ -182,9 +186,10 @@ def cubic_sparsities(sparsity: Any, checks: int, *, initial: float = 0.0) -> Any
         )
     left = (1 - np.arange(1, checks + 1) / checks) ** 3
     if known and not _is_short(sparsity):
-        return float(sparsity) + (initial - float(sparsity)) * left
+        return float(sparsity) + (float(initial) - float(sparsity)) * left
     sparsity = jnp.asarray(sparsity)
-    return sparsity + (initial - sparsity) * jnp.asarray(left, sparsity.dtype)
+    first, left = jnp.asarray(initial, sparsity.dtype), jnp.asarray(left, sparsity.dtype)
+    return sparsity + (first - sparsity) * left
 
 
 def check_rising(sparsities: Any) -> None:

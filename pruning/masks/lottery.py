@@ -11,6 +11,7 @@ ticket rewound (IMP-Continued).
 from typing import Any
 
 from pruning.masks.counting import check_sparsity, pruned_count
+from pruning.masks.rankable import check_rankable
 from pruning.masks.reading import fit_masks
 from pruning.masks.selection import check_scores, keep_highest, select_by_layer
 from pruning.masks.tree import count_kept, count_prunable
@@ -32,7 +33,8 @@ def prune_remaining(scores: PyTree, masks: PyTree, fraction: Scalar) -> PyTree:
         those that were left remains.
 
     Raises:
-        ValueError: If the fraction is outside [0, 1), a score is NaN, or the trees do not match.
+        ValueError: If the fraction is outside [0, 1), the scores rank nothing (``check_rankable``), a
+            score is NaN, or the trees do not match.
 
     Source: Frankle and Carbin 2019 (arXiv 1803.03635); global ranking: Renda et al. 2020
     (arXiv 2003.02389).
@@ -45,6 +47,8 @@ def prune_remaining(scores: PyTree, masks: PyTree, fraction: Scalar) -> PyTree:
     masks = fit_masks(masks, scores)
     check_scores(scores, masks)
     check_sparsity(fraction, "the fraction to remove")
+    if not is_traced(fraction) and fraction > 0:
+        check_rankable(scores, masks)
     return keep_highest(scores, _pruned_in_all(masks, fraction), masks=masks)
 
 
@@ -65,7 +69,8 @@ def prune_remaining_by_layer(
         Masks.
 
     Raises:
-        ValueError: If a fraction is outside [0, 1), a score is NaN, or the trees do not match.
+        ValueError: If a fraction is outside [0, 1), the scores of all layers rank nothing
+            (``check_rankable``), one is NaN, or the trees do not match.
 
     Source: Frankle and Carbin 2019 (arXiv 1803.03635), section 2; Zhou et al. 2019 (arXiv 1905.01067).
 

@@ -103,7 +103,7 @@ def _ranking(leaves: list[jax.Array], masks: list[jax.Array | None]) -> Ranking:
     return Ranking(
         nan=jnp.any(largest == _NAN),
         zero=jnp.all(largest == _ZERO),
-        infinite=jnp.all(smallest > _FINITE),
+        infinite=jnp.all(smallest > _FINITE) & jnp.any(largest > _FINITE),  # Some compete.
     )
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pruning.trees.differences import first_difference
 from pruning.trees.leaves import PyTree, is_none, is_traced
 
 
@@ -92,14 +93,16 @@ def set_masks(opt_state: Any, masks: PyTree) -> Any:
         if not holds_masks(node):
             return node
         fitted = fit_masks(masks, node.masks)
-        try:
-            found = jax.tree_util.tree_map_with_path(other, node.masks, fitted, is_leaf=is_none)
-            begun = {"explored": lambda: jax.tree.map(jnp.copy, found)}
-            begun["spare"] = lambda: jnp.zeros_like(node.spare)
-            anew = {name: begin() for name, begin in begun.items() if name in node._fields}
-            return node._replace(masks=found, **anew)
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"expected masks like those of the optimizer's state: {error}") from error
+        if difference := first_difference(node.masks, fitted):
+            raise ValueError(
+                f"expected masks like those of the optimizer's state, got (its own against these) "
+                f"{difference}"
+            )
+        found = jax.tree_util.tree_map_with_path(other, node.masks, fitted, is_leaf=is_none)
+        begun = {"explored": lambda: jax.tree.map(jnp.copy, found)}
+        begun["spare"] = lambda: jnp.zeros_like(node.spare)
+        anew = {name: begin() for name, begin in begun.items() if name in node._fields}
+        return node._replace(masks=found, **anew)
 
     return jax.tree.map(with_masks, opt_state, is_leaf=holds_masks)
 

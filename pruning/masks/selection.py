@@ -22,7 +22,7 @@ from pruning.masks.threshold import without_lowest
 from pruning.masks.tree import check_alike, count_kept, count_prunable
 from pruning.trees.differences import first_difference
 from pruning.trees.layout import Layout, axes_of, flax_layout, over_layers
-from pruning.trees.leaves import PyTree, Scalar, check_countable, is_traced
+from pruning.trees.leaves import PyTree, Scalar, check_countable, check_is_array, is_traced
 
 
 def global_masks(scores: PyTree, sparsity: Scalar, *, masks: PyTree = None) -> PyTree:
@@ -75,8 +75,8 @@ def layerwise_masks(
         float32: as ``pruned_count`` reads it).
 
     Raises:
-        ValueError: If a sparsity is outside [0, 1) or below that of ``masks``, a score is NaN, or
-            the trees do not match.
+        ValueError: If a sparsity is outside [0, 1) or below that of ``masks``, the scores of all layers
+            rank nothing (``check_rankable``), one is NaN, or the trees do not match.
     """
 
     def count(where: str, sparsity: Any, size: int, mask: Any) -> Any:
@@ -112,32 +112,51 @@ def select_by_layer(
         Masks.
 
     Raises:
-        ValueError: If the trees do not match, or a score is NaN.
+        ValueError: If the trees do not match, the scores rank nothing, or one is NaN.
     """
     masks, values = fit_masks(masks, scores), fit_masks(values, scores)
     check_scores(scores, masks)
+    check_by_layer(values, scores, what)
+    if any(not is_traced(value) and np.any(value) for value in jax.tree.leaves(values)):
+        check_rankable(scores, masks)
     layers, structure = jax.tree_util.tree_flatten_with_path(scores)
-    if structure != jax.tree.structure(values):
-        raise ValueError(
-            f"expected a {what} for each layer of the scores, got (scores against these) "
-            f"{first_difference(scores, values)}; make them with an allocation such as pruning.uniform, "
-            "or with jax.tree.map over the scores"
-        )
     before = [None] * len(layers) if masks is None else jax.tree.leaves(masks)
     kept = []
     for (path, leaf), value, mask, axes in zip(
         layers, jax.tree.leaves(values), before, axes_of(layout, scores), strict=True
     ):
         where, stacked = jax.tree_util.keystr(path), np.shape(value) or axes.stacked
-        if leaf.shape[: len(stacked)] != stacked:
-            raise ValueError(
-                f"expected one {what} at {where}, or an array of them for its leading axes that are "
-                f"layers, got shape {stacked} for {leaf.shape}"
-            )
         select = _selector(partial(count, where), math.prod(leaf.shape[len(stacked) :]))
         value = np.broadcast_to(value, stacked) if stacked and not is_traced(value) else value
         kept.append(select(leaf, value, mask, stacked))
     return structure.unflatten(kept)
+
+
+def check_by_layer(values: PyTree, layers: PyTree, what: str) -> None:
+    """Checks that there is a number for each layer of a tree.
+
+    Args:
+        values: A number for each layer; an array of them for a leaf of stacked layers.
+        layers: A tree like masks.
+        what: The number, for the error.
+
+    Raises:
+        ValueError: If the trees do not match, or an array has not the shape of a leaf's leading axes.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(layers)
+    if structure != jax.tree.structure(values):
+        raise ValueError(
+            f"expected a {what} for each layer, got (layers against these) "
+            f"{first_difference(layers, values)}; make them with an allocation such as pruning.uniform, "
+            "or with jax.tree.map over scores or masks"
+        )
+    for (path, leaf), value in zip(leaves, jax.tree.leaves(values), strict=True):
+        stacked = np.shape(value)
+        if leaf.shape[: len(stacked)] != stacked:
+            raise ValueError(
+                f"expected one {what} at {jax.tree_util.keystr(path)}, or an array of them for its "
+                f"leading axes that are layers, got shape {stacked} for {leaf.shape}"
+            )
 
 
 def _selector(count: Callable[[Any, int, Any], Any], size: int) -> Callable[..., jax.Array]:
@@ -205,6 +224,7 @@ def check_scores(scores: PyTree, masks: PyTree = None) -> int:
     """
     leaves = jax.tree_util.tree_leaves_with_path(scores)
     for path, leaf in leaves:
+        check_is_array(path, leaf)
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             where = jax.tree_util.keystr(path)
             raise ValueError(f"expected float scores at {where}, got {jnp.result_type(leaf)}")

@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from pruning.masks.counting import check_sparsity, pruned_count
+from pruning.masks.rankable import check_rankable
 from pruning.masks.selection import check_scores, keep_highest
 from pruning.trees.counts import is_whole
 from pruning.trees.layout import LayerAxes, Layout, axes_of, flax_layout
-from pruning.trees.leaves import PyTree, Scalar
+from pruning.trees.leaves import PyTree, Scalar, is_traced
 from pruning.trees.precision import at_least_float32
 from pruning.trees.rows import group_rows, over_rows, unit_rows
 
@@ -42,7 +43,8 @@ def n_m_masks(scores: PyTree, n: int, m: int, *, layout: Layout = flax_layout) -
         Masks of sparsity 1 - n / m, exactly, in every group.
 
     Raises:
-        ValueError: If n is not in [1, m], m does not divide the inputs of a leaf, or a score is NaN.
+        ValueError: If n is not in [1, m], m does not divide the inputs of a leaf, or the scores rank
+            nothing (``check_rankable``).
 
     Source: Zhou et al. 2021 (arXiv 2102.04010), where of equal weights the higher index is kept.
 
@@ -54,7 +56,7 @@ def n_m_masks(scores: PyTree, n: int, m: int, *, layout: Layout = flax_layout) -
     def of_leaf(where: str, leaf: jax.Array, axes: LayerAxes) -> jax.Array:
         return over_rows(lambda groups: _ranks(groups) < n, group_rows(axes, m, where), leaf)
 
-    return _map_leaves(of_leaf, scores, layout)
+    return _map_leaves(of_leaf, scores, 1 - n / m, layout)
 
 
 def constant_fan_in_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = flax_layout) -> PyTree:
@@ -69,7 +71,7 @@ def constant_fan_in_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = 
         Masks that remove ``floor(sparsity * f + 1e-6)`` of the f weights that lead into each unit.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1), or a score is NaN.
+        ValueError: If the sparsity is outside [0, 1), or the scores rank nothing (``check_rankable``).
 
     Source: Lasby et al. 2024 (arXiv 2305.02299).
 
@@ -85,7 +87,7 @@ def constant_fan_in_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = 
         pruned = pruned_count(sparsity, rows.length)
         return over_rows(lambda units: _highest(units, pruned), rows, leaf)
 
-    return _map_leaves(of_leaf, scores, layout)
+    return _map_leaves(of_leaf, scores, sparsity, layout)
 
 
 def channel_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = flax_layout) -> PyTree:
@@ -103,7 +105,7 @@ def channel_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = flax_lay
         Masks that remove all weights of ``floor(sparsity * u + 1e-6)`` of a layer's u units.
 
     Raises:
-        ValueError: If the sparsity is outside [0, 1), or a score is NaN.
+        ValueError: If the sparsity is outside [0, 1), or the scores rank nothing (``check_rankable``).
 
     Source: Li et al. 2017 (arXiv 1608.08710), for magnitudes.
 
@@ -121,7 +123,7 @@ def channel_masks(scores: PyTree, sparsity: Scalar, *, layout: Layout = flax_lay
         kept = _highest(units.reshape(axes.layers, axes.fan_out), pruned)
         return jnp.broadcast_to(kept.reshape(units.shape), leaf.shape)
 
-    return _map_leaves(of_leaf, scores, layout)
+    return _map_leaves(of_leaf, scores, sparsity, layout)
 
 
 def block_masks(
@@ -142,7 +144,7 @@ def block_masks(
 
     Raises:
         ValueError: If the sparsity is outside [0, 1), a block's sides are below 1 or do not divide a
-            leaf's, or a score is NaN.
+            leaf's, or the scores rank nothing (``check_rankable``).
 
     >>> scores = {"w": jnp.array([[4.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]])}
     >>> block_masks(scores, 0.5, block=(2, 2))["w"][0]
@@ -171,7 +173,7 @@ def block_masks(
         whole = jnp.broadcast_to(kept, parts.shape).reshape(moved.shape)
         return jnp.transpose(whole, tuple(order.index(axis) for axis in range(len(order))))
 
-    return _map_leaves(of_leaf, scores, layout)
+    return _map_leaves(of_leaf, scores, sparsity, layout)
 
 
 def check_group(n: int, m: int) -> None:
@@ -193,9 +195,14 @@ def _is_size(number: Any) -> bool:
 
 
 def _map_leaves(
-    function: Callable[[str, jax.Array, LayerAxes], jax.Array], scores: PyTree, layout: Layout
+    function: Callable[[str, jax.Array, LayerAxes], jax.Array],
+    scores: PyTree,
+    sparsity: Scalar,
+    layout: Layout,
 ) -> PyTree:
     check_scores(scores)
+    if not is_traced(sparsity) and sparsity > 0:
+        check_rankable(scores)
     leaves, structure = jax.tree_util.tree_flatten_with_path(scores)
     both = zip(leaves, axes_of(layout, scores), strict=True)
     return structure.unflatten(

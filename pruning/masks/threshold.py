@@ -233,7 +233,8 @@ def _sum(counts: list) -> list[jax.Array]:
 @jax.jit
 def _at_least(keys: jax.Array, tied: jax.Array, start: jax.Array, place: jax.Array) -> jax.Array:
     """What is higher than a key, or as high and not behind a place, counted from the end."""
-    return jnp.where(keys == tied, -flat_places(keys, -start) >= place, keys > tied)
+    places = lax.convert_element_type(-flat_places(keys, -start), place.dtype)
+    return jnp.where(keys == tied, places >= place, keys > tied)
 
 
 def _add(left: tuple, right: tuple) -> tuple:

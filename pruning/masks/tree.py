@@ -156,7 +156,7 @@ def apply_masks(params: PyTree, masks: PyTree) -> PyTree:
     check_masks(masks, params)
     return jax.tree.map(
         lambda mask, leaf: (
-            copied(leaf) if mask is None else jnp.where(mask, leaf, jnp.zeros((), leaf.dtype))
+            copied(leaf) if mask is None else jnp.where(mask, leaf, jnp.zeros_like(leaf, shape=()))
         ),
         masks,
         params,

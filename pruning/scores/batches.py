@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pruning.scores.binary_scaling import widened
 from pruning.trees.leaves import PyTree
 
 
@@ -18,7 +19,8 @@ def mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[Any
             axis, its size n_b.
 
     Returns:
-        The mean of these trees, each weighted by n_b.
+        The mean of these trees, each weighted by n_b, in their dtypes. It is summed in float32 at least:
+        a sum in bfloat16 stands still once it is 256 times as large as what is added.
 
     Raises:
         ValueError: If this is no sequence of batches (but a batch, or an iterator), or a batch has no
@@ -26,16 +28,15 @@ def mean_over_batches(derivative: Callable[[Any], PyTree], batches: Sequence[Any
     """
     check_batches(batches)
     if len(batches) == 1:
-        if 0 in _leading_sizes(batches[0]):
-            raise ValueError("expected batches of one or more examples, got one batch without any")
         return derivative(batches[0])
     sizes = [_batch_size(batch, place) for place, batch in enumerate(batches)]
     _check_alike(batches)
-    total = None
+    part, total = None, None
     for batch, size in zip(batches, sizes, strict=True):
-        part = jax.tree.map(lambda leaf, n=size: leaf * (n / sum(sizes)), derivative(batch))
-        total = part if total is None else jax.tree.map(jnp.add, total, part)
-    return total
+        part = derivative(batch)
+        weighted = jax.tree.map(lambda leaf, n=size: widened(leaf) * (n / sum(sizes)), part)
+        total = weighted if total is None else jax.tree.map(jnp.add, total, weighted)
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), total, part)
 
 
 def check_batches(batches: Any) -> None:
@@ -45,7 +46,7 @@ def check_batches(batches: Any) -> None:
         batches: What a caller gives.
 
     Raises:
-        ValueError: If it is a batch, an iterator, or empty.
+        ValueError: If it is a batch, an iterator, or empty, or a batch has no examples.
     """
     name = type(batches).__name__
     if isinstance(batches, tuple) and (hasattr(batches, "_fields") or any(map(_is_array, batches))):
@@ -56,6 +57,9 @@ def check_batches(batches: Any) -> None:
     if isinstance(batches, list | tuple):
         if not batches:
             raise ValueError("expected at least one batch, got an empty sequence")
+        for place, batch in enumerate(batches):
+            if 0 in _leading_sizes(batch):
+                raise ValueError(f"expected batches of one or more examples, got none in batch {place}")
         return
     if hasattr(batches, "__iter__") and not hasattr(batches, "keys") and not _is_array(batches):
         raise ValueError(
@@ -93,9 +97,9 @@ def _leading_sizes(batch: Any) -> set[int]:
 
 def _batch_size(batch: Any, place: int) -> int:
     sizes = _leading_sizes(batch)
-    if len(sizes) != 1 or 0 in sizes:
+    if len(sizes) != 1:
         raise ValueError(
-            "expected every batch to hold arrays that share a leading axis of one or more examples, got "
+            "expected every batch to hold arrays that share a leading axis, its examples, got "
             f"leading sizes {sorted(sizes)} in batch {place}; a single batch goes in a list: [batch]"
         )
     return sizes.pop()

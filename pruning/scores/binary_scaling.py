@@ -24,7 +24,8 @@ def score_dtype(dtype: jnp.dtype) -> jnp.dtype:
     Returns:
         A dtype that holds the products and differences that scores are.
     """
-    return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 8 else jnp.dtype(jnp.float32)
+    longer = jnp.finfo(dtype).bits > 8
+    return jax.dtypes.canonicalize_dtype(dtype) if longer else jnp.dtype(jnp.float32)
 
 
 def widened(leaf: jax.Array) -> jax.Array:

@@ -31,19 +31,18 @@ def check_scalar(value: Any) -> jax.Array:
     return value
 
 
-def check_scores(scores: PyTree, weights: PyTree, what: str) -> PyTree:
-    """Refuses scores that are not finite, or all 0 of an unpruned network, if they can be read.
+def check_finite(scores: PyTree, what: str) -> PyTree:
+    """Refuses scores that are not finite, if they can be read.
 
     Args:
         scores: A tree like masks with float leaves.
-        weights: The prunable weights that they are of.
         what: What an error calls that which is not finite: "the loss or its gradient".
 
     Returns:
         The scores.
 
     Raises:
-        ValueError: If they rank nothing (when nothing is traced).
+        ValueError: If one is NaN or infinite (when nothing is traced).
     """
     leaves = jax.tree_util.tree_leaves_with_path(scores)
     if any(is_traced(leaf) for _, leaf in leaves):
@@ -58,7 +57,25 @@ def check_scores(scores: PyTree, weights: PyTree, what: str) -> PyTree:
                 f"is not finite in {leaf.dtype}; look for NaN in the params and the data, or compute "
                 "in float64 (float64 params under jax.enable_x64(True))"
             )
-    if not any(jnp.any(leaf) for _, leaf in leaves):
+    return scores
+
+
+def check_scores(scores: PyTree, weights: PyTree, what: str) -> PyTree:
+    """Refuses scores that are not finite, or all 0 of an unpruned network, if they can be read.
+
+    Args:
+        scores: A tree like masks with float leaves.
+        weights: The prunable weights that they are of.
+        what: What an error calls that which is not finite: "the loss or its gradient".
+
+    Returns:
+        The scores.
+
+    Raises:
+        ValueError: If they rank nothing (when nothing is traced).
+    """
+    leaves = jax.tree.leaves(check_finite(scores, what))
+    if not any(is_traced(leaf) or jnp.any(leaf) for leaf in leaves):
         _refuse_zeros(weights)
     return scores
 

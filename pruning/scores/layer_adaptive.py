@@ -16,7 +16,7 @@ def layer_adaptive_magnitude_scores(
     The sum is over the weights of the same layer that are at least as large, so that the largest of each
     layer scores 1 and no layer is emptied before its turn. Within a layer the order is that of
     magnitudes; between layers it is what remains of the layer that counts. Of equal weights the one with
-    the lower index scores higher.
+    the lower index never scores lower.
 
     Args:
         params: Any pytree of arrays, at initialization or after training.
@@ -46,7 +46,7 @@ def _of_layer(weights: jax.Array) -> jax.Array:
     squares = jnp.square(magnitudes / jnp.where(largest == 0, 1, largest))
     order = jnp.argsort(squares, descending=True, stable=True)
     falling = squares[order]
-    sums = jnp.cumsum(falling)
+    sums = jax.lax.cummax(jnp.cumsum(falling))  # Rounding in a sum by parts may let it fall.
     shares = jnp.where(falling == 0, 0, falling / jnp.where(sums == 0, 1, sums))
     scores = jnp.zeros_like(squares).at[order].set(shares)
     whole = jnp.where(jnp.isfinite(largest), scores, jnp.nan)

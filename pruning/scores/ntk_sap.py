@@ -16,7 +16,7 @@ from pruning.scores.binary_scaling import widened
 from pruning.scores.checking import check_scores
 from pruning.trees.counts import check_counts, may_be
 from pruning.trees.leaves import PyTree, Scalar, is_none
-from pruning.trees.precision import at_least_float32
+from pruning.trees.precision import at_least_float32, sum_of
 
 
 class NtkSapDraw(NamedTuple):
@@ -158,7 +158,9 @@ def _derivative(
     """The derivative of one draw's J by the masks."""
     params, inputs, perturbation = draw
     moved = jax.tree.map(
-        lambda n, leaf: leaf if n is None else leaf + jnp.asarray(noise * n, leaf.dtype),
+        lambda n, leaf: (
+            leaf if n is None else leaf + (jnp.asarray(noise, n.dtype) * n).astype(leaf.dtype)
+        ),
         perturbation,
         params,
         is_leaf=is_none,
@@ -170,7 +172,7 @@ def _derivative(
     def distance(masks: PyTree) -> jax.Array:
         here, there = (output_fn(_times(tree, masks), inputs, *given) for tree in (params, moved))
         gaps = jax.tree.map(lambda a, b: jnp.sum(jnp.square(widened(a) - widened(b))), here, there)
-        return sum(jax.tree.leaves(gaps), start=jnp.zeros(()))
+        return sum_of(jax.tree.leaves(gaps))
 
     like = _masked_leaves(params, masks)
     ones = jax.tree.map(lambda leaf, mask: mask.astype(at_least_float32(leaf.dtype)), like, masks)

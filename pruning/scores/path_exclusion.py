@@ -83,7 +83,7 @@ def path_exclusion_scores(
             flow = network_fn(squared(squares), jnp.ones_like(x), lambda x: x)
             return jnp.sum(widened(through) * widened(flow))
 
-        term = jax.grad(paths)(squares)
+        term = jax.tree.map(widened, jax.grad(paths)(squares))
         total = term if total is None else jax.tree.map(jnp.add, total, term)
 
     def score(weight: jax.Array, derivative: jax.Array) -> jax.Array:

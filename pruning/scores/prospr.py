@@ -123,7 +123,10 @@ def _divided(batches: Sequence[Any]) -> tuple[PyTree | None, Any]:
     *inner, outer = batches
     if not inner:
         return None, outer
-    kinds = [jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), b) for b in inner]
+    kinds = [
+        (jax.tree.structure(b), [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(b)])
+        for b in inner
+    ]
     if any(kind != kinds[0] for kind in kinds):
         raise ValueError(
             "expected the batches of the inner steps to be alike in structure, shapes and dtypes, got "
@@ -157,12 +160,19 @@ def _inner_steps(
     def step(carry: Any, batch: Any) -> tuple[Any, None]:
         fast, buffers = carry
         gradients = jax.grad(lambda fast: check_scalar(loss_fn(whole(fast), batch)))(fast)
-        buffers = [(momentum * v + g).astype(v.dtype) for v, g in zip(buffers, gradients, strict=True)]
-        fast = [(f - rate * v).astype(f.dtype) for f, v in zip(fast, buffers, strict=True)]
+        buffers = [_moved(g, momentum, v) for g, v in zip(gradients, buffers, strict=True)]
+        fast = [_moved(f, -rate, v) for f, v in zip(fast, buffers, strict=True)]
         return (fast, buffers), None
 
     (fast, _), _ = jax.lax.scan(step, (floats, [jnp.zeros_like(leaf) for leaf in floats]), batches)
     return whole(fast)
+
+
+def _moved(start: jax.Array, rate: Scalar, direction: jax.Array) -> jax.Array:
+    """``start + rate * direction``, computed in float32 at least."""
+    moved = widened(start)
+    moved = moved + jnp.asarray(rate, moved.dtype) * widened(direction)
+    return moved.astype(start.dtype)
 
 
 def _scores(weights: PyTree, gradients: PyTree) -> PyTree:

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from pruning.scores.binary_scaling import widened
-from pruning.scores.checking import check_scalar, check_scores
+from pruning.scores.checking import check_finite, check_scalar
 from pruning.trees.counts import check_counts
 from pruning.trees.leaves import Prunable, PyTree, prunable, prunable_pair, split_prunable
+from pruning.trees.placement import placed_as
 
 LossFn = Callable[[PyTree, Any], jax.Array]
 
@@ -57,7 +58,7 @@ def fisher_diagonal(
         return jax.tree.map(lambda g: jnp.square(widened(g)), gradient(at, batch))
 
     found = _mean_over_examples(squared, at, examples)
-    return check_scores(found, at, "the loss or its gradient")
+    return check_finite(found, "the loss or its gradient")
 
 
 def hutchinson_diagonal(
@@ -98,7 +99,10 @@ def hutchinson_diagonal(
 
     def probed(key: jax.Array, batch: PyTree) -> PyTree:
         keys = jax.random.split(key, len(leaves))
-        signs = [jax.random.rademacher(k, w.shape, w.dtype) for k, w in zip(keys, leaves, strict=True)]
+        signs = [
+            placed_as(jax.random.rademacher(k, w.shape, jnp.result_type(w)), w)
+            for k, w in zip(keys, leaves, strict=True)
+        ]
         z = structure.unflatten(signs)
         _, pull_back = jax.vjp(lambda weights: gradient(weights, batch), at)
         return jax.tree.map(lambda z, product: widened(z) * widened(product), z, pull_back(z)[0])
@@ -112,7 +116,7 @@ def hutchinson_diagonal(
 
     keys = jax.random.split(key, _count(examples))
     found = _mean_over_examples(estimate, at, examples, keys)
-    return check_scores(found, at, "the loss or its derivatives")
+    return check_finite(found, "the loss or its derivatives")
 
 
 def curvature_scores(params: PyTree, diagonal: PyTree, *, prunable: Prunable = prunable) -> PyTree:

@@ -29,6 +29,7 @@ from pruning.scores.binary_scaling import (
 )
 from pruning.scores.checking import check_scalar, check_scores
 from pruning.trees.leaves import Prunable, PyTree, prunable, prunable_pair, split_prunable
+from pruning.trees.precision import sum_of
 
 LossFn = Callable[[PyTree, Any], jax.Array]
 
@@ -240,9 +241,5 @@ def _unit(gradients: PyTree) -> jax.Array:
 
 
 def _dot(left: PyTree, right: PyTree) -> jax.Array:
-    products = [
-        jnp.sum(widened(a * b))
-        for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
-    ]
-    widest = max((each.dtype for each in products), key=lambda dtype: jnp.finfo(dtype).bits)
-    return sum((each.astype(widest) for each in products[1:]), start=products[0].astype(widest))
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return sum_of([jnp.sum(widened(a * b)) for a, b in pairs])

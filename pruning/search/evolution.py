@@ -45,7 +45,7 @@ def mutate_masks(
     def mutate(key: jax.Array, mask: jax.Array) -> jax.Array:
         check_countable(mask.size)
         kept = jnp.sum(mask, dtype=jnp.int32)
-        moving = jnp.minimum(counted_share(fraction, kept), mask.size - kept)
+        moving = jnp.minimum(counted_share(fraction, kept, "fraction"), mask.size - kept)
         leave, enter = jax.random.uniform(key, (2, *mask.shape))
         stay = keep_highest(leave, mask.size - kept + moving, masks=mask)
         arrive = keep_highest(enter, mask.size - moving, masks=~mask)

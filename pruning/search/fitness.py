@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from pruning.masks.reading import plain_path
 from pruning.trees.leaves import PyTree
-from pruning.trees.precision import at_least_float32
+from pruning.trees.precision import at_least_float32, sum_of
 
 Fitness = Callable[[PyTree, PyTree, PyTree], jax.Array]
 
@@ -94,7 +94,7 @@ def add_standardised(first: jax.Array, second: jax.Array) -> jax.Array:
 def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
     """Mean of ``|value|`` over the kept weights of each candidate, shape (K,)."""
     of_path = {plain_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(values)}
-    total = count = jnp.float32(0)
+    sums, counts = [], []
     for path, mask in jax.tree_util.tree_leaves_with_path(masks):
         value = of_path.get(plain_path(path))
         if value is None or jnp.shape(value) != mask.shape:
@@ -106,9 +106,10 @@ def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
             )
         axes = tuple(range(1, mask.ndim))
         size = jnp.abs(value.astype(at_least_float32(value.dtype)))
-        total = total + jnp.sum(jnp.where(mask, size, 0), axis=axes)
-        count = count + jnp.sum(mask, axis=axes, dtype=jnp.int32).astype(jnp.float32)
-    return total / count
+        sums.append(jnp.sum(jnp.where(mask, size, 0), axis=axes))
+        counts.append(jnp.sum(mask, axis=axes, dtype=jnp.int32))
+    total = sum_of(sums)
+    return total / sum(counts, start=jnp.int32(0)).astype(total.dtype)
 
 
 def _standardised(values: jax.Array) -> jax.Array:

@@ -51,7 +51,7 @@ def constant_fan_in_rigl(
     drop_fraction: DropFraction = 0.3,
     ablatable: Prunable | None = None,
     salient_fraction: float = 0.3,
-    layout: Layout = flax_layout,
+    layout: Layout | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""SRigL: as ``rigl``, but all units of a layer that have weights have the same number k of them.
 
@@ -83,7 +83,8 @@ def constant_fan_in_rigl(
             last layer's units are the classes: ``prunable_except("head")``.
         salient_fraction: :math:`\gamma` in [0, 1], of a unit's weights; 0 ablates nothing. The
             authors' code: 0.3.
-        layout: ``layout(path, leaf)`` says which axes are units, as for ``constant_fan_in_masks``.
+        layout: ``layout(path, leaf)`` says which axes are units, as for ``constant_fan_in_masks``; None
+            for ``pruning.flax_layout``.
 
     Returns:
         An optimizer, whose state is a ``ConstantFanInState``. It needs ``params`` in ``update``; read the
@@ -107,9 +108,10 @@ def constant_fan_in_rigl(
     """
     check_fractions(salient_fraction=salient_fraction)
     check_precise(salient_fraction=salient_fraction)
+    chosen = layout or flax_layout
 
     def units(masks: PyTree) -> list[Rows]:
-        return cut(lambda _, axes: unit_rows(axes), layout, masks)
+        return cut(lambda _, axes: unit_rows(axes), chosen, masks)
 
     check_rows(
         units(masks),
@@ -144,7 +146,7 @@ def constant_fan_in_rigl(
 
     def init_fn(params: PyTree) -> ConstantFanInState:
         state = first.init(params)
-        layers = sum(axes.layers for axes in axes_of(layout, state.masks))
+        layers = sum(axes.layers for axes in axes_of(chosen, state.masks))
         return _with_spare(state, jnp.zeros_like(state.count, shape=(layers,)))
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -153,7 +155,7 @@ def constant_fan_in_rigl(
         is_check = (after.count % check_every == 0) & (after.count <= stop_after)
 
         def changed() -> jax.Array:
-            before, now = (_layer_counts(layout, masks) for masks in (state.masks, after.masks))
+            before, now = (_layer_counts(chosen, masks) for masks in (state.masks, after.masks))
             return state.spare + before - now
 
         return updates, _with_spare(after, compute_where(is_check, changed, state.spare))

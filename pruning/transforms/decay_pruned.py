@@ -25,7 +25,8 @@ def decay_pruned(
     Args:
         decay: :math:`\lambda \ge 0`. The paper's: 2e-4.
         mask_fn: ``mask_fn(params)`` gives the masks of the step, as the loss made them: of N:M,
-            ``lambda params: n_m_masks(magnitude_scores(params), 2, 4)``.
+            ``lambda params: n_m_masks(magnitude_scores(params), 2, 4)``. (Under
+            ``optax.inject_hyperparams`` it needs ``static_args=("mask_fn",)``.)
 
     Returns:
         A transformation without state. It needs ``params`` in ``update``.

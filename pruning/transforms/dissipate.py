@@ -195,8 +195,9 @@ def dissipate_to(
             traced. ``pruning.exponential_sparsities`` makes one.
         check_every: Steps between checks, >= 1.
         select: ``select(scores, sparsity) -> masks``, the highest are kept: ``channel_masks`` and other
-            selections; None for the ranking of all weights. (Under ``optax.inject_hyperparams`` it needs
-            ``static_args=("select",)``.)
+            selections; None for the ranking of all weights. One that keeps nothing, as ``global_masks``
+            does where no weight has moved, removes nothing at that check. (Under
+            ``optax.inject_hyperparams`` it needs ``static_args=("select",)``.)
         masks: Where to begin; its removed weights count. None for the dense network.
         prunable: ``prunable(path, leaf)``; None for ``pruning.prunable``.
         layout: ``layout(path, leaf)`` says which axes are layers, none of which is emptied; None for
@@ -217,6 +218,8 @@ def dissipate_to(
     check_precise(sparsities=sparsities)
     check_rising(sparsities)
     checks = len(sparsities)
+    last = checks * check_every
+    check_steps(**{"len(sparsities) * check_every": (last, 1)})
     if select is not None and layout is not None:
         raise ValueError(
             "expected no layout beside select, which selects by its own: give it to the selection, as in "
@@ -234,9 +237,7 @@ def dissipate_to(
         scores = map_layers(_spare_most_displaced, chosen, state.masks, weights, state.initial)
         return keep_highest(scores, counts[check], masks=state.masks)
 
-    return _transformation(
-        "dissipate_to", None, prune, check_every, checks * check_every, masks, prunable
-    )
+    return _transformation("dissipate_to", None, prune, check_every, last, masks, prunable)
 
 
 def _band(fraction: Any) -> Callable[[Any, Any], Any]:

@@ -14,9 +14,9 @@ import numpy as np
 import optax
 
 from pruning.masks.apportioning import apportioned, quotas
-from pruning.masks.counting import check_rising, check_steps, pruned_count
-from pruning.masks.reading import as_bool
-from pruning.masks.selection import keep_highest
+from pruning.masks.counting import check_rising, check_sparsity, check_steps, pruned_count
+from pruning.masks.reading import as_bool, fit_masks
+from pruning.masks.selection import check_by_layer, keep_highest
 from pruning.masks.tree import count_prunable, map_masks
 from pruning.transforms.conditions import compute_where
 from pruning.transforms.states import first_masks, is_placeholder, without_hidden
@@ -64,7 +64,8 @@ def gradual_magnitude(
         start_after: Steps before the first interval begins, >= 0.
         allocation: ``allocation(params, sparsity, prunable=...)`` gives each layer its sparsity
             (``pruning.uniform`` is Zhu and Gupta's); None ranks all weights of the network together.
-            One whose sparsities do not add up to that of the network, by more than rounding, is
+            It gives one for each leaf that has a mask, or an array of them for its stacked layers. One
+            whose sparsities do not add up to that of the network, by more than rounding, is
             followed layer by layer, rounded down.
         masks: Where to begin; its removed weights count, and the leaves without a mask are not pruned.
             None for the dense network.
@@ -79,7 +80,8 @@ def gradual_magnitude(
             (``optax.inject_hyperparams`` casts arrays to the params' dtype; a list it leaves alone;
             functions need ``static_args=("allocation", "prunable")`` there), check_every < 1 or
             start_after < 0; from ``init`` if nothing is prunable or the masks do not fit; from
-            ``update`` without params, or where an allocation needs a concrete sparsity.
+            ``update`` without params, or where an allocation needs a concrete sparsity, or gives what
+            does not fit the masks.
 
     Source: Zhu and Gupta 2017 (arXiv 1710.01878), whose layers all have the same sparsity.
 
@@ -94,6 +96,8 @@ def gradual_magnitude(
     check_rising(sparsities)
     check_steps(check_every=(check_every, 1), start_after=(start_after, 0))
     checks = len(sparsities)
+    steps = checks * check_every
+    check_steps(**{"start_after + len(sparsities) * check_every": (start_after + steps, 1)})
     if not isinstance(sparsities, list | tuple) and not is_traced(sparsities):
         sparsities = np.asarray(sparsities)  # Inside the check's branch a jax.Array's items were traced.
 
@@ -105,7 +109,7 @@ def gradual_magnitude(
             return keep_highest(scores, counts[check], masks=masks)
         covered = {path for path, _ in jax.tree_util.tree_leaves_with_path(masks)}
         by_check = [
-            jax.tree.leaves(allocation(params, s, prunable=lambda path, _: path in covered))
+            _allocated(allocation(params, s, prunable=lambda path, _: path in covered), masks)
             for s in sparsities
         ]
         # Where the allocation gives a leaf several sparsities, its leading axes are layers.
@@ -145,7 +149,7 @@ def gradual_magnitude(
         require_params(params, "gradual_magnitude")
         count = jnp.asarray(optax.safe_increment(state.count))
         since = count - start_after
-        is_check = (since > 0) & (since % check_every == 0) & (since <= checks * check_every)
+        is_check = (since > 0) & (since % check_every == 0) & (since <= steps)
 
         before = as_bool(state.masks)
 
@@ -157,6 +161,16 @@ def gradual_magnitude(
         return zero_pruned(updates, params, kept), GradualMagnitudeState(count, kept)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _allocated(sparsities: PyTree, masks: PyTree) -> list[Any]:
+    """What an allocation gives each leaf of the masks, if it fits."""
+    sparsities = fit_masks(sparsities, masks)
+    check_by_layer(sparsities, masks, "sparsity")
+    for path, of_leaf in jax.tree_util.tree_leaves_with_path(sparsities):
+        for sparsity in _flat(of_leaf):
+            check_sparsity(sparsity, f"the sparsity of {jax.tree_util.keystr(path)}")
+    return jax.tree.leaves(sparsities)
 
 
 def _flat(sparsities: Any) -> list[Any]:

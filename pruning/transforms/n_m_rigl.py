@@ -23,7 +23,7 @@ def n_m_rigl(
     check_every: int,
     stop_after: int,
     drop_fraction: DropFraction = 0.3,
-    layout: Layout = flax_layout,
+    layout: Layout | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""N:M RigL: as ``rigl``, but n of every m consecutive inputs of a unit are kept at every step.
 
@@ -42,7 +42,8 @@ def n_m_rigl(
         check_every: Steps between checks, >= 1.
         stop_after: Steps after which the masks stay, >= 0.
         drop_fraction: f in [0, 1], of the kept weights of a layer, or a schedule ``fraction(step)``.
-        layout: ``layout(path, leaf)`` says along which axes groups lie, as for ``n_m_masks``.
+        layout: ``layout(path, leaf)`` says along which axes groups lie, as for ``n_m_masks``; None for
+            ``pruning.flax_layout``.
 
     Returns:
         An optimizer, whose state is a ``DynamicSparseState``; as ``rigl``'s.
@@ -63,9 +64,10 @@ def n_m_rigl(
     Array([ True, False, False,  True], dtype=bool)
     """
     check_group(n, m)
+    chosen = layout or flax_layout
 
     def groups(masks: PyTree) -> list[Rows]:
-        return cut(lambda where, axes: group_rows(axes, m, where), layout, masks)
+        return cut(lambda where, axes: group_rows(axes, m, where), chosen, masks)
 
     check_rows(
         groups(masks),

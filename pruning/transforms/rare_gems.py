@@ -97,6 +97,7 @@ def rare_gems(
     check_rising(sparsities)
     check_steps(check_every=(check_every, 1))
     last = len(sparsities) * check_every
+    check_steps(**{"len(sparsities) * check_every": (last, 1)})
     of_params, of_gates = optax.with_extra_args_support(params), optax.with_extra_args_support(gates)
 
     def init_fn(params: Any) -> RareGemsState:

@@ -61,7 +61,7 @@ def _of_layer(
     fraction: Scalar, mask: jax.Array, weight: jax.Array, growth: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     count = jnp.sum(mask, dtype=jnp.int32)
-    drop = counted_share(fraction, count)
+    drop = counted_share(fraction, count, "drop_fraction")
     stays: jax.Array = keep_highest(jnp.abs(weight), mask.size - count + drop, masks=mask)
     grown: jax.Array = keep_highest(growth, mask.size - drop, masks=~stays)
     # Only pruned weights can tell whether the scores are of the dense network.

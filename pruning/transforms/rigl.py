@@ -21,7 +21,7 @@ def rigl(
     check_every: int,
     stop_after: int,
     drop_fraction: DropFraction = 0.3,
-    layout: Layout = flax_layout,
+    layout: Layout | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Rigging the lottery: dynamic sparse training that grows weights where the loss would fall fastest.
 
@@ -49,7 +49,8 @@ def rigl(
         stop_after: Steps after which the masks stay, >= 0. The paper's: three quarters of the training.
         drop_fraction: f in [0, 1], of the kept weights of a layer, or a schedule ``fraction(step)``, such
             as ``cosine_drop_fraction``.
-        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.trees.layout``).
+        layout: ``layout(path, leaf)`` says which axes are layers (``pruning.trees.layout``); None for
+            ``pruning.flax_layout``.
 
     Returns:
         An optimizer, whose state is a ``DynamicSparseState``. It needs ``params`` in ``update``; read the
@@ -69,7 +70,7 @@ def rigl(
     >>> optax.apply_updates(params, updates)["w"], state.masks["w"]
     (Array([[3., 0., 0.]], dtype=float32), Array([[ True, False,  True]], dtype=bool))
     """
-    regrow = partial(drop_and_grow, layout=layout)
+    regrow = partial(drop_and_grow, layout=layout or flax_layout)
     return dynamic_sparse(
         optimizer,
         masks,
@@ -102,7 +103,7 @@ def sparse_evolutionary(
     check_every: int,
     stop_after: int,
     drop_fraction: DropFraction = 0.3,
-    layout: Layout = flax_layout,
+    layout: Layout | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Sparse evolutionary training (SET): as ``rigl``, but weights grow at random.
 
@@ -141,7 +142,7 @@ def sparse_evolutionary(
         drawn = [jax.random.uniform(k, g.shape, minval=0.5) for k, g in zip(keys, leaves, strict=True)]
         return structure.unflatten(drawn)
 
-    regrow = partial(drop_and_grow, layout=layout)
+    regrow = partial(drop_and_grow, layout=layout or flax_layout)
     return dynamic_sparse(
         optimizer,
         masks,

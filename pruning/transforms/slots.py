@@ -1,7 +1,9 @@
 """An optimizer's slots: what its state keeps for each weight, such as momentum and Adam's moments.
 
 They are found by their place: the path of a slot ends with that of its param, and both have one shape.
-That holds for every optax optimizer that keeps a number for each weight, whatever wraps it. An optimizer
+Where it ends with the paths of several, as that of Adam's ``mu`` does in a network with a module ``mu``,
+the params begin where nothing but params lies below. That holds for every optax optimizer that keeps a
+number for each weight, whatever wraps it. An optimizer
 that keeps something else (a row's sum, all params in one array) is refused by the name of its state.
 """
 
@@ -51,11 +53,13 @@ def check_slots(state: Any, masks: PyTree, params: PyTree, name: str) -> None:
             )
     known = _params(masks, params)
     total = sum(math.prod(param.shape) for param in known.values())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    for (path, leaf), at in zip(
+        jax.tree_util.tree_leaves_with_path(state), _params_at(state, known), strict=True
+    ):
         if not is_float(leaf) or leaf.size <= 1:  # A count, a rate, a key, a mask, a placeholder.
             continue
-        found = _param_at(path, known) or _param_above(path, known)
-        is_flat = found is None and leaf.size == total and len(known) > 1
+        found = at or _param_above(path, known)
+        is_flat = found is None and leaf.size == total
         if is_flat or (found and found.place is not None and jnp.shape(leaf) != found.shape):
             where = jax.tree_util.keystr(path)
             raise ValueError(
@@ -76,15 +80,15 @@ def zero_slots(state: Any, chosen: PyTree, params: PyTree) -> Any:
     Returns:
         The state, of the same structure and dtypes.
     """
-    known, leaves = _params(chosen, params), jax.tree.leaves(chosen)
+    known, to_zero = _params(chosen, params), jax.tree.leaves(chosen)
 
-    def zeroed(path: Any, leaf: Any) -> Any:
-        found = _param_at(path, known) if is_float(leaf) else None
-        if found is None or found.place is None or jnp.shape(leaf) != found.shape:
+    def zeroed(leaf: Any, found: _Param | None) -> Any:
+        if not is_float(leaf) or found is None or found.place is None or jnp.shape(leaf) != found.shape:
             return leaf
-        return jnp.where(leaves[found.place], jnp.zeros_like(leaf), leaf)
+        return jnp.where(to_zero[found.place], jnp.zeros_like(leaf), leaf)
 
-    return jax.tree_util.tree_map_with_path(zeroed, state)
+    leaves, structure = jax.tree.flatten(state)
+    return structure.unflatten(map(zeroed, leaves, _params_at(state, known)))
 
 
 def _params(masks: PyTree, params: PyTree) -> dict[Path, _Param]:
@@ -98,17 +102,28 @@ def _params(masks: PyTree, params: PyTree) -> dict[Path, _Param]:
     return found
 
 
-def _param_at(path: Any, known: dict[Path, _Param]) -> _Param | None:
-    """The param whose path a path ends with, the longest of several."""
-    words = _words(path)
-    return next((known[words[k:]] for k in range(len(words) + 1) if words[k:] in known), None)
+def _params_at(state: Any, known: dict[Path, _Param]) -> list[_Param | None]:
+    """For each leaf of a state the param whose path its own ends with, if any.
+
+    Of several that below whose beginning there are no other leaves than params', then the longest.
+    """
+    paths = [_words(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+    mixed = {path[:k] for path in paths for k in range(len(path) + 1) if path[k:] not in known}
+    found = []
+    for path in paths:
+        ends = [k for k in range(len(path) + 1) if path[k:] in known]
+        best = min(ends, key=lambda k, path=path: (path[:k] in mixed, k), default=None)
+        found.append(None if best is None else known[path[best:]])
+    return found
 
 
 def _param_above(path: Any, known: dict[Path, _Param]) -> _Param | None:
     """The param in whose place a state has a list or a dict, in which the path goes on."""
     while path and not isinstance(path[-1], jax.tree_util.GetAttrKey):
         path = path[:-1]
-        if path and (found := _param_at(path, known)):
+        words = _words(path)
+        ends = (words[k:] for k in range(len(words) + 1))
+        if path and (found := next((known[end] for end in ends if end in known), None)):
             return found
     return None
 

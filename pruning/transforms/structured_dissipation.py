@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pruning.masks.iterative import Select
-from pruning.masks.tree import intersect_masks, map_masks
+from pruning.masks.tree import count_kept, intersect_masks, map_masks
 from pruning.scores.movement import relative_displacement
 from pruning.trees.leaves import PyTree
 
@@ -24,12 +24,15 @@ def least_displaced_removed(
         initial: A tree like masks, those at the start.
 
     Returns:
-        Masks that prune what ``masks`` do, and what is not selected.
+        Masks that prune what ``masks`` do, and what is not selected; the same masks where the selection
+        keeps no weight at all, which says that the displacements rank nothing: no weight has moved.
 
     Raises:
         ValueError: If what is selected does not fit.
     """
-    return intersect_masks(masks, select(map_masks(_score, masks, weights, initial), sparsity))
+    kept = intersect_masks(masks, select(map_masks(_score, masks, weights, initial), sparsity))
+    some = count_kept(kept) > 0
+    return map_masks(lambda now, before: jnp.where(some, now, before), kept, masks)
 
 
 def _score(mask: Any, weight: Any, initial: Any) -> Any:

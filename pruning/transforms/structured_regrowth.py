@@ -128,7 +128,7 @@ def regrow_rows(
 
     def of_leaf(rows: Rows, quota: Callable[..., Quota], *leaves: jax.Array) -> tuple[jax.Array, ...]:
         def of_layer(mask: jax.Array, weight: jax.Array, growth: jax.Array, *more: jax.Array):
-            drop = counted_share(fraction, jnp.sum(mask, dtype=jnp.int32))
+            drop = counted_share(fraction, jnp.sum(mask, dtype=jnp.int32), "drop_fraction")
             layer = Layer(mask, weight, growth, drop)
             return _regrown(layer, quota(layer, *more))
 

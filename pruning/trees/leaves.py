@@ -227,6 +227,8 @@ def prunable_pair(
     Raises:
         ValueError: If the trees differ in structure or shapes, or no leaf is prunable.
     """
+    if other is None and params is not None:
+        raise ValueError(f"expected {name} of the structure of params, got None")
     first, second = (prunable_params(tree, prunable) for tree in (params, other))
     if jax.tree.structure(first) != jax.tree.structure(second):
         raise ValueError(

@@ -2,6 +2,10 @@
 
 Concrete arrays are put there; inside ``jit`` the types say it where the mesh is explicit, and so they
 do for what varies over the mesh inside ``shard_map``. Elsewhere XLA decides.
+
+Some functions need a mesh whose axes are ``AxisType.Auto``, since they reshape divided axes or begin
+loops with what is not divided: LAMP, blocks, constant fan-in (masks, RigL, dissipation), NTK-SAP and
+``rare_gems``. With explicit axes JAX says so in a ShardingTypeError, or of what a loop carries.
 """
 
 import math

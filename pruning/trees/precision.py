@@ -4,6 +4,8 @@ JAX promotes neither float8 to float32 nor, where ``jax_numpy_dtype_promotion`` 
 anything; here the dtype is always chosen by hand.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,10 +19,10 @@ def at_least_float32(dtype: Any) -> Any:
         dtype: Of an array.
 
     Returns:
-        The dtype itself, or float32 where it is shorter or no float.
+        The dtype itself, or float32 where it is shorter, no float, or NumPy's float64 without x64.
     """
     short = not jnp.issubdtype(dtype, jnp.inexact) or jnp.dtype(dtype).itemsize < 4
-    return jnp.dtype(jnp.float32) if short else jnp.dtype(dtype)
+    return jnp.dtype(jnp.float32) if short else jax.dtypes.canonicalize_dtype(dtype)
 
 
 def wider(first: Any, second: Any) -> Any:
@@ -39,6 +41,19 @@ def wider(first: Any, second: Any) -> Any:
     both = [jnp.dtype(jnp.bfloat16 if jnp.dtype(d).itemsize == 1 else d) for d in (first, second)]
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(*both)
+
+
+def sum_of(parts: Sequence[jax.Array]) -> jax.Array:
+    """The sum of arrays whose dtypes may differ.
+
+    Args:
+        parts: Float arrays of one shape.
+
+    Returns:
+        Their sum, in a dtype that holds every value of all and of float32.
+    """
+    dtype = functools.reduce(wider, (part.dtype for part in parts), jnp.dtype(jnp.float32))
+    return sum((part.astype(dtype) for part in parts), start=jnp.zeros((), dtype))
 
 
 def check_precise(**numbers: Any) -> None:

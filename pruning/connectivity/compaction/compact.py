@@ -60,11 +60,11 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
     weights. A weight that masks keep counts as there, also where it is 0. A unit stays whole where it
     cannot go: its constant depends on the position (a convolution pads), is made by a weight that stays
     (a slope that all units share), nothing is added to it before a function or another weight, or what is
-    added there is stored in a lower precision than the network computes in; others that must go with it
-    are wanted (a residual sum, the inputs of one group of a convolution); or its axis enters what is not
-    followed entry by entry (a maximum over units, a loop, sorting). The axes of inputs and outputs stay.
-    No array becomes empty: of a layer of which nothing is wanted one unit is left. A ``jax.checkpoint``
-    inside is written out.
+    added there is stored in a lower precision than the network computes in; one of these holds for a
+    constant unit before the same weights; others that must go with it are wanted (a residual sum, the
+    inputs of one group of a convolution); or its axis enters what is not followed entry by entry (a
+    maximum over units, a loop, sorting). The axes of inputs and outputs stay. No array becomes empty: of
+    a layer of which nothing is wanted one unit is left. A ``jax.checkpoint`` inside is written out.
 
     Args:
         apply_fn: ``apply_fn(variables, *inputs)`` is the network as it is used, with running

@@ -43,6 +43,7 @@ SELECTIONS = {
 }
 OTHERS = {
     "full_masks": pruning.full_masks,
+    "initial_gates": lambda p: pruning.initial_gates(p, 0.5),
     "apply_masks": lambda p: pruning.apply_masks(p, pruning.full_masks(p)),
     "random_masks": lambda p: pruning.random_masks(KEY, p, 0.5, allocation=pruning.erdos_renyi_kernel),
     "shuffle_masks": lambda p: pruning.shuffle_masks(KEY, halved(p)),

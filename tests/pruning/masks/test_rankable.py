@@ -71,3 +71,32 @@ def test_members_are_checked_side_by_side():
 def test_a_tree_without_scores_is_refused():
     with pytest.raises(ValueError, match="at least one layer of scores, got a tree with none"):
         pruning.check_rankable({"u": None})
+
+
+SELECTIONS = {
+    "prune_remaining": lambda scores: pruning.prune_remaining(scores, pruning.full_masks(scores), 0.5),
+    "layerwise_masks": lambda scores: pruning.layerwise_masks(scores, pruning.uniform(scores, 0.5)),
+    "n_m_masks": lambda scores: pruning.n_m_masks(scores, 1, 2),
+    "constant_fan_in_masks": lambda scores: pruning.constant_fan_in_masks(scores, 0.5),
+    "channel_masks": lambda scores: pruning.channel_masks(scores, 0.5),
+    "block_masks": lambda scores: pruning.block_masks(scores, 0.5, block=(1, 1)),
+}
+
+
+@pytest.mark.parametrize("select", SELECTIONS.values(), ids=SELECTIONS)
+def test_every_selection_refuses_what_ranks_nothing(select):
+    for value in (0.0, jnp.inf):
+        with pytest.raises(ValueError, match="expected scores that rank the weights, got"):
+            select({"w": jnp.full((2, 2), value)})
+    jax.jit(select)({"w": jnp.zeros((2, 2))})  # Cannot be read.
+
+
+def test_where_nothing_is_to_go_nothing_need_rank():
+    scores = {"w": jnp.zeros((2, 2))}
+    assert pruning.layerwise_masks(scores, {"w": 0.0})["w"].all()
+    assert pruning.channel_masks(scores, 0.0)["w"].all()
+    assert pruning.n_m_masks(scores, 2, 2)["w"].all()
+    masks = pruning.full_masks(scores)
+    assert pruning.prune_remaining(scores, masks, 0.0)["w"].all()
+    nothing = jax.tree.map(jnp.logical_not, masks)
+    assert not pruning.prune_remaining(scores, nothing, 0.5)["w"].any()

@@ -68,3 +68,18 @@ def test_activations_inside_a_transformation_are_refused(wrapped):
     params = {"a": jnp.array([[2.0, -1.0]]), "b": jnp.array([[3.0], [1.0]])}
     with pytest.raises(ValueError, match="in plain code, got calls inside"):
         pruning.path_exclusion_scores(network, params, [jnp.array([[1.0]])])
+
+
+def test_many_batches_in_bfloat16_are_summed_in_float32():
+    network = lambda params, x, act: act(x @ params["a"])  # noqa: E731
+    params, batch = {"a": jnp.ones((2, 1), jnp.bfloat16)}, jnp.ones((1, 2), jnp.bfloat16)
+    one, many = (pruning.path_exclusion_scores(network, params, [batch] * n) for n in (1, 1024))
+    np.testing.assert_array_equal(many["a"], 1024 * one["a"])
+
+
+def test_a_batch_without_examples_is_refused():
+    network = lambda params, x, act: act(x @ params["a"])  # noqa: E731
+    with pytest.raises(ValueError, match="batches of one or more examples, got none in batch 1"):
+        pruning.path_exclusion_scores(
+            network, {"a": jnp.ones((2, 1))}, [jnp.ones((1, 2)), jnp.ones((0, 2))]
+        )

@@ -101,3 +101,15 @@ def test_float16_scores_do_not_underflow():
     np.testing.assert_array_equal(pruning.curvature_scores(params, diagonal)["w"], expected)
     nothing = {"w": jnp.zeros((1, 4), jnp.float16)}
     np.testing.assert_array_equal(pruning.taylor_scores(params, nothing, diagonal)["w"], expected)
+
+
+def test_a_hessian_of_0_is_a_diagonal_like_others():
+    """It is no ranking: the loss is linear, and what removal does is of first order."""
+    params, linear = {"w": jnp.ones((2, 1))}, lambda params, x: jnp.mean(x @ params["w"])
+    found = pruning.hutchinson_diagonal(KEY, linear, params, jnp.ones((3, 2)))
+    np.testing.assert_array_equal(found["w"], 0)
+    np.testing.assert_array_equal(pruning.taylor_scores(params, params, found)["w"], 1)
+    with pytest.raises(ValueError, match=r"expected finite scores, got NaN or infinity at \['w'\]"):
+        pruning.fisher_diagonal(linear, params, jnp.full((3, 2), jnp.nan))
+    with pytest.raises(ValueError, match="expected diagonal of the structure of params, got None"):
+        pruning.curvature_scores(params, None)

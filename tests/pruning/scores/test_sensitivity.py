@@ -264,9 +264,9 @@ Pair = collections.namedtuple("Pair", ["x", "y"])
     ("data", "message"),
     [
         ([], "at least one batch, got an empty sequence"),
-        ([(X[:0], Y[:0])], "batches of one or more examples, got one batch without any"),
-        ([(X, Y), (X[:0], Y[:0])], r"one or more examples, got leading sizes \[0\] in batch 1"),
-        ([(X, Y), (X, Y[:1])], r"share a leading axis .* got leading sizes \[1, 2\] in batch 1"),
+        ([(X[:0], Y[:0])], "batches of one or more examples, got none in batch 0"),
+        ([(X, Y), (X[:0], Y[:0])], "batches of one or more examples, got none in batch 1"),
+        ([(X, Y), (X, Y[:1])], r"share a leading axis, .* got leading sizes \[1, 2\] in batch 1"),
         ([(X, Y), ()], r"got leading sizes \[\] in batch 1"),
         ([(X, Y), jnp.float32(1)], r"got leading sizes \[\] in batch 1"),
         # As a loader yields a batch: images and labels, or targets of another shape.
@@ -402,3 +402,13 @@ def test_force_needs_two_trees_that_match(masked):
     match = r"params and masked_params of one structure|\['w'\]"
     with pytest.raises(ValueError, match=match):
         pruning.force_scores(squared_error, UNIT, masked, [(X, Y)])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_many_batches_in_a_short_dtype_are_summed_in_float32(dtype):
+    """Of a thousand equal batches the sum in bfloat16 stands still at 256 times one of them."""
+    params, batch = {"w": jnp.ones((2, 2), dtype)}, jnp.array([[[1.0, 2.0], [3.0, 4.0]]], dtype)
+    linear = lambda params, batch: jnp.sum(params["w"] * jnp.mean(batch, axis=0))  # noqa: E731
+    found = pruning.snip_scores(linear, params, [batch] * 1000)["w"]
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found / found[0, 0], batch[0])  # Those of float16 have a factor.

@@ -184,3 +184,31 @@ def test_it_begins_with_given_masks():
 def test_bad_input_is_an_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"z": 0.0, "y": 0.9}, r"a sparsity for each layer, got .* \['a'\] against nothing"),
+        (0.5, "a sparsity for each layer, got .* a dict against a leaf"),
+        (
+            {"a": np.full(3, 0.5), "c": 0.3},
+            r"one sparsity at \['a'\], or .* got shape \(3,\) for \(4, 2\)",
+        ),
+        ({"a": 0.5, "c": 1.5}, r"the sparsity of \['c'\] in \[0, 1\)"),
+    ],
+)
+def test_an_allocation_that_does_not_fit_is_refused(given, says):
+    params = {"a": jnp.ones((4, 2)), "c": jnp.ones((4, 2))}
+    tx = pruning.gradual_magnitude([0.5], check_every=1, allocation=lambda *_, prunable: given)
+    with pytest.raises(ValueError, match=says):
+        tx.update(params, tx.init(params), params)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pruning.dissipate_to, pruning.gradual_magnitude, lambda *a, **k: pruning.rare_gems(1, 1, *a, **k)],
+)
+def test_checks_beyond_what_steps_count_are_refused(make):
+    with pytest.raises(ValueError, match=r"len\(sparsities\) \* check_every <= 2147483647"):
+        make([0.2, 0.5, 0.6], check_every=2**30)

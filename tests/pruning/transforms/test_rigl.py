@@ -317,6 +317,48 @@ def test_a_param_is_not_taken_for_another_whose_path_its_own_ends_with():
     np.testing.assert_array_equal(trace["w"], [[1, 0]])
 
 
+@pytest.mark.parametrize("name", ["other", "mu", "nu"])
+def test_a_module_may_be_called_as_a_field_of_the_optimizers_state(name):
+    """Adam keeps ``mu`` of each weight, and a Gaussian policy has a head of that name."""
+    params = {
+        "w": jnp.array([[1.0, 0.5, 1.0, 0.0]]),
+        name: {"w": jnp.ones((1, 4)), "v": jnp.ones((3, 2))},
+    }
+    chosen = {"w": jnp.array([[True, False, False, False]]), name: {"w": None, "v": None}}
+    state = jax.tree.map(jnp.ones_like, optax.adam(0.1).init(params))
+    found = zero_slots(state, chosen, params)[0]
+    for slots in (found.mu, found.nu):
+        np.testing.assert_array_equal(slots["w"], [[0, 1, 1, 1]])
+        np.testing.assert_array_equal(slots[name]["w"], 1)
+    pruning.rigl(optax.adam(0.1), pruning.full_masks(params), check_every=1, stop_after=1).init(params)
+
+
+def test_a_flattened_state_of_one_param_is_refused_too():
+    tx = pruning.rigl(
+        optax.flatten(optax.adam(0.1)), {"w": MASKS["a"]["kernel"]}, check_every=1, stop_after=1
+    )
+    with pytest.raises(ValueError, match="an array of shape"):
+        tx.init({"w": HELD["a"]["kernel"]})
+
+
+@pytest.mark.parametrize(
+    ("fraction", "says"),
+    [(-1.0, r"drop_fraction in \[0, 1\], got -1"), (jnp.bfloat16(0.3), "drop_fraction .*bfloat16")],
+)
+def test_a_schedule_that_returns_no_fraction_is_refused(fraction, says):
+    tx = pruning.rigl(
+        optax.sgd(0.1), MASKS, check_every=1, stop_after=1, drop_fraction=lambda _: fraction
+    )
+    with pytest.raises(ValueError, match=says):
+        tx.update(HELD, tx.init(HELD), HELD)
+
+
+def test_the_drop_fraction_may_be_injected():
+    inject = optax.inject_hyperparams(pruning.rigl)
+    tx = inject(optax.sgd(0.1), MASKS, check_every=1, stop_after=1, drop_fraction=0.5)
+    assert tx.init(HELD).hyperparams["drop_fraction"] == 0.5
+
+
 def test_other_masks_begin_what_is_explored_anew():
     tx = pruning.rigl(optax.sgd(0.1), pruning.full_masks(HELD), check_every=1, stop_after=1)
     state = pruning.set_masks(tx.init(HELD), MASKS)

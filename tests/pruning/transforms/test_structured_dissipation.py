@@ -154,3 +154,10 @@ def test_what_does_not_fit_is_refused():
         pruning.dissipate_to([0.5], check_every=1, select=n_of_four, layout=pruning.flax_layout)
     with pytest.raises(ValueError, match=r"a mask of shape \(2, 4\) at \['w'\], got \(4, 2\)"):
         kept(np.ones((2, 4)), np.ones((2, 4)), 0.5, lambda scores, s: {"w": jnp.ones((4, 2), bool)})
+
+
+def test_a_selection_that_finds_nothing_to_rank_removes_nothing():
+    """No weight has moved at the first check: a warm-up from rate 0, say."""
+    initial = [[3.0, 1.0, 2.0, 4.0]]
+    assert kept(initial, initial, 0.25, pruning.global_masks) == [[1, 1, 1, 1]]
+    assert kept([[3.0, 1.0, 3.0, 9.0]], initial, 0.5, pruning.global_masks) == [[0, 0, 1, 1]]

@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -162,6 +164,12 @@ def test_masks_of_another_shape_or_none_are_not_set():
             pruning.set_masks(state, {"w": wrong, "b": None})
 
 
+def test_masks_of_another_structure_are_not_set():
+    state = pruning.hold_masks(MASKS).init(PARAMS)
+    with pytest.raises(ValueError, match=r"its own against these. \['b'\] against nothing"):
+        pruning.set_masks(state, {"w": HALF})
+
+
 def test_masks_that_were_set_may_be_donated_with_the_state():
     """Of two transformations that hold them each has its own."""
     masks = {"w": MASKS["w"] & True, "b": None}
@@ -195,3 +203,18 @@ def test_masks_of_what_a_wrapper_hides_whole_are_left_out(form):
     assert updates["encoder"]["w"].tolist() == [[1, -1]]
     assert updates["head"]["w"].tolist() == [[1, 1]]
     assert pruning.get_masks(state)["encoder"]["w"].tolist() == [[True, False]]
+
+
+def test_no_default_is_a_function():
+    """``optax.inject_hyperparams`` would take it for a schedule."""
+    made = [
+        function
+        for function in (getattr(pruning, name) for name in pruning.__all__)
+        if getattr(function, "__annotations__", {}).get("return") is optax.GradientTransformationExtraArgs
+    ]
+    assert len(made) >= 13
+    for function in made:
+        defaults = [parameter.default for parameter in inspect.signature(function).parameters.values()]
+        assert not [value for value in defaults if callable(value) and not isinstance(value, type)], (
+            function
+        )

@@ -134,6 +134,50 @@ def test_fractions_that_were_rounded_to_the_dtype_of_the_params_are_refused(dtyp
 
 def test_the_dtypes_that_are_chosen():
     assert at_least_float32(jnp.bfloat16) == at_least_float32(jnp.float8_e5m2) == jnp.float32
-    assert at_least_float32(np.float64) == np.float64
+    assert at_least_float32(np.float64) == jnp.float32  # As JAX takes NumPy's arrays.
+    with jax.enable_x64(True):
+        assert at_least_float32(np.float64) == jnp.float64
     assert wider(jnp.bfloat16, jnp.float16) == wider(jnp.float8_e5m2, jnp.float32) == jnp.float32
     assert wider(jnp.float8_e5m2, jnp.float8_e4m3fn) == jnp.bfloat16
+
+
+def test_strict_promotion_of_float64():
+    """The cure for what underflows is float64, so it is as strict as other dtypes."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        params = {"w": jax.random.normal(jax.random.key(0), (4, 4), jnp.float64)}
+        batches = [jnp.ones((1, 4), jnp.float64)] * 2
+        loss = lambda params, x: jnp.sum(jnp.square(x @ params["w"]))  # noqa: E731
+        scores = [
+            pruning.magnitude_scores(params),
+            pruning.prospr_scores(loss, params, batches, learning_rate=jnp.float32(0.1)),
+            pruning.ntk_sap_scores(
+                jax.random.key(1),
+                lambda key: {"w": jax.random.normal(key, (4, 4), jnp.float32)},
+                lambda params, x: x @ params["w"],
+                jnp.ones((1, 4), jnp.float32),
+                pruning.full_masks(params),
+                noise=jnp.float32(0.1),
+            ),
+        ]
+        for of_method in scores:
+            assert pruning.count_kept(pruning.global_masks(of_method, 0.5)) == 8
+        masks = pruning.global_masks(scores[0], 0.5)
+        assert pruning.count_kept(pruning.mutate_masks(jax.random.key(2), masks, 0.5)) == 8
+        knobs = {"check_every": 1, "stop_after": 1, "drop_fraction": lambda step: jnp.float64(0.5)}
+        tx = pruning.rigl(optax.sgd(0.1), masks, **knobs)
+        _, state = jax.jit(tx.update)(params, tx.init(params), pruning.apply_masks(params, masks))
+        assert pruning.count_kept(state.masks) == 8
+        several = jax.tree.map(lambda leaf: leaf[None], (params, masks))
+        assert pruning.weight_fitness(several[0], None, several[1]).dtype == jnp.float64
+        assert pruning.cubic_sparsities(0.5, 5, initial=jnp.float32(0.1))[-1] == 0.5
+
+
+def test_float64_of_numpy_is_taken_without_a_warning(recwarn):
+    params = {"w": np.ones((2, 2))}
+    masks = pruning.full_masks(params)
+    pruning.apply_masks(params, masks)
+    pruning.snip_scores(lambda params, x: jnp.sum(x * params["w"]), params, [jnp.ones((2, 2))])
+    pruning.initial_gates(params, 0.5)
+    pruning.sparse_kaiming_normal(jax.random.key(0), params, masks)
+    pruning.accumulate_gradients().init(params)
+    assert not recwarn
