@@ -57,10 +57,9 @@ def test_float16_keeps_the_order_of_magnitudes():
     )
 
 
-@pytest.mark.parametrize(("dtype", "size"), [("float32", 100_000), ("bfloat16", 100_000)])
-def test_within_a_layer_no_smaller_weight_scores_higher(dtype, size):
+def test_within_a_layer_no_smaller_weight_scores_higher():
     """A sum of many numbers, taken by parts, may fall where a small one is added."""
-    weights = jax.random.normal(jax.random.key(0), (1, size), dtype)
+    weights = jax.random.normal(jax.random.key(0), (1, 100_000), jnp.bfloat16)
     scores = pruning.layer_adaptive_magnitude_scores({"w": weights})["w"]
     falling = scores[0, jnp.argsort(jnp.abs(weights[0]), descending=True, stable=True)]
     assert (falling[1:] <= falling[:-1]).all()
