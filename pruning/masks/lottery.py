@@ -47,7 +47,7 @@ def prune_remaining(scores: PyTree, masks: PyTree, fraction: Scalar) -> PyTree:
     masks = fit_masks(masks, scores)
     check_scores(scores, masks)
     check_sparsity(fraction, "the fraction to remove")
-    if not is_traced(fraction) and fraction > 0:
+    if not is_traced(fraction) and float(fraction) > 0:
         check_rankable(scores, masks)
     return keep_highest(scores, _pruned_in_all(masks, fraction), masks=masks)
 

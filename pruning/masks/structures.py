@@ -201,7 +201,7 @@ def _map_leaves(
     layout: Layout,
 ) -> PyTree:
     check_scores(scores)
-    if not is_traced(sparsity) and sparsity > 0:
+    if not is_traced(sparsity) and float(sparsity) > 0:
         check_rankable(scores)
     leaves, structure = jax.tree_util.tree_flatten_with_path(scores)
     both = zip(leaves, axes_of(layout, scores), strict=True)

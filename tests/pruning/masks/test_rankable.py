@@ -91,6 +91,14 @@ def test_every_selection_refuses_what_ranks_nothing(select):
     jax.jit(select)({"w": jnp.zeros((2, 2))})  # Cannot be read.
 
 
+@pytest.mark.parametrize(
+    "select", [pruning.channel_masks, lambda s, f: pruning.prune_remaining(s, pruning.full_masks(s), f)]
+)
+def test_a_fraction_may_be_an_array_that_a_program_closes_over(select):
+    half = jnp.float32(0.5)
+    assert jax.jit(lambda scores: select(scores, half))({"w": jnp.eye(2)})["w"].sum() == 2
+
+
 def test_where_nothing_is_to_go_nothing_need_rank():
     scores = {"w": jnp.zeros((2, 2))}
     assert pruning.layerwise_masks(scores, {"w": 0.0})["w"].all()
