@@ -10,11 +10,10 @@ Every method of the experiments, by when it decides what is pruned. `--methods N
 experiment where it can act: those that prune to sparsities, or find their own, where networks are
 trained (`referee` takes the former alone); those whose mask is final before training also where none
 are (`layer_collapse`, `effective_sparsity`, `what_masks_buy`); those that search in rounds in
-`ticket_search`. In your own code the functions
-of the third column do the same ([library.md](library.md)). Below each table stands what papers and
-released codes leave open or disagree about; of SNIP, GraSP and SynFlow
-[library.md](library.md#choices-in-snip-grasp-and-synflow) has a page. This page is made from the
-registry: `python -m experiments.methods > docs/methods.md`."""
+`ticket_search`. In your own code the functions of the third column do the same
+([library.md](library.md)). Below each table stands what papers and released codes leave open or
+disagree about; of SNIP, GraSP and SynFlow [library.md](library.md#choices-in-snip-grasp-and-synflow)
+has a page. This page is made from the registry: `python -m experiments.methods > docs/methods.md`."""
 
 
 def methods_page() -> str:

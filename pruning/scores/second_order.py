@@ -195,7 +195,7 @@ def _mean_over_examples(
 
 
 def _zeros(weights: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.zeros_like(widened(leaf)), weights)
+    return jax.tree.map(lambda leaf: placed_as(jnp.zeros_like(widened(leaf)), leaf), weights)
 
 
 def _count(examples: PyTree) -> int:

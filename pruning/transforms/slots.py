@@ -3,8 +3,8 @@
 They are found by their place: the path of a slot ends with that of its param, and both have one shape.
 Where it ends with the paths of several, as that of Adam's ``mu`` does in a network with a module ``mu``,
 the params begin where nothing but params lies below. That holds for every optax optimizer that keeps a
-number for each weight, whatever wraps it. An optimizer
-that keeps something else (a row's sum, all params in one array) is refused by the name of its state.
+number for each weight, whatever wraps it. An optimizer that keeps something else (a row's sum, all params
+in one array) is refused by the name of its state.
 """
 
 import math
@@ -108,12 +108,12 @@ def _params_at(state: Any, known: dict[Path, _Param]) -> list[_Param | None]:
     Of several that below whose beginning there are no other leaves than params', then the longest.
     """
     paths = [_words(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
-    mixed = {path[:k] for path in paths for k in range(len(path) + 1) if path[k:] not in known}
+    mixed = {path[: len(path) - len(end)] for path in paths for end in _ends(path) if end not in known}
     found = []
     for path in paths:
-        ends = [k for k in range(len(path) + 1) if path[k:] in known]
-        best = min(ends, key=lambda k, path=path: (path[:k] in mixed, k), default=None)
-        found.append(None if best is None else known[path[best:]])
+        ends = [end for end in _ends(path) if end in known]
+        pure = [end for end in ends if path[: len(path) - len(end)] not in mixed]
+        found.append(known[(pure or ends)[0]] if ends else None)
     return found
 
 
@@ -121,11 +121,15 @@ def _param_above(path: Any, known: dict[Path, _Param]) -> _Param | None:
     """The param in whose place a state has a list or a dict, in which the path goes on."""
     while path and not isinstance(path[-1], jax.tree_util.GetAttrKey):
         path = path[:-1]
-        words = _words(path)
-        ends = (words[k:] for k in range(len(words) + 1))
-        if path and (found := next((known[end] for end in ends if end in known), None)):
-            return found
+        ends = [end for end in _ends(_words(path)) if end in known]
+        if path and ends:
+            return known[ends[0]]
     return None
+
+
+def _ends(path: Path) -> list[Path]:
+    """What a path ends with, the longest first."""
+    return [path[start:] for start in range(len(path) + 1)]
 
 
 def _words(path: Any) -> Path:

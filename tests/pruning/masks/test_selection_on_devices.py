@@ -12,8 +12,8 @@ from tests.forced_devices import run_module
     ("devices", "first", "last"),
     [
         (8, 0, 7),
-        pytest.param(8, 7, 10, marks=pytest.mark.slow),
-        pytest.param(4, 0, 10, marks=pytest.mark.slow),
+        pytest.param(8, 7, 12, marks=pytest.mark.slow),
+        pytest.param(4, 0, 12, marks=pytest.mark.slow),
     ],
 )
 def test_masks_of_divided_params(devices, first, last):

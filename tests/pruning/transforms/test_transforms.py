@@ -218,3 +218,12 @@ def test_no_default_is_a_function():
         assert not [value for value in defaults if callable(value) and not isinstance(value, type)], (
             function
         )
+
+
+def test_the_decay_of_pruned_weights_may_be_injected():
+    inject = optax.inject_hyperparams(pruning.decay_pruned, static_args=("mask_fn",))
+    tx = inject(decay=lambda step: 0.5 * step, mask_fn=lambda params: MASKS)
+    state = tx.init(PARAMS)
+    for expected in (1.0, 1.5):
+        updates, state = tx.update(PARAMS, state, PARAMS)
+        assert updates["w"].tolist() == [[1.0, expected]]
