@@ -47,6 +47,8 @@ def smart_ratios(
     check_concrete(sparsity)
     leaves = layers_of(params, prunable, layout)
     sizes = dict(zip(leaves.paths, leaves.sizes, strict=True))
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        raise ValueError(f"expected layers as a list of paths from input to output, got {layers!r}")
     layers = [without_box(str(path)) for path in layers]
     if sorted(layers) != sorted(sizes):
         raise ValueError(

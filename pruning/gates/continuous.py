@@ -33,9 +33,18 @@ import numpy as np
 from pruning.masks.reading import fit_masks
 from pruning.masks.tree import check_masks
 from pruning.trees.counts import may_be
-from pruning.trees.leaves import Prunable, PyTree, Scalar, is_none, is_traced, prunable, prunable_params
+from pruning.trees.leaves import (
+    Path,
+    Prunable,
+    PyTree,
+    Scalar,
+    is_none,
+    is_traced,
+    prunable,
+    prunable_params,
+)
 from pruning.trees.placement import copied, placed_as
-from pruning.trees.precision import at_least_float32
+from pruning.trees.precision import at_least_float32, sum_of
 
 LOWEST_INITIAL = -80.0
 # Below this, gates that do not move close to less than 1 / 5000 while the temperature rises to 10.
@@ -55,7 +64,8 @@ def initial_gates(params: PyTree, initial: Scalar, *, prunable: Prunable = pruna
         A tree like masks; leaves have the weights' shapes and dtypes.
 
     Raises:
-        ValueError: If ``initial`` is not finite, or below -80, or nothing is prunable.
+        ValueError: If ``initial`` is not finite, or below -80, or nothing is prunable, or a prunable leaf
+            is not floating point.
 
     Warns:
         UserWarning: Below -1: the network is dead as soon as the temperature rises.
@@ -72,8 +82,17 @@ def initial_gates(params: PyTree, initial: Scalar, *, prunable: Prunable = pruna
             "left; begin nearer to 0",
             stacklevel=2,
         )
-    chosen = prunable_params(params, prunable)
-    return jax.tree.map(lambda leaf: placed_as(jnp.full_like(leaf, initial), leaf), chosen)
+
+    def gate(path: Path, leaf: Any) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            where = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"expected float weights at {where}, got {leaf.dtype}, in which a gate would be cut to "
+                "whole numbers: leave it out by prunable(path, leaf)"
+            )
+        return placed_as(jnp.full_like(leaf, initial), leaf)
+
+    return jax.tree_util.tree_map_with_path(gate, prunable_params(params, prunable))
 
 
 def soft_masks(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -> PyTree:
@@ -153,7 +172,7 @@ def gate_penalty(gates: PyTree, temperature: Scalar, *, initial: Scalar = 0.0) -
     sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(_factors(gates, temperature, initial))]
     if not sums:
         raise ValueError("expected a tree with gates, got none")
-    return sum(sums[1:], start=sums[0])
+    return sum_of(sums)
 
 
 def ticket_masks(gates: PyTree) -> PyTree:

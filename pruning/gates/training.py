@@ -8,6 +8,7 @@ import optax
 from pruning.gates.continuous import check_temperature
 from pruning.trees.counts import check_counts
 from pruning.trees.leaves import PyTree
+from pruning.trees.precision import check_precise
 
 
 class SoftMasked(NamedTuple):
@@ -32,8 +33,8 @@ def temperature_schedule(final: float, *, steps: int, constant_for: int = 1) -> 
         A function of the step, counting from 0; after the round it stays as it is.
 
     Raises:
-        ValueError: If ``final`` is not above 0, a number of steps is not whole or below 1, or the round
-            has fewer than two temperatures.
+        ValueError: If ``final`` is not above 0, or shorter than float32, a number of steps is not whole
+            or below 1, or the round has fewer than two temperatures.
 
     Source: Savarese et al. 2020 (arXiv 1912.04427), section 4.1.
 
@@ -42,6 +43,7 @@ def temperature_schedule(final: float, *, steps: int, constant_for: int = 1) -> 
     [1.0, 1.0, 10.0, 10.0, 100.0, 100.0]
     """
     check_temperature(final)
+    check_precise(final=final)
     check_counts(steps=steps, constant_for=constant_for)
     last = -(-steps // constant_for) - 1
     if last < 1:

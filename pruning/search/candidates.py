@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pruning.trees.counts import check_counts
@@ -58,6 +59,49 @@ def take_candidates(stacked: PyTree, places: jax.Array) -> PyTree:
         The tree with the arrays of those.
     """
     return jax.tree.map(lambda leaf: leaf[places] if _is_array(leaf) else leaf, stacked)
+
+
+def count_candidates(stacked: PyTree) -> int:
+    """How many candidates a tree holds.
+
+    Args:
+        stacked: As for ``map_candidates``.
+
+    Returns:
+        K, the length of the leading axis of its arrays.
+
+    Raises:
+        ValueError: If there is no array, or they do not have one leading axis, or it is empty.
+    """
+    shapes = {
+        jax.tree_util.keystr(path): np.shape(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(stacked)
+        if _is_array(leaf)
+    }
+    lengths = {shape[:1] for shape in shapes.values()}
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+        # Of each length one that has it, which says more than all arrays of a network.
+        examples = {shape[:1]: f"{shape} at {path}" for path, shape in reversed(shapes.items())}
+        raise ValueError(
+            "expected arrays that have one leading axis with an entry for each candidate, "
+            f"got {', '.join(examples.values()) or 'no arrays'}"
+        )
+    ((count,),) = lengths
+    return count
+
+
+def ranked_first(fitness: jax.Array) -> jax.Array:
+    """The candidates from the fittest on; ties stay in their order, and what is not finite comes last.
+
+    Args:
+        fitness: Shape (K,), of any real dtype.
+
+    Returns:
+        Their indices, shape (K,), int32.
+    """
+    is_float = jnp.issubdtype(fitness.dtype, jnp.inexact)
+    ranked = jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf) if is_float else fitness
+    return jnp.argsort(ranked, stable=True, descending=True).astype(jnp.int32)
 
 
 class _Constant(NamedTuple):

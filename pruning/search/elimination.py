@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from pruning.allocations.uniform import uniform
 from pruning.masks.tree import apply_masks
-from pruning.search.candidates import map_candidates, take_candidates
+from pruning.search.candidates import map_candidates, ranked_first, take_candidates
 from pruning.search.fitness import Fitness
 from pruning.search.kstarts import KStarts, candidate_masks, check_fitness, check_trained, fittest
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
@@ -69,6 +69,5 @@ def successive_elimination(
         if alive == 1:
             best = fittest(trained, masks, current)
             return best._replace(winner=survivors[best.winner], fitness=last)
-        order = jnp.argsort(jnp.where(jnp.isfinite(current), -current, jnp.inf), stable=True)
-        chosen = jnp.sort(order[:alive])
+        chosen = jnp.sort(ranked_first(current)[:alive])
         trained, masks, survivors = take_candidates((trained, masks, survivors), chosen)

@@ -15,8 +15,16 @@ from pruning.masks.drawn_layers import each_layer
 from pruning.masks.reading import fit_masks
 from pruning.masks.selection import keep_highest
 from pruning.masks.tree import check_alike
+from pruning.search.candidates import count_candidates, ranked_first
 from pruning.search.fitness import Fitness
-from pruning.search.kstarts import KStarts, Train, candidate_masks, fittest, train_candidates
+from pruning.search.kstarts import (
+    KStarts,
+    Train,
+    candidate_masks,
+    check_fitness,
+    fittest,
+    train_candidates,
+)
 from pruning.trees.counts import check_counts, check_fractions
 from pruning.trees.layout import Layout, flax_layout
 from pruning.trees.leaves import Prunable, PyTree, Scalar, check_countable, prunable
@@ -180,18 +188,10 @@ def breed_masks(
            [False,  True]], dtype=bool)
     """
     check_fractions(mutation=mutation)
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(masks)]
-    counts = {shape[:1] for shape in shapes}
-    if len(counts) != 1 or () in counts or (0,) in counts:
-        raise ValueError(
-            f"expected masks with one leading axis, as long as there are masks, got shapes {shapes}"
-        )
-    ((k,),) = counts
-    if jnp.shape(fitness) != (k,):
-        raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
+    k = count_candidates(masks)
+    order = ranked_first(check_fitness(fitness, k))
     survivors = math.ceil(k / 2)
     children = k - survivors
-    order = jnp.argsort(jnp.where(jnp.isfinite(fitness), -fitness, jnp.inf), stable=True)
     elite = jax.tree.map(lambda leaf: leaf[order[:survivors]], masks)
     if children == 0:
         return elite

@@ -87,8 +87,16 @@ def add_standardised(first: jax.Array, second: jax.Array) -> jax.Array:
 
     Returns:
         Shape (K,); NaN where either is not finite.
+
+    Raises:
+        ValueError: If they are not of one shape (K,).
     """
-    return _standardised(first) + _standardised(second)
+    first, second = jnp.asarray(first), jnp.asarray(second)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(
+            f"expected two fitnesses of one shape (K,), got {first.shape} and {second.shape}"
+        )
+    return sum_of([_standardised(first), _standardised(second)])
 
 
 def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
@@ -108,15 +116,21 @@ def _mean_of_kept(values: PyTree, masks: PyTree) -> jax.Array:
         size = jnp.abs(value.astype(at_least_float32(value.dtype)))
         sums.append(jnp.sum(jnp.where(mask, size, 0), axis=axes))
         counts.append(jnp.sum(mask, axis=axes, dtype=jnp.int32))
+    if not sums:
+        raise ValueError("expected masks of at least one leaf, over which fitness is a mean, got none")
     total = sum_of(sums)
     return total / sum(counts, start=jnp.int32(0)).astype(total.dtype)
 
 
 def _standardised(values: jax.Array) -> jax.Array:
+    values = values.astype(at_least_float32(values.dtype))
     values = jnp.where(jnp.isfinite(values), values, jnp.nan)
     # Of two candidates each becomes exactly 1 or -1, so that fitnesses which disagree about them tie;
     # without this, rounding of nearly equal values would decide.
     values = values - jnp.nanmin(values)
+    # Into [0, 1], since squares of what is far from 1 leave the range of float32.
+    largest = jnp.nanmax(values)
+    values = values / jnp.where(largest > 0, largest, 1)
     deviation = jnp.nanstd(values)
     centred = values - jnp.nanmean(values)
     return jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), centred * 0)

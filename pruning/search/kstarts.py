@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from pruning.allocations.uniform import uniform
 from pruning.masks.tree import apply_masks
 from pruning.scores.random import random_masks
-from pruning.search.candidates import map_candidates, take_candidates
+from pruning.search.candidates import count_candidates, map_candidates, ranked_first, take_candidates
 from pruning.search.fitness import Fitness
 from pruning.trees.counts import check_counts
 from pruning.trees.leaves import Prunable, PyTree, Scalar, prunable
@@ -207,18 +207,20 @@ def fittest(params: PyTree, masks: PyTree, fitness: jax.Array) -> KStarts:
         The winner and the fitness of all.
 
     Raises:
-        ValueError: If fitness does not have the shape (K,).
+        ValueError: If params and masks do not have one leading axis, or fitness does not have the shape
+            (K,).
     """
-    fitness = check_fitness(fitness, len(jax.tree.leaves(masks)[0]))
+    fitness = check_fitness(fitness, count_candidates({"params": params, "masks": masks}))
     winner = fittest_candidate(fitness)
     return KStarts(take_candidates(masks, winner), take_candidates(params, winner), winner, fitness)
 
 
 def check_fitness(fitness: Any, k: int) -> jax.Array:
     """The fitness of k candidates as an array; raises a ValueError if it is not one number each."""
-    if jnp.shape(fitness) != (k,):
-        raise ValueError(f"expected a fitness of shape ({k},), got {jnp.shape(fitness)}")
-    return jnp.asarray(fitness)
+    found = jnp.asarray(fitness)
+    if found.shape != (k,):
+        raise ValueError(f"expected a fitness of shape ({k},), got {found.shape}")
+    return found
 
 
 def fittest_candidate(fitness: jax.Array) -> jax.Array:
@@ -238,6 +240,7 @@ def fittest_candidate(fitness: jax.Array) -> jax.Array:
     >>> int(fittest_candidate(jnp.array([1.0, jnp.nan, 3.0, 3.0])))
     2
     """
-    if jnp.ndim(fitness) != 1 or not len(fitness):
-        raise ValueError(f"expected a fitness of shape (K,), got {jnp.shape(fitness)}")
-    return jnp.argmax(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)).astype(jnp.int32)
+    fitness = jnp.asarray(fitness)
+    if fitness.ndim != 1 or not fitness.size:
+        raise ValueError(f"expected a fitness of shape (K,), got {fitness.shape}")
+    return ranked_first(fitness)[0]

@@ -79,9 +79,9 @@ def compact(apply_fn: ApplyFn, variables: PyTree, masks: PyTree, *inputs: PyTree
         The compacted network.
 
     Raises:
-        ValueError: If the masks do not fit the variables, they or the variables are traced, an input is
-            no array, ``apply_fn`` takes one example and not two, or no floating-point output depends on
-            the inputs.
+        ValueError: If the masks do not fit the variables, they or the variables are traced, one of the
+            variables is a number, an input is no array, ``apply_fn`` takes one example and not two, or no
+            floating-point output depends on the inputs.
 
     >>> params = {"a": jnp.ones((1, 3)), "bias": jnp.ones(3), "b": jnp.ones((3, 1)), "c": jnp.zeros(1)}
     >>> def apply_fn(p, x):

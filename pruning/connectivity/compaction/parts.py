@@ -127,8 +127,17 @@ def arrays_of(tree: PyTree) -> Arrays:
 
     Returns:
         Its arrays, with their places and paths.
+
+    Raises:
+        ValueError: If a leaf is a number: other values of it, and gradients, would be ignored.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
+    for path, leaf in leaves:
+        if isinstance(leaf, bool | int | float | complex) and not is_array(leaf):
+            raise ValueError(
+                f"expected an array at {plain_path(path)}, got the number {leaf!r}: pass jnp.asarray of "
+                "it, or let apply_fn close over it"
+            )
     places = [place for place, (_, leaf) in enumerate(leaves) if is_array(leaf)]
     arrays = [jnp.asarray(leaves[place][1]) for place in places]
     return Arrays(tree, places, arrays, [plain_path(leaves[place][0]) for place in places])

@@ -238,6 +238,8 @@ def test_smart_ratios_by_hand(layers, sparsity, knobs, expected):
         ({"layers": ["a", "b", "c"]}, "name each prunable leaf once .* got a, b, c$"),
         ({"layers": [*IN_ORDER, IN_ORDER[0]]}, "name each prunable leaf once"),
         ({"layers": []}, "name each prunable leaf once"),
+        ({"layers": None}, "a list of paths from input to output, got None"),
+        ({"layers": "['a']"}, "a list of paths from input to output"),
         ({"last_density": "all"}, r"last_density in \(0, 1\], got 'all'"),
         ({"last_density": 0.0}, r"last_density in \(0, 1\], got 0.0"),
         ({"last_density": 1.1}, r"last_density in \(0, 1\], got 1.1"),

@@ -147,6 +147,13 @@ def test_the_penalty_of_many_bfloat16_gates_is_counted_in_float32():
     assert pruning.gate_penalty(gates, 1.0) == 100_100
 
 
+def test_the_penalty_counts_gates_of_two_dtypes_that_nothing_promotes():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        gates = {"a": jnp.zeros((2, 2), jnp.float64), "b": jnp.zeros((2, 3), jnp.float32)}
+        penalty = pruning.gate_penalty(gates, 1.0)
+    assert (penalty.item(), penalty.dtype) == (10, jnp.float64)
+
+
 def test_the_next_round_keeps_closed_what_was_closed():
     """The released reset opens a weakly pruned gate again; the paper's does not."""
     gates = {"w": jnp.array([[-0.01, 0.4]])}
@@ -220,6 +227,14 @@ TREE = "expected masks with the structure of the params"
         (lambda: pruning.initial_gates(W, -100.0), "of at least -80"),
         (lambda: pruning.soft_masks(W, 1.0, initial=float("nan")), "initial value of the gates"),
         (lambda: pruning.initial_gates({"b": jnp.ones(3)}, 0.0), "prunable"),
+        (
+            lambda: pruning.initial_gates({"t": jnp.ones((2, 2), int)}, -0.9, prunable=lambda *_: True),
+            r"float weights at \['t'\], got int32",
+        ),
+        (
+            lambda: pruning.temperature_schedule(jnp.bfloat16(200), steps=5),
+            "expected final in Python numbers",
+        ),
         (lambda: pruning.apply_soft_masks(W, {"v": W["w"]}), TREE),
         (lambda: pruning.apply_soft_masks(W, {"w": jnp.ones((2, 2))}), r"shape \(1, 2\) at \['w'\]"),
         (lambda: pruning.ticket_masks({"w": jnp.array([[jnp.nan]])}), r"NaN at \['w'\]"),

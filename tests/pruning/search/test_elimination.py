@@ -70,6 +70,15 @@ def test_fitness_holds_the_last_epoch_of_each():
     np.testing.assert_array_equal(found.masks["w"], masks["w"][2])
 
 
+def test_counts_as_fitness_keep_the_fittest():
+    def count(trained, sums, masks):
+        first = jnp.array([1, 5, 9, 7], jnp.uint32)
+        return first if len(masks["w"]) == 4 else jnp.arange(len(masks["w"]), dtype=jnp.uint32)
+
+    found = search(fitness=count, k=4)
+    assert (int(found.winner), found.fitness.tolist()) == (3, [1, 5, 0, 1])
+
+
 def test_nan_goes_first():
     epochs = iter([jnp.array([jnp.nan, -3.0, jnp.nan, -2.0]), jnp.array([jnp.nan, -9.0])])
     found = search(fitness=lambda params, sums, masks: next(epochs), k=4)

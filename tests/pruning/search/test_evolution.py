@@ -139,10 +139,17 @@ def test_parents_that_do_not_match_are_an_error(other):
         pruning.crossover_masks(KEY, {"w": jnp.ones((2, 2), bool), "v": jnp.ones((2, 2), bool)}, other)
 
 
+def test_counts_as_fitness_keep_the_fittest():
+    masks = {"w": jnp.array([[[True, False]], [[False, True]], [[True, True]]])}
+    for fitness in [jnp.array([1, 2, 0], jnp.uint32), [1, 2, 0]]:
+        survivors = pruning.breed_masks(KEY, masks, fitness, mutation=0.0)["w"][:2, 0]
+        assert survivors.tolist() == [[False, True], [True, False]]
+
+
 @pytest.mark.parametrize(
     "masks",
     [{}, {"w": None}, {"w": jnp.bool(True)}, {"w": jnp.ones((2, 3), bool), "v": jnp.ones((3, 3), bool)}],
 )
 def test_masks_without_one_leading_axis_have_no_children(masks):
-    with pytest.raises(ValueError, match="expected masks with one leading axis"):
+    with pytest.raises(ValueError, match="one leading axis with an entry for each candidate"):
         pruning.breed_masks(jax.random.key(0), masks, jnp.ones(2))

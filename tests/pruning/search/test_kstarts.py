@@ -136,6 +136,13 @@ def test_standardised_parts_by_hand(one, other, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e37])
+def test_standardised_parts_may_be_of_any_size(scale):
+    parts, same = jnp.array([1.0, 2.0, 3.0]), jnp.ones(3)
+    found = pruning.add_standardised(parts * scale, same)
+    np.testing.assert_allclose(found, pruning.add_standardised(parts, same), rtol=1e-5)
+
+
 def test_of_two_candidates_fitnesses_that_disagree_tie_exactly():
     """Also where they nearly agree, and rounding would decide."""
     rng = np.random.default_rng(0)
@@ -215,6 +222,44 @@ def test_a_fitness_of_another_shape_is_an_error(fitness):
     masks = {"w": jnp.ones((3, 1, 1), bool)}
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         pruning.fittest(masks, masks, fitness)
+
+
+@pytest.mark.parametrize(
+    ("params", "masks", "got"),
+    [
+        ({"w": jnp.ones((4, 2))}, {"w": jnp.ones((3, 4, 2), bool)}, r"\(4, 2\) at \['params'\]\['w'\]"),
+        ({"w": jnp.ones((3, 2))}, {"w": jnp.bool(True)}, r"\(\) at \['masks'\]\['w'\]"),
+        ({}, {"w": None}, "got no arrays"),
+    ],
+)
+def test_trees_without_one_leading_axis_have_no_fittest(params, masks, got):
+    with pytest.raises(ValueError, match=f"one leading axis with an entry for each candidate, .*{got}"):
+        pruning.fittest(params, masks, jnp.zeros(3))
+
+
+@pytest.mark.parametrize("second", [jnp.ones(2), jnp.ones((3, 1)), 1.0])
+def test_fitnesses_of_two_shapes_cannot_be_added(second):
+    with pytest.raises(ValueError, match=r"one shape \(K,\), got \(3,\) and"):
+        pruning.add_standardised(jnp.ones(3), second)
+
+
+def test_candidates_without_a_mask_have_no_fitness():
+    with pytest.raises(ValueError, match="expected masks of at least one leaf"):
+        pruning.weight_fitness({"w": jnp.ones((3, 2, 2))}, {}, {"w": None})
+
+
+@pytest.mark.parametrize(
+    "fitness",
+    [
+        [1, 9, 9, 7],
+        jnp.array([2**24, 2**24 + 1, 2**24 + 1, 3], jnp.uint32),
+        jnp.array([False, True, True, False]),
+    ],
+)
+def test_the_fittest_by_numbers_that_are_no_floats(fitness):
+    masks = {"w": jnp.ones((4, 1, 1), bool)}
+    assert int(pruning.fittest_candidate(fitness)) == 1
+    assert int(pruning.fittest(masks, masks, fitness).winner) == 1
 
 
 @pytest.mark.slow

@@ -120,6 +120,10 @@ def test_what_cannot_be_is_refused_by_name():
             draw(1, 3),
             "eval",
         )
+    with pytest.raises(
+        ValueError, match=r"an array at \['scale'\], got the number 2.0: pass jnp.asarray"
+    ):
+        compacted(perceptron, {**PERCEPTRON, "scale": 2.0}, {"b": np.ones((4, 2), bool)}, draw(1, 3))
     with pytest.raises(ValueError, match=r"got ShapeDtypeStruct.*: pass jnp.zeros of that shape"):
         pruning.compact(
             perceptron,
