@@ -176,7 +176,7 @@ def _rows(results: "Results") -> "dict[str, Pairs]":
     from experiments.report.table import label
 
     rows: dict[str, Pairs] = {}
-    for method in (m for m in results.methods if find_method(m).at_sparsities):
+    for method in results.at_sparsities:
         if method != K_STARTS:
             rows[label(method)] = results.accuracy(method)
             continue
@@ -240,7 +240,7 @@ def claims(results: "Results") -> "list[Finding]":
         ours = results.accuracy("dissipating-gradients")
         found.append(compared("Dissipating gradients beat random pruning", ours, random))
     told = {K_STARTS, both, *parts}
-    for method in (m for m in results.methods if find_method(m).at_sparsities and m not in told):
+    for method in (m for m in results.at_sparsities if m not in told):
         if results.has(RANDOM):
             ours = results.accuracy(method)
             found.append(compared(f"{label(method)} beats random pruning", ours, random))

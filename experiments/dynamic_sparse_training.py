@@ -66,7 +66,7 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """Accuracies, what moving adds, and how much of the weights was ever kept."""
-    from experiments.report import costs, coverage, findings, markdown
+    from experiments.report import at_same_sparsity, costs, coverage, findings, markdown
     from experiments.report.paired import percent_cell
     from experiments.report.table import counted
 
@@ -78,9 +78,9 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         "Final test accuracy in percent, mean ± standard deviation over seeds; dense: "
         f"{percent_cell(results.dense())}. Every network is trained for "
         f"{counted(results.epochs, 'epoch')}.{costs.on_top(results)}",
-        "",
-        *markdown.accuracies(results, results.methods),
     ]
+    if results.at_sparsities:
+        lines += ["", *markdown.accuracies(results, results.at_sparsities)]
     if better:
         lines += [
             "",
@@ -100,6 +100,8 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             "",
             *coverage.coverage_table(results),
         ]
+    for method in results.of_own_sparsity:
+        lines += at_same_sparsity.beside_others(results, method, results.at_sparsities)
     return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
 
 

@@ -77,7 +77,7 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """Accuracies, what layers add to a random mask, and what a search adds to that."""
-    from experiments.report import findings, markdown
+    from experiments.report import at_same_sparsity, findings, markdown
     from experiments.report.costs import K_STARTS
     from experiments.report.paired import percent_cell
 
@@ -93,6 +93,8 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         *markdown.accuracies_by_method(results, _networks(results)),
     ]
     lines += findings.sections_by_sparsity(_parts(results), results)
+    for method in results.of_own_sparsity:
+        lines += at_same_sparsity.beside_others(results, method, results.at_sparsities)
     return lines + markdown.diverged(results)
 
 
@@ -107,10 +109,10 @@ def _parts(results: "Results") -> "dict[str, list[Finding]]":
 
 
 def _networks(results: "Results") -> list[tuple[str, str]]:
-    """Methods, scored ones followed by their shuffled masks."""
+    """Methods that prune to given sparsities, scored ones followed by their shuffled masks."""
     return [
         (method, variant)
-        for method in results.methods
+        for method in results.at_sparsities
         for variant in (("none", SHUFFLE) if method in SCORED else ("none",))
     ]
 

@@ -152,7 +152,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.paired import percent_cell
 
     spe = results.facts["steps_per_epoch"]
-    given = [m for m in results.methods if find_method(m).at_sparsities]
+    given = results.at_sparsities
     first_system = list(of_the_first_system(results))
     the_papers = list(of_the_paper(results))
     lines = [
@@ -185,7 +185,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         lines += ["", "## Other methods", "", *findings.findings_table(others, results)]
     if untold := list(of_other_ablations(results, known)):
         lines += ["", "## Other ablations", "", *findings.findings_table(untold, results)]
-    for method in (m for m in results.methods if not find_method(m).at_sparsities):
+    for method in results.of_own_sparsity:
         lines += at_same_sparsity.beside_others(results, method, given)
     if reference is not None:
         lines += published.beside(reference, results)

@@ -81,7 +81,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
     from experiments.report.paired import percent_cell
     from experiments.report.table import counted
 
-    given = [m for m in results.methods if find_method(m).at_sparsities]
+    given = results.at_sparsities
     lines = [
         f"# pruning_methods: {results.title}",
         "",
@@ -102,7 +102,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             "",
             *findings.findings_table(over_random, results),
         ]
-    for method in (m for m in results.methods if not find_method(m).at_sparsities):
+    for method in results.of_own_sparsity:
         lines += at_same_sparsity.beside_others(results, method, given)
     return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
 

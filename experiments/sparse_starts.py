@@ -103,7 +103,7 @@ def figures(results: "Results") -> dict[str, Any]:
 
 def summary(results: "Results", reference: Path | None) -> list[str]:
     """Accuracies, what of a sparse start helps, and which start does."""
-    from experiments.report import findings, markdown
+    from experiments.report import at_same_sparsity, findings, markdown
     from experiments.report.paired import percent_cell
 
     study, dissipation = results.study, ""
@@ -121,6 +121,8 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         *markdown.accuracies_by_method(results, _networks(results)),
     ]
     lines += findings.sections_by_sparsity(_parts(results), results)
+    for method in results.of_own_sparsity:
+        lines += at_same_sparsity.beside_others(results, method, results.at_sparsities)
     return lines + markdown.untrained(results) + markdown.diverged(results)
 
 
@@ -133,10 +135,12 @@ def _parts(results: "Results") -> "dict[str, list[Finding]]":
 
 
 def _networks(results: "Results") -> list[tuple[str, str]]:
-    """Methods, each followed by its variants."""
+    """Methods that prune to given sparsities, each followed by its variants."""
     variants = VARIANTS if results.has(*VARIANTS) else {}
     return [
-        (method, variant) for method in results.methods for variant in ("none", *variants.get(method, ()))
+        (method, variant)
+        for method in results.at_sparsities
+        for variant in ("none", *variants.get(method, ()))
     ]
 
 

@@ -22,7 +22,7 @@ def train_all(
     Args:
         folder: Where finished networks, and the states that others need, are kept.
         chunk_size: Networks that train together; None for as many as fit.
-        watch: What is noted of finished networks besides their layers.
+        watch: What is noted of finished networks besides their layers, candidates of searches aside.
     """
     schedule = networks.schedule
     if chunk_size is None and any(networks.method(point).in_rounds for point in schedule.needs):
@@ -109,7 +109,7 @@ def _stage(kind: Kind, points: list[Point], networks: Networks, watch: Watch | N
     observe = {epoch: [function] for epoch, function in kind.observed}
     last = observe.setdefault(kind.epochs, [])
     last.append(networks.observe_layers(kind.program))
-    if watch is not None:
+    if watch is not None and points[0].candidate is None:  # No method is judged by a candidate.
         last.append(watch(networks, kind.program))
     first = points[0]
     round = "" if first.round is None else f", round {first.round}"

@@ -22,7 +22,7 @@ from experiments.methods.ranking import Losses, Ranking, Seen, Walks
 from pruning.masks.iterative import Rounds, prune_in_rounds, pruned_counts
 from train.data.datasets import Dataset, Split
 from train.data.examples import balanced_examples
-from train.data.preprocessing import preprocess
+from train.data.preprocessing import check_moments, preprocess
 from train.evaluation import apply_model, batch_statistics, cross_entropy
 from train.models import layers_in_order
 from train.models.layers import Activation
@@ -42,7 +42,11 @@ class MaskMaker:
 
         Args:
             recipe: Says how images are normalised and in which mode batches are.
+
+        Raises:
+            ValueError: If it normalises other images.
         """
+        check_moments(dataset, recipe)
         self.model, self.dataset, self.recipe = model, dataset, recipe
         self.layers = layers_in_order(model, dataset.train.images.shape[1:])
         self._scores = lru_cache(maxsize=None)(self._compile_scores)

@@ -1,6 +1,7 @@
 """The options of every experiment: data, model, recipe, and where results go."""
 
 import dataclasses
+import enum
 import re
 import typing
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from experiments.options.checks import check_counts, check_stored
+from experiments.options.checks import check_stored
 from train import recipes
 from train.data.datasets import Dataset, load_dataset
 from train.lookup import lookup
@@ -18,9 +19,21 @@ from train.models import MODELS, find_model
 from train.named_recipes import RECIPES, default_recipe
 from train.recipes import Recipe
 
+
+class NotReplaced(enum.Enum):
+    """In the place of a field's value, which may be None: what the recipe has stays."""
+
+    AS_IN_RECIPE = enum.auto()
+
+
+def _not_replaced(hint: Any) -> tuple[Any, Any]:
+    shown = tyro.conf.arg(help_behavior_hint="(default: as in the recipe)")
+    return Annotated[hint | NotReplaced, shown], field(default=NotReplaced.AS_IN_RECIPE)
+
+
 RecipeFields: Any = dataclasses.make_dataclass(
     "RecipeFields",
-    [(name, hint | None, field(default=None)) for name, hint in typing.get_type_hints(Recipe).items()],
+    [(name, *_not_replaced(hint)) for name, hint in typing.get_type_hints(Recipe).items()],
     frozen=True,
     kw_only=True,
 )
@@ -49,11 +62,6 @@ class Plumbing:
             help=f"how networks are computed: {', '.join(LOWERINGS)}; by default as suits the platform"
         ),
     ] = None
-    chunk_size: int | None = None
-    """networks that train together; a killed run repeats at most ten minutes of these; by default 32 on
-    CPUs and 256 elsewhere, or as many as fit into memory"""
-    devices_per_network: int = 1
-    """devices that each network's batches are divided over, for networks too large for one"""
     coordinator_address: str | None = None
     """of several processes: HOST:PORT of the first; found on Slurm and TPU pods"""
     num_processes: int | None = None
@@ -63,7 +71,6 @@ class Plumbing:
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
-        check_counts(self, "devices_per_network", "chunk_size")
         if self.lowering is not None:
             lookup(LOWERINGS, self.lowering, "lowering")
 
@@ -112,13 +119,18 @@ class Options:
     def resolved_recipe(self) -> Recipe:
         """The recipe, with its overrides."""
         name = default_recipe(self.dataset) if self.recipe is None else self.recipe
-        return dataclasses.replace(self._of_length(lookup(RECIPES, name, "recipe")), **self._replaced())
+        return dataclasses.replace(self._of_length(lookup(RECIPES, name, "recipe")), **self.replaced())
 
     def load(self) -> Dataset:
         """The data set, where it was prepared; raises a ValueError if it cannot be read."""
         size = self.resolved_recipe().image_size
         stream = self.plumbing.stream
         return load_dataset(self.dataset, data_dir=self.data_dir, stream=stream, image_size=size)
+
+    def replaced(self) -> dict[str, Any]:
+        """The fields of the recipe that were given, by name."""
+        given = vars(self.recipe_fields)
+        return {name: value for name, value in given.items() if not isinstance(value, NotReplaced)}
 
     def settings(self) -> dict[str, Any]:
         """All that decides the results, by name, resolved; the recipe in a dictionary of its own."""
@@ -157,7 +169,7 @@ class Options:
 
     def _check_fields_matter(self) -> None:
         """Raises a ValueError if the recipe is wrong, or one of the fields given for it does nothing."""
-        given, recipe = self._replaced(), self.resolved_recipe()
+        given, recipe = self.replaced(), self.resolved_recipe()
         idle = {
             "momentum": (recipe.optimizer != "sgd", f"the optimizer is {recipe.optimizer}"),
             "nesterov": (
@@ -172,9 +184,6 @@ class Options:
 
     def _of_length(self, recipe: Recipe) -> Recipe:
         return recipe
-
-    def _replaced(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self.recipe_fields).items() if value is not None}
 
 
 def default_of(field: Any) -> Any:

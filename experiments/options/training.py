@@ -8,6 +8,7 @@ import tyro
 from experiments.options.checks import (
     MOST_EPOCHS,
     check_above_zero,
+    check_count,
     check_counts,
     check_different,
     check_finite,
@@ -15,6 +16,7 @@ from experiments.options.checks import (
     option_of,
 )
 from experiments.options.knobs import GridKnobs, Knobs
+from experiments.options.options import Plumbing
 from experiments.options.repeated import RepeatedOptions
 from train.recipes import Recipe
 
@@ -36,6 +38,22 @@ class Grid(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingPlumbing(Plumbing):
+    """How networks are trained; it does not decide what comes out."""
+
+    chunk_size: int | None = None
+    """networks that train together; a killed run repeats at most ten minutes of these; by default 32 on
+    CPUs and 256 elsewhere, or as many as fit into memory"""
+    devices_per_network: int = 1
+    """devices that each network's batches are divided over, for networks too large for one"""
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the option that is wrong."""
+        super().__post_init__()
+        check_counts(self, "devices_per_network", "chunk_size")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingOptions(RepeatedOptions):
     """The options of every experiment that trains; each adds its ``methods``."""
 
@@ -52,16 +70,20 @@ class TrainingOptions(RepeatedOptions):
     weight_decays: tuple[float, ...] = ()
     """train every network with each of these; by default with the recipe's"""
     knobs: tyro.conf.OmitArgPrefixes[Knobs] = field(default_factory=Knobs)
+    plumbing: tyro.conf.OmitArgPrefixes[TrainingPlumbing] = field(default_factory=TrainingPlumbing)
 
     def __post_init__(self) -> None:
         """Raises a ValueError that names the option that is wrong."""
         super().__post_init__()
         check_counts(self, "epochs", most=MOST_EPOCHS)
-        if self.epochs is not None and self.recipe_fields.epochs is not None:
-            raise ValueError(
-                "expected --epochs, which scales the recipe's schedule, or --recipe.epochs, which leaves "
-                f"it as it is, got both: {self.epochs} and {self.recipe_fields.epochs}"
-            )
+        if "epochs" in self.replaced():
+            asked = self.replaced()["epochs"]
+            check_count("--recipe.epochs", asked, most=MOST_EPOCHS)
+            if self.epochs is not None:
+                raise ValueError(
+                    "expected --epochs, which scales the recipe's schedule, or --recipe.epochs, which "
+                    f"leaves it as it is, got both: {self.epochs} and {asked}"
+                )
         for name in ("learning_rates", "weight_decays"):
             if getattr(self, name):
                 check_different(option_of(name), getattr(self, name))

@@ -74,6 +74,8 @@ def run(config: Report) -> Path:
     stored = (reference_in(run) for run in (out_dir, *config.runs))
     reference = config.reference or next((path for path in stored if path is not None), None)
 
+    if reference is not None:
+        experiment.check_reference(reference, results.settings)  # Before anything is written.
     drawn: dict[str, bytes] = {}
 
     def write(name: str, content: str | bytes) -> None:

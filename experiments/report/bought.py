@@ -72,12 +72,11 @@ def bought_table(results: Results) -> list[str]:
         ),
         *("bytes, gzip", "packed", "compacted", "128 examples, times as fast", "one example", "CSR, one"),
     )
-    rows = []
-    for method in measured(results):
-        for sparsity in results.sparsities:
-            found = _at(results, method, sparsity)
-            if len(found):
-                rows.append([label(method), f"{sparsity:g}", *_cells(found)])
+    rows = [
+        [label(method), sparsity, *_cells(found)]
+        for method in measured(results)
+        for sparsity, found in _points(results, method)
+    ]
     return table(list(head), rows)
 
 
@@ -122,16 +121,15 @@ def first_gains(results: Results) -> list[str]:
 
 def _faster_from(results: Results, method: str, column: str) -> str:
     first = None
-    for sparsity in results.sparsities:
-        found = _at(results, method, sparsity)
-        if not len(found) or f"{column}_low" not in found:
+    for sparsity, found in _points(results, method):
+        if f"{column}_low" not in found:
             continue
         # A network that is cut in two is not faster either.
         if not (found[f"{column}_low"] > 1).all():
             first = None
         elif first is None:
             first = sparsity
-    return "none of these" if first is None else f"{first:g}"
+    return "none of these" if first is None else first
 
 
 def bought_figure(results: Results) -> Figure:
@@ -166,11 +164,11 @@ def _accuracies(rows: Table) -> Any:
 
 def _panel(axes: Axes, results: Results, part: str, of: str | None) -> None:
     for method in measured(results):
-        look, found = find_method(method).look, results.of(method)
-        values = 1 - _accuracies(found) if part == ERROR else found[part] / (found[of] if of else 1)
-        values = values.astype(float)
-        medians = values.groupby(found["sparsity_target"]).median()
-        kept = 1 - found["sparsity"].groupby(found["sparsity_target"]).median()
+        look, kept, medians = find_method(method).look, [], []
+        for _, found in _points(results, method):
+            values = 1 - _accuracies(found) if part == ERROR else found[part] / (found[of] if of else 1)
+            kept.append(1 - found["sparsity"].median())
+            medians.append(values.astype(float).median())
         axes.plot(
             kept,
             medians,
@@ -194,6 +192,17 @@ def _panel(axes: Axes, results: Results, part: str, of: str | None) -> None:
     axes.grid(alpha=0.3)
 
 
-def _at(results: Results, method: str, sparsity: float) -> Table:
+def _points(results: Results, method: str) -> list[tuple[str, Table]]:
+    """What was measured of a method, a point of its curve each: its sparsity, and its networks.
+
+    Of a method that finds its own sparsity there is one for every setting, at the mean sparsity.
+    """
     rows = results.of(method)
-    return rows[(rows["sparsity_target"] == sparsity) & rows["weights"].notna()]
+    rows = rows[rows["weights"].notna()]
+    if find_method(method).at_sparsities:
+        return [(f"{sparsity:g}", found) for sparsity, found in rows.groupby("sparsity_target")]
+    found = [(group["sparsity"].mean(), setting, group) for setting, group in rows.groupby("setting")]
+    return [
+        (f"{sparsity:.3f} (setting {setting:g})", group)
+        for sparsity, setting, group in sorted(found, key=lambda point: point[:2])
+    ]

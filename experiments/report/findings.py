@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from math import isfinite
 from typing import NamedTuple
 
-from experiments.methods.registry import find_method
 from experiments.report.markdown import table
 from experiments.report.paired import TOO_FEW, Estimate, Pairs, differences, estimate
 from experiments.report.table import Results, label
@@ -153,7 +152,7 @@ def other_methods(
         among: The methods in question.
         baseline: Random pruning, as the run has it.
     """
-    for method in (m for m in results.methods if m in among and find_method(m).at_sparsities):
+    for method in (m for m in results.at_sparsities if m in among):
         if results.has(baseline) and method != baseline:
             yield better(results, method, baseline)
         for ablation in results.settings.get("ablations", ()):

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from experiments.methods.registry import find_method
 from experiments.report.paired import at_sparsity, of_seeds, percent_cell
 from experiments.report.table import KEPT, Results, label, layer_name
 
@@ -65,7 +64,7 @@ def kept_otherwise(results: Results) -> list[str]:
     What they keep is the mean over the networks that did not diverge.
     """
     found = []
-    for method in (m for m in results.methods if find_method(m).at_sparsities):
+    for method in results.at_sparsities:
         rows = results.of(method)
         rows = rows[~rows["failed"].astype(bool)]
         for sparsity, of_sparsity in rows.groupby("sparsity_target"):
@@ -102,7 +101,7 @@ def own_sparsities(results: Results) -> list[list[str]]:
     Both are of the networks that did not diverge.
     """
     rows = []
-    for method in (m for m in results.methods if not find_method(m).at_sparsities):
+    for method in results.of_own_sparsity:
         for setting, found in results.of(method).groupby("setting"):
             good = found[~found["failed"].astype(bool)]
             sparsity = f"{good['sparsity'].mean():.3f}" if len(good) else "diverged"

@@ -111,7 +111,7 @@ class Refereed:
 
 def referee(results: Results) -> Refereed:
     """Compares all methods of a run that prune to given sparsities."""
-    methods = [m for m in results.methods if find_method(m).at_sparsities]
+    methods = results.at_sparsities
     accuracies = {method: results.accuracy(method) for method in methods}
     costs = Costs(results)
     run = {

@@ -229,6 +229,16 @@ class Results:
         return in_order(set(self.settings["methods"]) & set(self.table["method"]))
 
     @cached_property
+    def at_sparsities(self) -> list[str]:
+        """Those of them that prune to given sparsities."""
+        return [method for method in self.methods if find_method(method).at_sparsities]
+
+    @cached_property
+    def of_own_sparsity(self) -> list[str]:
+        """Those that find their own sparsity, of which a network has a setting in its place."""
+        return [method for method in self.methods if not find_method(method).at_sparsities]
+
+    @cached_property
     def sparsities(self) -> list[float]:
         """The sparsities that were asked for, rising; none where all methods find their own."""
         return sorted(self.settings.get("sparsities", ()))

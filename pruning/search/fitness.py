@@ -128,9 +128,10 @@ def _standardised(values: jax.Array) -> jax.Array:
     # Of two candidates each becomes exactly 1 or -1, so that fitnesses which disagree about them tie;
     # without this, rounding of nearly equal values would decide.
     values = values - jnp.nanmin(values)
-    # Into [0, 1], since squares of what is far from 1 leave the range of float32.
-    largest = jnp.nanmax(values)
-    values = values / jnp.where(largest > 0, largest, 1)
+    # Into [0, 1), since squares of what is far from 1 leave the range of float32; a power of two rounds
+    # nothing.
+    _, exponent = jnp.frexp(jnp.nanmax(values))
+    values = jnp.ldexp(values, -exponent)
     deviation = jnp.nanstd(values)
     centred = values - jnp.nanmean(values)
     return jnp.where(deviation > 0, centred / jnp.where(deviation > 0, deviation, 1), centred * 0)

@@ -10,8 +10,7 @@ from experiments.methods.registry import METHODS, check_methods, find_method, sc
 from experiments.methods.scored import ABLATIONS
 from experiments.methods.spelling import row_of_today
 from experiments.options.knobs import GateKnobs, Knobs, RoundKnobs, ScheduleKnobs, SearchKnobs
-from experiments.options.options import Plumbing
-from experiments.options.training import Grid, GridOptions
+from experiments.options.training import Grid, GridOptions, TrainingPlumbing
 from experiments.report.stored_rows import read_rows
 
 ABLATED = (
@@ -32,7 +31,7 @@ KNOBS = Knobs(
     gates=GateKnobs(starts=(-0.01, 0.02), stochastic_starts=(-1.0, 1.0)),
     rounds=RoundKnobs(rounds=2, sequential_rounds=2),
 )
-CHUNKS = Plumbing(chunk_size=16)
+CHUNKS = TrainingPlumbing(chunk_size=16)
 EPOCH = 23  # steps, of digits
 
 
@@ -49,7 +48,7 @@ class Everything(GridOptions):
     seeds: int = 1
     epochs: int | None = 3
     knobs: Knobs = KNOBS
-    plumbing: Plumbing = CHUNKS
+    plumbing: TrainingPlumbing = CHUNKS
 
     def __post_init__(self):
         super().__post_init__()

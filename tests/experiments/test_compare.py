@@ -17,7 +17,8 @@ from experiments.methods.registry import find_method
 from experiments.methods.searched import Candidates, observe_fitness, searches_of
 from experiments.methods.seeds import seed_keys
 from experiments.options.knobs import Knobs, ScheduleKnobs, SearchKnobs
-from experiments.options.options import Plumbing, RecipeFields
+from experiments.options.options import RecipeFields
+from experiments.options.training import TrainingPlumbing
 from experiments.report.findings import sentence
 from experiments.report.searches import rank_correlations
 from experiments.report.sparsities import reached
@@ -28,7 +29,9 @@ from train.populations.population import stack_members
 SEARCH = Knobs(
     search=SearchKnobs(k=2, search_epochs=1), schedule=ScheduleKnobs(prune_epochs=2, fractions=(0.3,))
 )
-SMALL = Compare(sparsities=(0.5, 0.9), seeds=1, epochs=2, knobs=SEARCH, plumbing=Plumbing(chunk_size=8))
+SMALL = Compare(
+    sparsities=(0.5, 0.9), seeds=1, epochs=2, knobs=SEARCH, plumbing=TrainingPlumbing(chunk_size=8)
+)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,13 @@ def finished(tmp_path_factory):
     return run(EXPERIMENT, replace(SMALL, out_dir=tmp_path_factory.mktemp("collapse") / "run"))
 
 
+def test_a_recipe_for_other_images_is_refused():
+    with pytest.raises(
+        ValueError, match="a mean in the recipe for each of the 1 channels of digits, got 3"
+    ):
+        Network(replace(SMALL, recipe="assessed-cifar"))
+
+
 def test_the_grid_ends_at_the_maximal_compression():
     assert compression_grid(4000, 2, 1.0) == [0, 1, 2, 3, pytest.approx(np.log10(2000))]
     assert compression_grid(1000, 1, 1.5) == [0, 1.5, 3]

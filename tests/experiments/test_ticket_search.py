@@ -9,7 +9,7 @@ import pruning
 from experiments.engine.experiment import run
 from experiments.methods.point import Point
 from experiments.options.knobs import GateKnobs, Knobs, RoundKnobs, ScheduleKnobs
-from experiments.options.options import Plumbing
+from experiments.options.training import TrainingPlumbing
 from experiments.report.table import as_rows, load
 from experiments.ticket_search import EXPERIMENT, TicketSearch
 
@@ -21,7 +21,7 @@ KNOBS = Knobs(
 
 
 def small(**changes):
-    return TicketSearch(**{"seeds": 1, "epochs": 2, "plumbing": Plumbing(chunk_size=4)} | changes)
+    return TicketSearch(**{"seeds": 1, "epochs": 2, "plumbing": TrainingPlumbing(chunk_size=4)} | changes)
 
 
 @pytest.mark.slow

@@ -9,6 +9,26 @@ from train.data.datasets import Dataset
 from train.recipes import Recipe
 
 
+def check_moments(dataset: Dataset, recipe: Recipe) -> None:
+    """Checks that a recipe's moments are for images like a data set's.
+
+    Args:
+        dataset: What is normalised.
+        recipe: Says by what.
+
+    Raises:
+        ValueError: If a mean or std has not one number for each channel.
+    """
+    channels = dataset.train.images.shape[-1]
+    for what in ("mean", "std"):
+        own = getattr(recipe, what)
+        if own is not None and len(own) != channels:
+            raise ValueError(
+                f"expected a {what} in the recipe for each of the {channels} channels of {dataset.name}, "
+                f"got {len(own)}: give so many, or None for the data set's own"
+            )
+
+
 def preprocess(images: Any, dataset: Dataset, recipe: Recipe) -> jax.Array:
     """Normalises images, by the recipe's moments or, where it has none, the data set's.
 

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from train.data.datasets import Dataset, Split, hold_out
+from train.data.preprocessing import check_moments
 from train.data.stored_images import is_stored
 from train.populations.devices import (
     device_mesh,
@@ -105,14 +106,7 @@ class Population:
         if self.recipe.validation_examples:
             train, evaluated["validation"] = hold_out(train, self.recipe.validation_examples)
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(train.labels))
-        channels = train.images.shape[-1]
-        for what in ("mean", "std"):
-            own = getattr(self.recipe, what)
-            if own is not None and len(own) != channels:
-                raise ValueError(
-                    f"expected a {what} in the recipe for each of the {channels} channels of "
-                    f"{self.dataset.name}, got {len(own)}: give so many, or None for the data set's own"
-                )
+        check_moments(self.dataset, self.recipe)
         self.training = MemberTraining(
             model=self.model,
             dataset=self.dataset,

@@ -69,12 +69,13 @@ def test_what_is_timed_lies_on_the_device(monkeypatch):
 
 @pytest.mark.slow
 def test_trained_networks_are_measured_and_shown(tmp_path, capsys):
-    methods = ("snip", "snip-channels", "dissipating-gradients", "edge-popup")
+    methods = ("snip", "snip-channels", "dissipating-band", "k-starts", "edge-popup")
     options = WhatSparsityBuys(seeds=1, epochs=2, sparsities=(0.5,), methods=methods, out_dir=tmp_path)
     table = load(run(EXPERIMENT, options))
     measured = table[table["weights"].notna()]
     assert set(measured["method"]) == {"dense", *methods} - {"edge-popup"}
     assert (measured["epoch"] == 2).all()
+    assert measured["candidate"].isna().all()
     assert (measured["weights_compacted"] <= measured["weights"]).all()
     # Half of the channels of both hidden layers: 32 x 150 + 150 x 50 + 50 x 10 of what LeNet has.
     (channels,) = measured.query("method == 'snip-channels' and sparsity_target == 0.5")[
@@ -84,6 +85,7 @@ def test_trained_networks_are_measured_and_shown(tmp_path, capsys):
     np.testing.assert_allclose(measured["difference_128"].astype(float), 0, atol=1e-5)
     said = capsys.readouterr().out
     assert "| SNIP, channels | 0.5 |" in said
+    assert "| Dissipating gradients, band | 0." in said
     assert "| Edge-popup |" not in said
     assert (tmp_path / "bought.png").stat().st_size > 10_000
 

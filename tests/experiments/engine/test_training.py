@@ -16,7 +16,8 @@ from experiments.engine.mask_costs import mask_costs
 from experiments.engine.networks import Networks
 from experiments.methods.registry import find_method
 from experiments.options.knobs import ScheduleKnobs, SearchKnobs
-from experiments.options.options import Plumbing, RecipeFields
+from experiments.options.options import RecipeFields
+from experiments.options.training import TrainingPlumbing
 from experiments.pruning_methods import EXPERIMENT, PruningMethods
 from experiments.report.stored_rows import parquet, read_rows
 from tests.compilations import compiled_programs
@@ -34,7 +35,7 @@ SMALL = PruningMethods(
     seeds=2,
     epochs=2,
     knobs=KNOBS,
-    plumbing=Plumbing(chunk_size=4),
+    plumbing=TrainingPlumbing(chunk_size=4),
 )
 
 

@@ -50,6 +50,7 @@ WRONG = {
         "--epochs 0": "expected finite epochs > 0",
         "--epochs 5 --recipe.epochs 4": "--recipe.epochs, which leaves it as it is, got both: 5 and 4",
         "--recipe.optimizer adam --recipe.momentum 0.9": "momentum would do nothing: the optimizer is",
+        "--recipe.epochs 300000000": "--recipe.epochs <= 100000, got 300000000",
         "--recipe assessed-lenet --recipe.nesterov True": "nesterov would do nothing",
         "--recipe.drop-factor 0.5": "drop-factor would do nothing: the recipe has no",
         "--chunk-size 0": "--chunk-size >= 1",
@@ -161,7 +162,7 @@ def test_help_shows_the_options_of_the_experiment_first(name, capsys):
     with pytest.raises(SystemExit):
         parsed(name, "--help")
     said = capsys.readouterr().out
-    places = [said.index(option) for option in ("--methods", "--dataset", "--chunk-size")]
+    places = [said.index(option) for option in ("--methods", "--dataset", "--stream")]
     assert places == sorted(places)
     assert "A training run" not in said
     assert re.search(r"--recipe.optimizer .*\n.* sgd, adam, adamw\.", said)
@@ -169,6 +170,8 @@ def test_help_shows_the_options_of_the_experiment_first(name, capsys):
     offered = {name: [] for name in ("layer_collapse", "effective_sparsity", "what_masks_buy")}
     offered["ticket_search"] = ["--rounds"]
     assert [o for o in ("--k ", "--rounds") if o in said] == offered.get(name, ["--k "])
+    trains = name not in ("layer_collapse", "effective_sparsity", "what_masks_buy")
+    assert all((option in said) == trains for option in ("--chunk-size", "--devices-per-network"))
 
 
 def test_gates_that_cannot_open_are_warned_of():
@@ -196,6 +199,13 @@ def test_a_recipe_takes_another_schedule():
     line = "--recipe fast-cifar --recipe.schedule cosine --recipe.peak-fraction 0"
     recipe = replace(RECIPES["fast-cifar"], peak_fraction=0.0, schedule="cosine")
     assert parsed("compare", line).resolved_recipe() == recipe
+
+
+def test_a_field_of_the_recipe_may_become_none():
+    line = "--recipe assessed-cifar --recipe.mean None --recipe.std None"
+    assert parsed("compare", line).resolved_recipe() == replace(
+        RECIPES["assessed-cifar"], mean=None, std=None
+    )
 
 
 def test_a_short_run_needs_no_other_option():

@@ -45,6 +45,24 @@ def test_faster_from_the_sparsity_from_which_on_every_pair_of_every_seed_is(resu
     assert found == {"Random": "none of these", "SNIP": "0.9"}
 
 
+def test_a_method_that_finds_its_own_sparsity_has_a_line_a_setting(results):
+    table = results.table
+    snip = table["method"] == "snip"
+    table.loc[snip, "setting"] = table.loc[snip, "sparsity_target"].map({0.5: 0.4, 0.9: 0.1})
+    table.loc[snip, "sparsity_target"] = None
+    table.loc[snip, "method"] = "dissipating-band"
+    table.attrs["settings"]["methods"] = ["random", "dissipating-band"]
+    found, name = Results(table), "Dissipating gradients, band"
+    rows = {tuple(cells(line)[:2]): cells(line) for line in bought_table(found)[2:]}
+    assert rows[name, "0.500 (setting 0.4)"][11] == "1.20 (0.90 to 1.54)"
+    assert {cells(line)[0]: cells(line)[1] for line in first_gains(found)[2:]} == {
+        "Random": "none of these",
+        name: "0.900 (setting 0.1)",
+    }
+    (line,) = [line for line in bought_figure(found).axes[0].lines if line.get_label() == name]
+    assert line.get_xdata() == pytest.approx([0.5, 0.1])
+
+
 def test_the_figure_has_a_panel_a_question_and_a_line_a_method(results):
     panels = [axes for axes in bought_figure(results).axes if axes.get_title()]
     assert [axes.get_title().splitlines()[0] for axes in panels] == [

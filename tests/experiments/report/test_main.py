@@ -228,6 +228,12 @@ def no_published_numbers(path):
     ), "cannot read .*none"
 
 
+def numbers_of_another_kind_beside_two_runs(path):
+    runs = tuple(stored_runs.missing_the_mark(path / name) for name in ("one", "two"))
+    (path / "numbers.csv").write_text("a,b\n1,2\n")
+    return Report(runs=runs, out_dir=path / "joined", reference=path / "numbers.csv"), "numbers.csv"
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -247,6 +253,7 @@ def no_published_numbers(path):
         into_a_file,
         numbers_of_no_use,
         no_published_numbers,
+        numbers_of_another_kind_beside_two_runs,
     ],
     ids=lambda case: case.__name__,
 )

@@ -136,11 +136,11 @@ def test_standardised_parts_by_hand(one, other, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e37])
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e38])
 def test_standardised_parts_may_be_of_any_size(scale):
     parts, same = jnp.array([1.0, 2.0, 3.0]), jnp.ones(3)
     found = pruning.add_standardised(parts * scale, same)
-    np.testing.assert_allclose(found, pruning.add_standardised(parts, same), rtol=1e-5)
+    np.testing.assert_allclose(found, pruning.add_standardised(parts, same), atol=1e-5)
 
 
 def test_of_two_candidates_fitnesses_that_disagree_tie_exactly():
