@@ -100,8 +100,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             "",
             *coverage.coverage_table(results),
         ]
-    for method in results.of_own_sparsity:
-        lines += at_same_sparsity.beside_others(results, method, results.at_sparsities)
+    lines += at_same_sparsity.sections(results)
     return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
 
 

@@ -93,8 +93,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         *markdown.accuracies_by_method(results, _networks(results)),
     ]
     lines += findings.sections_by_sparsity(_parts(results), results)
-    for method in results.of_own_sparsity:
-        lines += at_same_sparsity.beside_others(results, method, results.at_sparsities)
+    lines += at_same_sparsity.sections(results)
     return lines + markdown.diverged(results)
 
 

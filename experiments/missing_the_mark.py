@@ -185,8 +185,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
         lines += ["", "## Other methods", "", *findings.findings_table(others, results)]
     if untold := list(of_other_ablations(results, known)):
         lines += ["", "## Other ablations", "", *findings.findings_table(untold, results)]
-    for method in results.of_own_sparsity:
-        lines += at_same_sparsity.beside_others(results, method, given)
+    lines += at_same_sparsity.sections(results)
     if reference is not None:
         lines += published.beside(reference, results)
     lines += ["", "## Emptied layers", "", *(markdown.emptied_layers(results) or ["None."])]

@@ -102,8 +102,7 @@ def summary(results: "Results", reference: Path | None) -> list[str]:
             "",
             *findings.findings_table(over_random, results),
         ]
-    for method in results.of_own_sparsity:
-        lines += at_same_sparsity.beside_others(results, method, given)
+    lines += at_same_sparsity.sections(results)
     return lines + markdown.kept_otherwise(results) + markdown.diverged(results)
 
 

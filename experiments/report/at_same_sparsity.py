@@ -10,6 +10,12 @@ from experiments.report.paired import Estimate, at_same_kept, estimate, of_seeds
 from experiments.report.table import Results, Table, label
 
 
+def sections(results: Results) -> Iterator[str]:
+    """A section for each method that finds its own sparsity, beside those that prune to given ones."""
+    for method in results.of_own_sparsity:
+        yield from beside_others(results, method, results.at_sparsities)
+
+
 def beside_others(results: Results, method: str, others: Sequence[str]) -> Iterator[str]:
     """A method that finds its own sparsity, and its difference to each other method there."""
     yield from (

@@ -230,12 +230,12 @@ class Results:
 
     @cached_property
     def at_sparsities(self) -> list[str]:
-        """Those of them that prune to given sparsities."""
+        """The methods that prune to given sparsities."""
         return [method for method in self.methods if find_method(method).at_sparsities]
 
     @cached_property
     def of_own_sparsity(self) -> list[str]:
-        """Those that find their own sparsity, of which a network has a setting in its place."""
+        """The methods that find their own sparsity; their networks have a setting in its place."""
         return [method for method in self.methods if not find_method(method).at_sparsities]
 
     @cached_property

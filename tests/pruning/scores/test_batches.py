@@ -7,18 +7,9 @@ import numpy as np
 import pytest
 
 import pruning
+from tests.pruning.scores.linear_unit import UNIT, X, Y, squared_error
 
 snip_and_grasp = pytest.mark.parametrize("method", [pruning.snip_scores, pruning.grasp_scores])
-X = jnp.array([[1.0, 2.0], [3.0, -1.0]])
-Y = jnp.array([[1.0], [0.0]])
-UNIT = {"w": jnp.array([[2.0], [1.0]])}
-
-
-def squared_error(params, batch):
-    x, y = batch
-    return jnp.mean((x @ params["w"] - y) ** 2) / 2
-
-
 Pair = collections.namedtuple("Pair", ["x", "y"])
 
 

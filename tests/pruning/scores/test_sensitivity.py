@@ -9,6 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import pruning
+from tests.pruning.scores.linear_unit import UNIT, X, Y, squared_error
 
 
 def snip(loss, params, batches, **knobs):
@@ -30,17 +31,6 @@ def grasp_absolute(loss, params, batches, **knobs):
 every_method = pytest.mark.parametrize("method", [snip, force, grasp, grasp_absolute])
 # The other two are made of these.
 snip_and_grasp = pytest.mark.parametrize("method", [snip, grasp])
-
-
-# One linear unit under half the mean squared error: g = X'r / 2 and H = X'X / 2 for two examples.
-X = jnp.array([[1.0, 2.0], [3.0, -1.0]])
-Y = jnp.array([[1.0], [0.0]])
-UNIT = {"w": jnp.array([[2.0], [1.0]])}
-
-
-def squared_error(params, batch):
-    x, y = batch
-    return jnp.mean((x @ params["w"] - y) ** 2) / 2
 
 
 @pytest.mark.parametrize(
