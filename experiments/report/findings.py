@@ -6,7 +6,7 @@ interval over seeds.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from math import isfinite
+from math import isfinite, isnan
 from typing import NamedTuple
 
 from experiments.report.markdown import table
@@ -79,12 +79,12 @@ def sentence(finding: Finding) -> str:
     if not known:
         return f"- {finding.statement}: nothing in this run tells."
     result = estimate(finding.gaps)
-    verdict = TOO_FEW if result.seeds < 2 else _verdict(result, finding.holds)
+    verdict = TOO_FEW if isnan(result.half_width) else _verdict(result, finding.holds)
     positive = sum(gap > 0 for gap in known.values())
     at_each = []
     for sparsity in sorted({sparsity for _, sparsity in known}):
         found = estimate(finding.at([sparsity]).gaps)
-        width = f" ± {found.half_width:.4f}" if found.seeds > 1 else ""
+        width = "" if isnan(found.half_width) else f" ± {found.half_width:.4f}"
         at_each.append(f"{sparsity:g}: {found.mean:+.4f}{width}")
     return (
         f"- {finding.statement}: {verdict}; {finding.measure} {result}, above zero in {positive} of "

@@ -14,6 +14,8 @@ from scipy import stats
 
 Pairs = Mapping[tuple[int, float], float]  # (seed, sparsity) -> value
 TOO_FEW = "too few seeds to tell"
+ROUNDING = 1e-9
+"""How far apart equal values may come out of float arithmetic: far below one image of any test set."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Estimate:
 
     Attributes:
         mean: Over seeds.
-        half_width: Of the 95 % confidence interval (Student's t); NaN where it has none, as of one.
+        half_width: Of the 95 % confidence interval (Student's t); NaN where it has none: of one seed, and
+            of two that agree to the digit, as two small test sets can by chance.
         seeds: How many.
     """
 
@@ -42,8 +45,9 @@ class Estimate:
         return f"{100 * self.mean:+.2f}{spread}"
 
     def __str__(self) -> str:
-        if self.seeds < 2:
-            return f"{self.mean:+.4f} (1 seed)" if self.seeds else "unknown"
+        if np.isnan(self.half_width):
+            of = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
+            return f"{self.mean:+.4f} ({of})" if self.seeds else "unknown"
         return f"{self.mean:+.4f} ± {self.half_width:.4f} (95 % interval, {self.seeds} seeds)"
 
 
@@ -56,8 +60,8 @@ def estimate(values: Pairs) -> Estimate:
     means = np.array([np.mean(of_seed) for of_seed in by_seed.values()])
     if len(means) == 0:
         return Estimate(float("nan"), float("nan"), 0)
-    if len(means) == 1:
-        return Estimate(float(means[0]), float("nan"), 1)
+    if len(means) == 1 or (len(means) == 2 and np.ptp(means) < ROUNDING):
+        return Estimate(float(np.mean(means)), float("nan"), len(means))
     half_width = stats.t.ppf(0.975, len(means) - 1) * np.std(means, ddof=1) / np.sqrt(len(means))
     return Estimate(float(np.mean(means)), float(half_width), len(means))
 

@@ -40,6 +40,14 @@ def test_nan_is_left_out_and_one_seed_decides_nothing():
     assert str(estimate({})) == "unknown"
 
 
+def test_two_seeds_that_agree_to_the_digit_have_no_interval():
+    agreeing = estimate({(0, 0.5): 0.9 - 0.6, (1, 0.5): 0.3})
+    assert agreeing.sign == 0
+    assert agreeing.points == "+30.00"
+    assert str(agreeing) == "+0.3000 (2 seeds)"
+    assert estimate({(0, 0.5): 0.3, (1, 0.5): 0.31}).sign == 1
+
+
 def test_rank_correlation():
     assert rank_correlation(np.array([1, 2, 3.0]), np.array([10, 20, 90.0])) == pytest.approx(1)
     assert rank_correlation(np.array([1, 2, np.nan, 3.0]), np.array([3, 2, 9, 1.0])) == pytest.approx(-1)
